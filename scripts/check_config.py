@@ -1,0 +1,113 @@
+"""Checks configuration files and says what a run would do, in about a second.
+
+Reads, validates and resolves the files; prints the planned runs, the jobs that would run and why. Imports neither
+torch nor Snakemake and executes nothing that a file contains, so it is the safe first look at a file from elsewhere.
+
+    python scripts/check_config.py                                   # config/config.yaml
+    python scripts/check_config.py config/experiments/NAME.yaml …    # other files, together
+    python scripts/check_config.py --write                           # also write each node's config.json
+
+Exit code: 0 the files are good, 1 they are not.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+from sft.config.errors import ConfigError
+from sft.config.study import DEFAULT_FILE
+from sft.freshness import State
+from sft.manifest import read
+from sft.plan import Plan, PlanError, Run
+from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, default=[DEFAULT_FILE], help="configuration files")
+    parser.add_argument("--write", action="store_true", help="write config.json of every node that is to be made")
+    parser.add_argument("--jobs", action="store_true", help="list every job, not only their numbers")
+    options = parser.parse_args()
+    try:
+        attached = from_config(options.files, {})
+    except (ConfigError, PlanError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if ARCHIVE.exists():
+        print(f"note: {ARCHIVE} is there: Snakemake draws figures from the archive until it is removed\n")
+    print_runs(attached)
+    print_moved(attached.plan)
+    print_jobs(attached, options.jobs)
+    if options.write:
+        for directory, node in attached.plan.nodes.items():
+            if not attached.states[directory].fresh:
+                write_config(node)
+        link_runs(attached.plan)
+    return 0
+
+
+def print_runs(attached: Attached) -> None:
+    """One line for every run: experiment, cell, seed, directory, state."""
+    lines = [("experiment", "cell", "seed", "run", "state")]
+    for runs in attached.plan.runs.values():
+        for run in runs:
+            state = attached.states[run.train.directory]
+            lines.append((run.experiment, run.cell, str(run.seed), run.train.id, _words(state)))
+    widths = [max(len(line[i]) for line in lines) for i in range(4)]
+    for *cells, state in lines:
+        print("  ".join([text.ljust(width) for text, width in zip(cells, widths, strict=True)] + [state]))
+    distinct = {run.train.directory for runs in attached.plan.runs.values() for run in runs}
+    asked = sum(map(len, attached.plan.runs.values()))
+    shared = f", {asked - len(distinct)} shared between cells" if asked > len(distinct) else ""
+    print(f"\n{len(attached.plan.runs)} experiments, {len(distinct)} runs{shared}")
+
+
+def print_moved(plan: Plan) -> None:
+    """Which finished runs the files no longer mean: an edit gave their cells another directory."""
+    moved = [run for runs in plan.runs.values() for run in runs if _earlier(run) is not None]
+    if moved:
+        print(f"\n{len(moved)} finished runs are re-addressed by an edit (the old ones stay where they are):")
+    for run in moved[:10]:
+        print(f"  {run.experiment}/{run.cell}/seed-{run.seed}: make explain A={_earlier(run)} B={run.train.directory}")
+
+
+def print_jobs(attached: Attached, every: bool) -> None:
+    """How many jobs of each rule would run, and the reasons."""
+    todo = [(attached.plan.nodes[d], state) for d, state in attached.states.items() if not state.fresh]
+    if not todo:
+        print("nothing to do: every result is there and is what the files say")
+        return
+    print(f"\n{len(todo)} jobs would run:")
+    reasons: dict[str, Counter[str]] = {}
+    for node, state in todo:
+        reasons.setdefault(node.rule, Counter())[_general(state)] += 1
+    for rule, counted in reasons.items():
+        why = "; ".join(f"{count} {reason}" if len(counted) > 1 else reason for reason, count in counted.items())
+        print(f"  {sum(counted.values()):4}  {rule:18} {why}")
+    if every:
+        print()
+        for node, state in todo:
+            print(f"  {node.rule:18} {node.directory}: {state.reason}")
+
+
+def _earlier(run: Run) -> str | None:
+    """The finished run that stood at this cell before, where it is another than the planned one."""
+    link = Path("results/experiments", run.experiment, "runs", run.cell, f"seed-{run.seed}")
+    if not link.is_symlink():
+        return None
+    directory = os.path.normpath(link.parent / os.readlink(link))
+    return directory if directory != run.train.directory and read(directory) else None
+
+
+def _words(state: State) -> str:
+    return "finished" if state.fresh else state.reason if state.status == "missing" else f"again: {state.reason}"
+
+
+def _general(state: State) -> str:
+    return state.reason.partition(" (")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

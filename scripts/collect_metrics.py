@@ -1,0 +1,79 @@
+"""Collect the ledger of one experiment: every number that its runs measured, in one tidy table.
+
+From the metrics and manifests of its runs and their scores. Makes ledger.parquet and ledger.csv (columns: see
+sft/ledger.py), runs.csv (one row a run: settings, keys, versions, cost) and provenance.json (the manifests of the
+runs and of all they were made from). A comparison that lacks a run or a score is refused.
+
+    python scripts/collect_metrics.py results/experiments/digits_shift/ledger
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sft.stage import Stage, StageError, run_stage
+
+SHOWN_GAPS = 20
+
+
+def make(stage: Stage) -> None:
+    import pyarrow.compute as pc
+
+    from sft import ledger
+
+    cells, names = stage.config["cells"], stage.config.get("datasets", {})
+    table = ledger.collect(stage.config["experiment"], cells, stage.inputs(), names)
+    gaps = ledger.gaps(table, cells, sorted(set(names.values())))
+    if gaps:
+        more = [f"and {len(gaps) - SHOWN_GAPS} more"] if len(gaps) > SHOWN_GAPS else []
+        raise StageError(
+            f"experiment {stage.config['experiment']}: the comparison is not whole:\n  "
+            + "\n  ".join(gaps[:SHOWN_GAPS] + more)
+            + "\nMake what is missing (snakemake does), or take the cell or seed out of the experiment"
+        )
+    ledger.write(table, stage.output(ledger.PARQUET), stage.output(ledger.CSV))
+    provenance = ledger.provenance(list(stage.inputs().values()))
+    _write_runs(stage, provenance, stage.output(ledger.RUNS))
+    lines = [f"{json.dumps(path)}: {json.dumps(made, sort_keys=True)}" for path, made in provenance.items()]
+    stage.output(ledger.PROVENANCE).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    codes = sorted(pc.unique(table["code"]).to_pylist())
+    if len(codes) > 1:
+        stage.say(f"warning: the runs were trained by {len(codes)} versions of the code: {', '.join(codes)}")
+    stage.record(rows=len(table), runs=len(cells), codes=codes)
+    stage.summary(f"{len(table)} numbers of {len(cells)} runs")
+
+
+def _write_runs(stage: Stage, provenance: dict[str, dict[str, Any]], path: Path) -> None:
+    import pandas as pd
+
+    from sft.ledger import DIGITS
+
+    rows = []
+    for i, cell in enumerate(stage.config["cells"]):
+        directory, scores = stage.input(f"run-{i}").as_posix(), stage.input(f"scores-{i}").as_posix()
+        made = provenance[directory]
+        rows.append(
+            {
+                "experiment": stage.config["experiment"],
+                "cell": cell["cell"],
+                "seed": cell["seed"],
+                "run": cell["run"],
+                "directory": directory,
+                "scores": scores,
+                "run_key": made["key"][:DIGITS],
+                "code": made["code"][:DIGITS],
+                "environment": made["environment"][:DIGITS],
+                "commit": made["git"]["commit"],
+                "started": made["started"],
+                "ended": made["ended"],
+                "wall_seconds": made["wall_seconds"],
+                "cpu_seconds": made["cpu_seconds"],
+                "peak_rss_mib": made["peak_rss_mib"],
+            }
+            | {f"settings.{key}": value for key, value in cell.get("settings", {}).items()}
+        )
+    pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
+
+
+if __name__ == "__main__":
+    run_stage(make, __doc__)

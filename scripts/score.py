@@ -1,0 +1,87 @@
+"""Scores of an evaluation's predictions: accuracies with numerator, denominator, interval and errors.
+
+Reads predictions.parquet of a finished `predict` and the test splits it was asked on; writes scores.parquet:
+one row per data set, step (0 is the base model) and metric. Three metrics for multiple choice:
+accuracy_strict (the generated text is the whole target, compared alike on both sides), accuracy_lenient (it
+names the right letter) and accuracy_likelihood (the right letter is the likeliest; a tie is wrong). Free
+completions have the strict one. A row that failed is wrong and counted in `errors`; a missing one is an error.
+
+    python scripts/score.py results/runs/digits-lora-1a2b3c4d/evaluations/5e6f7a8b/scores
+"""
+
+from sft import manifest
+from sft.scoring import LENIENT, STRICT, score_dataset
+from sft.stage import Stage, StageError, run_stage
+
+PREDICTED = ["dataset", "step", "id", "answer", "gold_text", "raw_text", "choice_log_likelihoods", "error"]
+DECLARED = ["id", "answer", "completion", "choices"]
+
+
+def make(stage: Stage) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    predicted = stage.input("predictions")
+    datasets = manifest.read(predicted)["config"]["datasets"]
+    splits = stage.inputs("test-")
+    if len(datasets) != len(splits):
+        raise StageError(
+            f"{stage.directory}: {len(splits)} test splits for the {len(datasets)} data sets of {predicted}"
+        )
+    table = pq.read_table(predicted / "predictions.parquet", columns=PREDICTED)
+    rows: dict[str, list[dict]] = {name: [] for name in datasets}
+    for row in table.to_pylist():
+        if row["dataset"] not in rows:
+            raise StageError(f"{predicted}: predictions on {row['dataset']!r}, which was not asked for")
+        rows[row["dataset"]].append(row)
+
+    scores = []
+    for index, name in enumerate(datasets):
+        path = splits[f"test-{index}"] / "test.parquet"
+        declared = pq.read_table(path, columns=DECLARED).to_pylist()
+        try:
+            scored = score_dataset(name, rows[name], declared)
+        except ValueError as error:
+            raise StageError(f"{error}. Run predict again for {predicted}") from None
+        if not scored:
+            raise StageError(f"{predicted}: no predictions on {name}. Run predict again")
+        scores += scored
+    steps = {name: sorted({score["step"] for score in scores if score["dataset"] == name}) for name in datasets}
+    if len({tuple(found) for found in steps.values()}) != 1:
+        raise StageError(f"{predicted}: the data sets were predicted at different steps: {steps}. Run predict again")
+
+    schema = pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("step", pa.int64()),
+            ("metric", pa.string()),
+            ("numerator", pa.int64()),
+            ("denominator", pa.int64()),
+            ("value", pa.float64()),
+            ("low", pa.float64()),
+            ("high", pa.float64()),
+            ("errors", pa.int64()),
+            ("confidence", pa.float64()),
+            ("method", pa.string()),
+        ]
+    )
+    pq.write_table(pa.Table.from_pylist(scores, schema=schema), stage.output("scores.parquet"))
+
+    last = max(score["step"] for score in scores)
+    shown = [
+        f"{score['dataset']} {score['value']:.1%} ({score['numerator']}/{score['denominator']})"
+        for score in scores
+        if score["step"] == last and score["metric"] == STRICT
+    ]
+    failed = sum(score["errors"] for score in scores if score["metric"] == STRICT)
+    stage.record(
+        rows=sum(len(found) for found in rows.values()),
+        steps=next(iter(steps.values())),
+        errors=failed,
+        lenient_at_last_step={s["dataset"]: s["value"] for s in scores if s["step"] == last and s["metric"] == LENIENT},
+    )
+    stage.summary(f"strict at step {last}: {', '.join(shown)}" + (f"; {failed} rows failed" if failed else ""))
+
+
+if __name__ == "__main__":
+    run_stage(make, __doc__)

@@ -1,0 +1,38 @@
+"""`evaluation:`, `audit:` and `execution:` of an experiment."""
+
+from typing import Literal
+
+from sft.config.fields import Integer, Section, execution, identity
+
+
+class Evaluation(Section):
+    """How a model is asked, and which of a run's models are."""
+
+    checkpoints: Literal["all", "last"] = identity("all", describe="evaluate every kept checkpoint, or the last")
+    max_new_tokens: Integer = identity(32, describe="longest generated answer", unit="tokens", gt=0)
+    batch_size: Integer = identity(
+        32, describe="rows at once; part of the result, since batching moves the last bits", unit="rows", gt=0
+    )
+    dtype: Literal["float32", "bfloat16"] = identity("float32", describe="type of the converted model's weights")
+
+
+class Audit(Section):
+    """What stops a run before it is trained."""
+
+    maximum_overlap: Integer = identity(0, describe="rows that train and a test split may share", unit="rows", ge=0)
+
+
+class Execution(Section):
+    """Where and how; nothing here changes a result."""
+
+    device: Literal["auto", "cpu", "cuda"] = execution("auto", describe="auto: a CUDA device where there is one")
+    threads: Integer = execution(1, describe="CPU threads of a training or prediction job", gt=0)
+    micro_batch_size: Integer | None = execution(
+        None, describe="rows at once on a device; must divide global_batch_size; null: all", unit="rows", gt=0
+    )
+    memory_mib: Integer = execution(2000, describe="memory asked for a training or prediction job", unit="MiB", gt=0)
+    runtime_minutes: Integer = execution(60, describe="time asked for a training or prediction job", gt=0)
+    keep_optimizer: bool = execution(False, describe="keep optimizer states of finished runs")
+    code_policy: Literal["rerun", "warn", "accept"] = execution(
+        "rerun", describe="what to do with results that an older version of our code made"
+    )

@@ -1,0 +1,81 @@
+"""`experiments:` and the whole file."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from sft.config.dataset import Dataset, Mix
+from sft.config.evaluation import Audit, Evaluation, Execution
+from sft.config.fields import Integer, Name, Number, Section, execution, identity, presentation
+from sft.config.model import Model, ModelReference
+from sft.config.training import Lora, Training
+
+Seed = Annotated[Integer, Field(ge=0, lt=2**31)]
+
+DatasetReference = Annotated[
+    Annotated[Name, Tag("name")] | Annotated[Mix, Tag("mix")],
+    Discriminator(
+        lambda value: "name" if isinstance(value, str) else "mix" if isinstance(value, (dict, Mix)) else None,
+        custom_error_type="unknown_dataset",
+        custom_error_message="a data set is the name of an entry of datasets:, or {mix: {name: all or a count}}",
+    ),
+]
+
+
+class Cell(Section):
+    """What one cell of an experiment is: everything but its seed."""
+
+    dataset: DatasetReference = identity(describe="what is trained on: a name of datasets:, or a mix")
+    model: ModelReference = identity(describe="what is trained: a name of models:, or a finished run")
+    method: Literal["full", "lora"] = identity(describe="train all weights, or low-rank adapters")
+    lora: Lora | None = identity(None, describe="the adapters, with method lora")
+    training: Training = identity(describe="the optimisation")
+    evaluate_on: tuple[Name, ...] | None = identity(
+        None, describe="data sets whose test splits are scored; null: the one trained on"
+    )
+    evaluation: Evaluation = identity(Evaluation(), describe="how models are asked")
+    audit: Audit = identity(Audit(), describe="what stops a run before training")
+    execution: dict[str, Any] = execution({}, describe="overrides of the file's execution: for this experiment")
+
+    @model_validator(mode="after")
+    def _adapters(self) -> "Cell":
+        if self.method == "full" and self.lora is not None:
+            raise ValueError("lora: has no effect with method full; remove it or write method: lora")
+        return self
+
+
+class Frame(Section):
+    """What an experiment is besides its cells: seeds, how cells are made, and what a reader sees."""
+
+    title: str | None = presentation(None, describe="title of the figures")
+    description: str | None = presentation(None, describe="what is asked and shown; goes into report and archive")
+    chance: Number | None = presentation(None, describe="accuracy of guessing, drawn as a line", ge=0, le=1)
+    metric: Literal["accuracy_strict", "accuracy_lenient", "accuracy_likelihood"] = presentation(
+        "accuracy_strict", describe="the score that figures show; tables show all"
+    )
+    seeds: tuple[Seed, ...] = identity((0,), describe="one run for each", min_length=1)
+    grid: dict[str, list[Any]] = identity({}, describe="dotted key: values; cells are all combinations")
+    variants: dict[Name, dict[str, Any]] = identity({}, describe="named cells: what each changes")
+
+    @model_validator(mode="after")
+    def _cells_to_make(self) -> "Frame":
+        empty = [key for key, values in self.grid.items() if not values]
+        if empty:
+            raise ValueError(f"grid: {', '.join(empty)} has no values; list at least one, or remove the key")
+        repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
+        if repeated:
+            raise ValueError(f"seeds: {repeated} more than once; every seed is one run")
+        return self
+
+
+class Experiment(Frame, Cell):
+    """An experiment as it is written: the keys of all its cells, and how they differ."""
+
+
+class Config(Section):
+    """A configuration file."""
+
+    datasets: dict[Name, Dataset] = identity({}, describe="data sets by name")
+    models: dict[Name, Model] = identity({}, describe="base models by name")
+    experiments: dict[Name, Experiment] = identity({}, describe="experiments by name")
+    execution: Execution = execution(Execution(), describe="where and how everything runs")

@@ -1,0 +1,104 @@
+"""What a configuration field is for, said where it is declared.
+
+identity      changes the result: it is in the run id and in every key.
+execution     says where and how a run is carried out (cores, device, micro batch): never in a key.
+presentation  what a reader sees (titles, chance lines): only figures and tables depend on it.
+
+A test flips every field and sees the run id move exactly when its role says so.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Section(BaseModel):
+    """A mapping of the configuration: unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def identity(default: Any = ..., *, describe: str, unit: str = "", added_with: Any = ..., **constraints: Any) -> Any:
+    """A field that changes the result.
+
+    `added_with`: for a field that joined after keys were in use, the value under which every earlier run was
+    made. At that value the field is left out of the key, so that old runs keep their names.
+    """
+    extra = {"role": "identity", "unit": unit}
+    if added_with is not ...:
+        extra["added_with"] = added_with
+    return Field(default, description=describe, json_schema_extra=extra, **constraints)
+
+
+def execution(default: Any = ..., *, describe: str, unit: str = "", **constraints: Any) -> Any:
+    """A field that says where or how to run, and changes no result."""
+    return Field(default, description=describe, json_schema_extra={"role": "execution", "unit": unit}, **constraints)
+
+
+def presentation(default: Any = ..., *, describe: str, unit: str = "", **constraints: Any) -> Any:
+    """A field that only figures, tables and reports show."""
+    extra = {"role": "presentation", "unit": unit}
+    return Field(default, description=describe, json_schema_extra=extra, **constraints)
+
+
+def key_fields(section: BaseModel) -> dict[str, Any]:
+    """The identity fields of a section as plain JSON values: what goes into a key."""
+    chosen = {}
+    for name, field in type(section).model_fields.items():
+        extra = field.json_schema_extra or {}
+        value = getattr(section, name)
+        if extra.get("role") != "identity" or ("added_with" in extra and value == extra["added_with"]):
+            continue
+        chosen[name] = key_fields(value) if isinstance(value, BaseModel) else _plain(value)
+    return chosen
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return key_fields(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _valid_name(name: str) -> str:
+    if not NAME.fullmatch(name) or ".." in name or len(name) > 100:
+        raise ValueError(
+            f"{name!r} cannot be a name: use letters, digits, '.', '_' and '-', a letter or digit first, no '..', "
+            "at most 100 characters"
+        )
+    return name
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not a number")
+    return value
+
+
+def _existing(path: str) -> str:
+    if not path or "\0" in path:
+        raise ValueError("a path cannot be empty")
+    if not matching_files(path):
+        raise ValueError(f"nothing is found at {path} (looked from {Path.cwd()})")
+    return path
+
+
+def matching_files(path: str) -> list[Path]:
+    """What a configured path means: the file or directory of that name, or all that match the glob, sorted."""
+    if not any(character in path for character in "*?["):
+        return [Path(path)] if Path(path).exists() else []
+    root, pattern = (Path("/"), path.lstrip("/")) if path.startswith("/") else (Path(), path)
+    return sorted(root.glob(pattern))
+
+
+Name = Annotated[str, AfterValidator(_valid_name)]
+Integer = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool)]
+ExistingPath = Annotated[str, AfterValidator(_existing)]

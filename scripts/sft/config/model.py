@@ -1,0 +1,63 @@
+"""`models:` where base weights, tokenizer and processor come from."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Tag
+
+from sft.config.fields import ExistingPath, Integer, Name, Number, Section, identity
+
+
+class Initialised(Section):
+    """A small model with random weights, of a real architecture, with tokenizer and processor beside it."""
+
+    initialise: Literal["qwen2_5_vl", "llama"] = identity(describe="the architecture")
+    hidden_size: Integer = identity(128, describe="width of the language model", gt=0, multiple_of=64)
+    num_layers: Integer = identity(2, describe="layers of the language model", gt=0)
+    initializer_range: Number = identity(0.02, describe="standard deviation of the initial weights", gt=0)
+    seed: Integer | None = identity(None, describe="seed of the initial weights; null: the run's seed", ge=0)
+
+
+class ModelPath(Section):
+    """A Hugging Face model directory on this machine (safetensors)."""
+
+    path: ExistingPath = identity(describe="the directory; relative to where Snakemake runs")
+
+
+def _source_kind(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return next((key for key in ("initialise", "path") if key in value), None)
+    return {Initialised: "initialise", ModelPath: "path"}.get(type(value))
+
+
+ModelSource = Annotated[
+    Annotated[Initialised, Tag("initialise")] | Annotated[ModelPath, Tag("path")],
+    Discriminator(
+        _source_kind,
+        custom_error_type="unknown_source",
+        custom_error_message="a model source is {initialise: …} or {path: …}",
+    ),
+]
+
+
+class Model(Section):
+    """One base model."""
+
+    source: ModelSource = identity(describe="where the weights come from")
+    chat_template: ExistingPath | None = identity(None, describe="a Jinja file instead of the model's own template")
+
+
+class FinishedRun(Section):
+    """Start from the model that a run of another experiment ends with."""
+
+    run: str = identity(describe="experiment, or experiment/cell where it has several cells")
+    seed: Integer | None = identity(None, describe="seed of that run; null: the same seed as this run", ge=0)
+
+
+ModelReference = Annotated[
+    Annotated[Name, Tag("name")] | Annotated[FinishedRun, Tag("run")],
+    Discriminator(
+        lambda value: "name" if isinstance(value, str) else "run" if isinstance(value, (dict, FinishedRun)) else None,
+        custom_error_type="unknown_model",
+        custom_error_message="a model is the name of an entry of models:, or {run: experiment}",
+    ),
+]

@@ -1,0 +1,301 @@
+"""Reading a configuration file: YAML with every surprise refused and the line of every key known.
+
+Values follow YAML 1.2 (`2e-5` is a number); what YAML 1.1 would read differently is an error that says so.
+Duplicate keys, tags, non-text keys, Snakemake's YTE code and unbounded aliases are refused. Nothing in a file
+is ever executed. The file is read in one pass over the parser's events, so no depth of nesting and no alias
+can exhaust the machine.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from sft.config.errors import ConfigError, KeyPath, Problem, dotted, nearest
+from sft.config.yaml_scalars import AmbiguousError, scalar, shown
+from sft.config.yaml_syntax import explain
+
+# libyaml's parser where PyYAML has it: about five times as fast, same events.
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+MAXIMUM_BYTES = 10 * 2**20
+MAXIMUM_DEPTH = 50
+# Values that aliases may add by being repeated; a file of this many lines is longer than any hand-written one.
+MAXIMUM_ALIASED = 100_000
+
+# Keys by which Snakemake's own loader is made to execute Python (https://yte-template-engine.github.io).
+EXECUTABLE_KEYS = ("__use_yte__", "__definitions__", "__variables__")
+
+
+class Place(NamedTuple):
+    """Where a value was written: its line (from 1), its children's places, and a scalar's own text."""
+
+    line: int
+    children: "dict[str, Place] | list[Place] | None" = None
+    text: str | None = None
+
+
+class Document(NamedTuple):
+    """A file that was read: `data` holds plain dicts, lists and scalars."""
+
+    path: Path
+    data: dict[str, Any]
+    place: Place
+
+    def find(self, keys: KeyPath) -> tuple[Place, KeyPath, KeyPath]:
+        """The place of the deepest part of `keys` that is in the file, that part as written, and the rest of `keys`.
+
+        Several steps may be written as one dotted key (`training.learning_rate: …`), as in a grid.
+        """
+        place, done, rest = self.place, (), tuple(keys)
+        while rest:
+            children = place.children
+            if isinstance(children, list) and isinstance(rest[0], int) and 0 <= rest[0] < len(children):
+                taken, step = 1, rest[0]
+            elif isinstance(children, dict):
+                joined = [".".join(map(str, rest[:n])) for n in range(1, len(rest) + 1)]
+                taken, step = next(((n, key) for n, key in enumerate(joined, 1) if key in children), (0, ""))
+            else:
+                break
+            if not taken:
+                break
+            place, done, rest = children[step], (*done, step), rest[taken:]
+        return place, done, rest
+
+    def line(self, keys: KeyPath) -> int:
+        """The line (from 1) of the key at the path `keys`, or of its nearest ancestor in the file."""
+        return self.find(keys)[0].line
+
+    def text(self, keys: KeyPath) -> str | None:
+        """The scalar at the path `keys` as it was written; None where there is no scalar."""
+        place, _, rest = self.find(keys)
+        return None if rest else place.text
+
+
+def read_yaml(path: Path) -> Document:
+    """Read a configuration file; ConfigError lists everything wrong with it as a piece of YAML."""
+    path = Path(path)
+    text = _read_text(path)
+    builder = _Builder(path)
+    try:
+        data, place = builder.document(yaml.parse(text, Loader=Loader))
+    except yaml.MarkedYAMLError as error:
+        line, message, fix = explain(error, text)
+        raise ConfigError([Problem(path, line, "", message, fix)]) from None
+    if builder.problems:
+        raise ConfigError(builder.problems)
+    return Document(path, data, place)
+
+
+def _read_text(path: Path) -> str:
+    def refuse(line: int | None, message: str, fix: str) -> ConfigError:
+        return ConfigError([Problem(path, line, "", message, fix)])
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAXIMUM_BYTES + 1)
+    except FileNotFoundError:
+        beside = [str(path.with_name(p.name)) for p in path.parent.glob("*.y*ml")]
+        hint = nearest(str(path), beside)
+        raise refuse(None, "no such file", f"Did you mean {hint}?" if hint else "Check the path") from None
+    except OSError as error:
+        raise refuse(None, f"cannot be read ({error.strerror})", "Check the path and its permissions") from None
+    if len(data) > MAXIMUM_BYTES:
+        raise refuse(None, "larger than 10 MB", "A configuration is written by hand; keep data in files of their own")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise refuse(line, f"not UTF-8 text (byte 0x{data[error.start]:02x})", "Save the file as UTF-8") from None
+    unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if unprintable:
+        line = text.count("\n", 0, unprintable.start()) + 1
+        raise refuse(line, f"a control character (U+{ord(unprintable.group()):04X})", "Remove it")
+    return text
+
+
+class _Anchored(NamedTuple):
+    value: Any
+    place: Place
+    size: int
+
+
+class _Builder:
+    """Builds values from parser events; collects problems instead of stopping at the first."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.problems: list[Problem] = []
+        self.events: Iterator[yaml.Event]
+        self.trail: list[str | int] = []
+        self.anchors: dict[str, _Anchored | None] = {}  # None: still open
+        self.anchor_lines: dict[str, int] = {}
+        self.size = 0  # values built, aliases counted in full
+        self.aliased = 0
+
+    def problem(self, line: int, message: str, fix: str) -> None:
+        self.problems.append(Problem(self.path, line, dotted(self.trail), message, fix))
+
+    def stop(self, line: int, message: str, fix: str) -> ConfigError:
+        self.problem(line, message, fix)
+        return ConfigError(self.problems)
+
+    def document(self, events: Iterator[yaml.Event]) -> tuple[dict[str, Any], Place]:
+        self.events = events
+        next(events)  # the start of the stream
+        event = next(events)
+        if isinstance(event, yaml.StreamEndEvent):
+            raise self.stop(1, "the file is empty", "Write at least `experiments:`")
+        first = next(events)
+        value, place = self.value(first)
+        next(events)  # the end of the document
+        after = next(events)
+        if isinstance(after, yaml.DocumentStartEvent):
+            self.problem(after.start_mark.line + 1, "a second document (`---`) begins", "Keep one document in a file")
+        if value is None and not self.problems:
+            self.problem(1, "the file is empty", "Write at least `experiments:`")
+        elif not isinstance(value, dict) and not self.problems:
+            self.problem(place.line, f"the top level is {shown(value)}", "Write `key: value` lines, not anything else")
+        return value, place
+
+    def value(self, event: yaml.Event, line: int | None = None) -> tuple[Any, Place]:
+        """The value that begins with `event`; `line`: of its key, where it has one."""
+        line = line or event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event, line)
+        self.size += 1
+        before = self.size - 1
+        anchor = event.anchor
+        if anchor is not None:
+            if anchor in self.anchors:
+                self.problem(line, f"&{anchor} is given twice (also line {self.anchor_lines[anchor]})", "Rename one")
+            self.anchors[anchor], self.anchor_lines[anchor] = None, line
+        if event.tag is not None:
+            self.problem(line, f"the tag {_tag_text(event.tag)} is not allowed", "Remove it; quote a value that is text")
+        if isinstance(event, yaml.ScalarEvent):
+            value, place = self.scalar(event, line), Place(line, None, event.value)
+        else:
+            if len(self.trail) > MAXIMUM_DEPTH:
+                raise self.stop(line, f"nested more than {MAXIMUM_DEPTH} levels deep", "Write it flatter")
+            build = self.mapping if isinstance(event, yaml.MappingStartEvent) else self.sequence
+            value, children = build()
+            place = Place(line, children)
+        if anchor is not None:
+            self.anchors[anchor] = _Anchored(value, place, self.size - before)
+        return value, place
+
+    def alias(self, event: yaml.AliasEvent, line: int) -> tuple[Any, Place]:
+        name = event.anchor
+        known = self.anchors.get(name)
+        if known is None:
+            if name in self.anchors:
+                message, fix = f"*{name} stands inside what it refers to", "Write the value out"
+            else:
+                hint = nearest(name, self.anchors)
+                message = f"*{name} refers to nothing: no &{name} before it"
+                fix = f"Did you mean *{hint}?" if hint else f"Write &{name} where the value first stands, or quote it"
+            self.problem(line, message, fix)
+            return None, Place(line)
+        self.aliased += known.size
+        self.size += known.size
+        if self.aliased > MAXIMUM_ALIASED:
+            raise self.stop(
+                line, f"aliases repeat more than {MAXIMUM_ALIASED:,} values", "Write a grid, or fewer aliases in aliases"
+            )
+        return _copy(known.value), known.place._replace(line=line)
+
+    def scalar(self, event: yaml.ScalarEvent, line: int) -> Any:
+        if not event.implicit[0]:  # quoted or a block text
+            return event.value
+        try:
+            return scalar(event.value)
+        except AmbiguousError as error:
+            self.problem(line, error.message, error.fix)
+            return None
+
+    def sequence(self) -> tuple[list, list[Place]]:
+        values: list[Any] = []
+        places: list[Place] = []
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            self.trail.append(len(values))
+            value, place = self.value(event)
+            self.trail.pop()
+            values.append(value)
+            places.append(place)
+        return values, places
+
+    def mapping(self) -> tuple[dict[str, Any], dict[str, Place]]:
+        values: dict[str, Any] = {}
+        places: dict[str, Place] = {}
+        merged: list[tuple[Any, Place]] = []
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            line = event.start_mark.line + 1
+            key = self.key(event, line)
+            self.trail.append(key)
+            value, place = self.value(next(self.events), line)
+            if key == "<<" and event.implicit[0]:
+                if merged:
+                    self.problem(line, "a second `<<` in one mapping", "Write one, with a list: `<<: [*a, *b]`")
+                merged += self.mergeable(value, place)
+            elif key in values:
+                self.problem(
+                    line, f"given twice (also line {places[key].line})", "Keep one: YAML would take the last, silently"
+                )
+            else:
+                values[key], places[key] = value, place
+            self.trail.pop()
+        # The mapping's own keys win over merged ones, earlier merged ones over later (yaml.org/type/merge.html).
+        for value, place in merged:
+            for key in value:
+                if key not in values:
+                    values[key], places[key] = value[key], place.children[key]
+        return values, places
+
+    def key(self, event: yaml.Event, line: int) -> str:
+        """The key that `event` begins; a problem and a stand-in for what cannot be a key."""
+        if isinstance(event, yaml.AliasEvent) or not isinstance(event, yaml.ScalarEvent):
+            self.problem(line, "a key is not a single word", "Keys are text; lists, mappings and aliases cannot be")
+            return self.skipped_key(event)
+        text = event.value
+        if event.implicit[0] and text != "<<":
+            try:
+                value = scalar(text)
+            except AmbiguousError as error:
+                self.problem(line, f"the key {error.message}", f'Quote it: "{text}"')
+                value = text
+            if not isinstance(value, str):
+                self.problem(line, f"the key {text or '(empty)'} is {shown(value)}, not text", f'Quote it: "{text}"')
+        if event.tag is not None or event.anchor is not None:
+            self.problem(line, f"the key {text} has a tag or an anchor", "Put anchors on values; tags are not allowed")
+        if text in EXECUTABLE_KEYS:
+            self.problem(
+                line, f"{text} would make Snakemake execute code of this file", "Remove it: write the values out"
+            )
+        return text
+
+    def skipped_key(self, event: yaml.Event) -> str:
+        if isinstance(event, yaml.CollectionStartEvent):
+            self.trail.append("?")
+            self.value(event)
+            self.trail.pop()
+        return "?"
+
+    def mergeable(self, value: Any, place: Place) -> list[tuple[Any, Place]]:
+        several = list(zip(value, place.children, strict=True)) if isinstance(value, list) else [(value, place)]
+        if not all(isinstance(item, dict) for item, _ in several):
+            self.problem(place.line, "`<<` takes a mapping or a list of mappings", "Write `<<: *name`")
+            return []
+        return several
+
+
+def _tag_text(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")[:60]
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value

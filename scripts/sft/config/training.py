@@ -1,0 +1,128 @@
+"""`training:` and `lora:` what the optimizer does. Names are those of TRL, transformers and PEFT where the meaning is.
+
+Every default that shapes a result is stated here, not inherited from a library: an upgrade cannot change it unseen.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from sft.config.fields import Integer, Number, Section, identity
+
+TRAINER_FIELDS = Path(__file__).resolve().parent.parent / "trainer_fields.json"
+
+
+class Training(Section):
+    """One optimisation."""
+
+    learning_rate: Number = identity(describe="peak learning rate", gt=0)
+    global_batch_size: Integer = identity(describe="rows per optimizer step, over all devices", unit="rows", gt=0)
+    max_steps: Integer | None = identity(None, describe="optimizer steps; or give num_train_epochs", gt=0)
+    num_train_epochs: Number | None = identity(None, describe="passes over train; or give max_steps", gt=0)
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = identity(
+        "cosine", describe="shape of the learning rate"
+    )
+    warmup_steps: Integer = identity(0, describe="steps of linear warm-up", ge=0)
+    optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = identity(
+        "adamw_torch", describe="optimizer; the 8-bit ones are bitsandbytes'"
+    )
+    weight_decay: Number = identity(0.0, describe="decoupled weight decay", ge=0)
+    adam_beta1: Number = identity(0.9, describe="Adam's first decay", ge=0, lt=1)
+    adam_beta2: Number = identity(0.999, describe="Adam's second decay", ge=0, lt=1)
+    adam_epsilon: Number = identity(1e-8, describe="Adam's epsilon", gt=0)
+    max_grad_norm: Number = identity(1.0, describe="gradients are clipped to this norm; 0: not clipped", ge=0)
+    max_length: Integer = identity(describe="longest row after tokenisation", unit="tokens", gt=0)
+    on_too_long: Literal["error", "drop", "truncate"] = identity(
+        "error", describe="what happens to longer rows; never silent"
+    )
+    loss_on: Literal["completion", "all"] = identity("completion", describe="which tokens are learned")
+    save_steps: Integer | None = identity(
+        None, describe="every how many steps a checkpoint is kept and evaluated; null: only the last", gt=0
+    )
+    eval_steps: Integer | None = identity(
+        None, describe="every how many steps the validation loss is measured; null: first and last", gt=0
+    )
+    logging_steps: Integer = identity(1, describe="every how many steps loss and grad_norm are recorded", gt=0)
+    activation_checkpointing: bool = identity(False, describe="recompute activations to save memory")
+    precision: Literal["float32", "bfloat16"] = identity(
+        "float32", describe="bfloat16: mixed precision over float32 master weights"
+    )
+    extra: dict[str, Any] = identity({}, describe="further fields of TRL's SFTConfig, checked against its names")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Training":
+        if (self.max_steps is None) == (self.num_train_epochs is None):
+            raise ValueError("give exactly one of max_steps and num_train_epochs")
+        if self.max_steps is not None and self.warmup_steps > self.max_steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) is more than max_steps ({self.max_steps})")
+        if self.max_steps is not None and self.save_steps is not None and self.max_steps % self.save_steps:
+            raise ValueError(
+                f"save_steps ({self.save_steps}) does not divide max_steps ({self.max_steps}): the last checkpoint "
+                "would stand off the grid of the others"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _known_extra(self) -> "Training":
+        from sft.config.errors import nearest
+
+        for key in self.extra:
+            if key in type(self).model_fields:
+                raise ValueError(f"extra.{key}: this key is ours; write it as training.{key}")
+            if key not in trainer_fields():
+                hint = nearest(key, trainer_fields())
+                raise ValueError(
+                    f"extra.{key}: SFTConfig has no such field." + (f" Did you mean {hint}?" if hint else "")
+                )
+            if key in OURS:
+                raise ValueError(f"extra.{key}: set by the workflow ({OURS[key]})")
+        return self
+
+
+# Fields of SFTConfig that a user may not pass: each would break a promise of the workflow.
+OURS = {
+    "output_dir": "the run's directory",
+    "resume_from_checkpoint": "a restarted run resumes by itself",
+    "seed": "seeds: of the experiment",
+    "data_seed": "seeds: of the experiment",
+    "per_device_train_batch_size": "training.global_batch_size and execution.micro_batch_size",
+    "gradient_accumulation_steps": "training.global_batch_size and execution.micro_batch_size",
+    "save_strategy": "training.save_steps",
+    "eval_strategy": "training.eval_steps",
+    "use_cpu": "execution.device",
+    "bf16": "training.precision",
+    "fp16": "training.precision",
+    "dataset_kwargs": "rows are tokenised before training",
+    "packing": "not supported yet",
+    "logging_nan_inf_filter": "a non-finite loss stops the run",
+}
+
+
+@cache
+def trainer_fields() -> dict[str, str]:
+    """Names and types of SFTConfig's fields in the pinned TRL (made by scripts/make_trainer_fields.py)."""
+    return json.loads(TRAINER_FIELDS.read_text())
+
+
+class Lora(Section):
+    """Low-rank adapters (PEFT's LoraConfig)."""
+
+    r: Integer = identity(16, describe="rank", gt=0)
+    alpha: Integer = identity(32, describe="lora_alpha: the update is scaled by alpha / r", gt=0)
+    dropout: Number = identity(0.0, describe="lora_dropout", ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = identity("all-linear", describe="all-linear, a regex, or module names")
+    use_rslora: bool = identity(False, describe="scale by alpha / sqrt(r)")
+    use_dora: bool = identity(False, describe="weight-decomposed LoRA")
+    modules_to_save: tuple[str, ...] = identity((), describe="modules trained in full and saved with the adapter")
+
+    @model_validator(mode="after")
+    def _mergeable(self) -> "Lora":
+        # PEFT merges a LoRA on tied embeddings wrongly, with only a warning (measured: logits off by 4.7).
+        if not isinstance(self.target_modules, str) and "embed_tokens" in self.target_modules:
+            raise ValueError(
+                "target_modules: embed_tokens cannot be merged where embeddings are tied; put it into modules_to_save"
+            )
+        return self

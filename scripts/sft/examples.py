@@ -1,0 +1,105 @@
+"""The canonical example: one parquet schema from `prepare_dataset` to `tokenize_dataset` and `predict`.
+
+    id           text, unique in its data set
+    source_file  the published file that the row comes from
+    prompt       the rendered user turn
+    completion   the assistant turn to learn
+    choices      choice texts in the order of the letters A, B, ...; empty where there are none
+    answer       the right choice's letter; "" where there are no choices
+    images       encoded pictures, shown before the prompt; possibly none
+    group        what must not straddle splits (a trajectory, a document); null where unknown
+    system       the system message; null for none
+
+Reading and writing go batch by batch: a data set of pictures need not fit into memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow
+import pyarrow.parquet
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+SCHEMA = pyarrow.schema(
+    {
+        "id": pyarrow.string(),
+        "source_file": pyarrow.string(),
+        "prompt": pyarrow.string(),
+        "completion": pyarrow.string(),
+        "choices": pyarrow.list_(pyarrow.string()),
+        "answer": pyarrow.string(),
+        "images": pyarrow.list_(pyarrow.binary()),
+        "group": pyarrow.string(),
+        "system": pyarrow.string(),
+    }
+)
+# In a mix, the name of the part that the row comes from.
+PART = pyarrow.field("part", pyarrow.string())
+ROWS_PER_BATCH = 1000
+
+
+class Writer:
+    """Writes rows (dictionaries) or record batches to one parquet file; a context manager."""
+
+    def __init__(self, path: Path, schema: pyarrow.Schema = SCHEMA):
+        self.schema = schema
+        self.rows = 0
+        self._waiting: list[dict[str, Any]] = []
+        self._file = pyarrow.parquet.ParquetWriter(path, schema)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        self._file.close()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one row."""
+        self._waiting.append(row)
+        self.rows += 1
+        if len(self._waiting) == ROWS_PER_BATCH:
+            self._flush()
+
+    def add_batch(self, batch: pyarrow.RecordBatch) -> None:
+        """Append a record batch with the columns of the schema."""
+        self._flush()
+        if batch.num_rows:
+            self._file.write_batch(batch.select(self.schema.names).cast(self.schema))
+            self.rows += batch.num_rows
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file.write_batch(pyarrow.RecordBatch.from_pylist(self._waiting, schema=self.schema))
+            self._waiting = []
+
+
+def batches(path: Path, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
+    """The record batches of a parquet file, in order."""
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield from file.iter_batches(ROWS_PER_BATCH, columns=columns)
+
+
+def rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a parquet file as dictionaries, in order."""
+    for batch in batches(path, columns):
+        yield from batch.to_pylist()
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a parquet file."""
+    return pyarrow.parquet.read_schema(path).names
+
+
+def write(path: Path, examples: Iterable[dict[str, Any]], schema: pyarrow.Schema = SCHEMA) -> int:
+    """Write all rows to `path`; returns their number."""
+    with Writer(path, schema) as writer:
+        for example in examples:
+            writer.add(example)
+    return writer.rows

@@ -1,0 +1,171 @@
+"""The sheet that a figure is drawn on: title, legend, a row of panels, footer, all measured in inches.
+
+The height follows from the content, so that a long title or footer moves the panels down instead of over them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
+
+from sft import figure_style as style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+POINTS_PER_INCH = 72
+EDGE = 0.05  # free space around everything
+LEADING = 1.3  # line height over letter height
+HANDLE, HANDLE_GAP, ENTRY_GAP = 0.22, 0.05, 0.16  # of one legend entry
+LEGEND_ROW = 0.145
+PANEL_TITLE = 0.19
+AXIS_SPACE = 0.36  # tick labels and axis label below a panel
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One legend entry: what it is, and the Line2D (or, for a band, Rectangle) settings that draw it."""
+
+    label: str
+    look: dict[str, Any]
+    band: bool = False
+
+
+class Sheet:
+    """A figure `width` inches wide with room for panels `panel_height` inches high.
+
+    `subtitle` says what is drawn; `footer` lines are (text, colour).
+    """
+
+    def __init__(
+        self,
+        width: float,
+        panel_height: float,
+        title: str,
+        subtitle: str,
+        legend: Iterable[Entry],
+        footer: Iterable[tuple[str, str]],
+    ):
+        room = width - 2 * EDGE
+        head = [(line, style.TITLE_POINTS, "medium", style.INK) for line in wrapped(title, style.TITLE_POINTS, room)]
+        head += [(line, style.TEXT_POINTS, "normal", style.SOFT) for line in wrapped(subtitle, style.TEXT_POINTS, room)]
+        rows = _flowed(legend, room)
+        foot = [(line, colour) for text, colour in footer for line in wrapped(text, style.SMALL_POINTS, room)]
+        foot_height = len(foot) * style.SMALL_POINTS * LEADING / POINTS_PER_INCH
+        head_height = sum(points * LEADING for _, points, _, _ in head) / POINTS_PER_INCH
+        self.width, self.panel_height = width, panel_height
+        self.bottom = EDGE + foot_height + 0.04 + AXIS_SPACE
+        height = self.bottom + panel_height + PANEL_TITLE + 0.05 + len(rows) * LEGEND_ROW + 0.05 + head_height + EDGE
+        self.height = height
+        self.figure = Figure(figsize=(width, height))
+        top = height - EDGE
+        for text, points, weight, colour in head:
+            self.text(EDGE, top, text, points, colour, weight=weight, va="top")
+            top -= points * LEADING / POINTS_PER_INCH
+        top -= 0.05
+        for row in rows:
+            self._legend_row(row, top - LEGEND_ROW / 2)
+            top -= LEGEND_ROW
+        low = EDGE + foot_height
+        for text, colour in foot:
+            self.text(EDGE, low, text, style.SMALL_POINTS, colour, va="top")
+            low -= style.SMALL_POINTS * LEADING / POINTS_PER_INCH
+
+    def text(self, x: float, y: float, text: str, points: float, colour: str, **how: Any) -> None:
+        """Write `text` at inches from the lower left corner."""
+        self.figure.text(x, y, text, fontsize=points, color=colour, transform=self.figure.dpi_scale_trans, **how)
+
+    def panel(self, left: float, width: float, title: str = "", note: str = "") -> "Axes":
+        """Axes `width` inches wide, `left` inches from the left edge, with a title and a softer note beside it."""
+        frame = (left / self.width, self.bottom / self.height, width / self.width, self.panel_height / self.height)
+        axes = self.figure.add_axes(frame)
+        axes.spines[["top", "right"]].set_visible(False)
+        y = self.bottom + self.panel_height + 0.07
+        if title:
+            self.text(left, y, title, style.TEXT_POINTS, style.INK, weight="medium", va="bottom")
+        if note:
+            shift = text_inches(title, style.TEXT_POINTS, "medium") + 0.07 if title else 0.0
+            self.text(left + shift, y, note, style.SMALL_POINTS, style.SOFT, va="bottom")
+        return axes
+
+    def _legend_row(self, row: list[tuple[float, Entry]], y: float) -> None:
+        inches = self.figure.dpi_scale_trans
+        for x, entry in row:
+            if entry.band:
+                box = Rectangle((x, y - 0.035), HANDLE, 0.07, transform=inches, linewidth=0, **entry.look)
+                self.figure.add_artist(box)
+            else:
+                xs = (x, x + HANDLE / 2, x + HANDLE)
+                line = Line2D(xs, (y, y, y), transform=inches, markevery=[1], **entry.look)
+                self.figure.add_artist(line)
+            self.text(x + HANDLE + HANDLE_GAP, y, entry.label, style.TEXT_POINTS, style.INK, va="center_baseline")
+
+
+def _flowed(legend: Iterable[Entry], room: float) -> list[list[tuple[float, Entry]]]:
+    """Entries with their x, in rows that fit into `room` inches."""
+    rows: list[list[tuple[float, Entry]]] = []
+    x = room + 1.0
+    for entry in legend:
+        wide = HANDLE + HANDLE_GAP + text_inches(entry.label, style.TEXT_POINTS)
+        if x + wide > EDGE + room:
+            rows.append([])
+            x = EDGE
+        rows[-1].append((x, entry))
+        x += wide + ENTRY_GAP
+    return rows
+
+
+def wrapped(text: str, points: float, room: float) -> list[str]:
+    """`text` broken at blanks into lines of at most `room` inches; a longer word keeps a line of its own."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and text_inches(f"{lines[-1]} {word}", points) <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+@cache
+def text_inches(text: str, points: float, weight: str = "normal") -> float:
+    """Printed width of one line."""
+    if not text.strip():
+        return 0.0
+    path = TextPath((0, 0), text, size=points, prop=FontProperties(family=style.RC["font.family"], weight=weight))
+    return float(path.get_extents().x1) / POINTS_PER_INCH
+
+
+def spread(wanted: list[float], distance: float, low: float, high: float) -> list[float]:
+    """Positions as near as possible to `wanted`, at least `distance` apart, within [low, high] where they fit.
+
+    Neighbours that would touch are placed as one block around their common middle.
+    """
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    blocks: list[list[int]] = []
+    starts: list[float] = []
+    for i in order:
+        blocks.append([i])
+        starts.append(_start([wanted[i]], distance, low, high))
+        while len(blocks) > 1 and starts[-1] < starts[-2] + len(blocks[-2]) * distance:
+            tail = blocks.pop()
+            starts.pop()
+            blocks[-1] += tail
+            starts[-1] = _start([wanted[j] for j in blocks[-1]], distance, low, high)
+    places = [0.0] * len(wanted)
+    for block, start in zip(blocks, starts, strict=True):
+        for k, i in enumerate(block):
+            places[i] = start + k * distance
+    return places
+
+
+def _start(wanted: list[float], distance: float, low: float, high: float) -> float:
+    """Where a block begins whose members would like to be at `wanted`."""
+    length = (len(wanted) - 1) * distance
+    middle = sum(position - k * distance for k, position in enumerate(wanted)) / len(wanted)
+    return max(low, min(high - length, middle))

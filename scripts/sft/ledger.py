@@ -1,0 +1,185 @@
+"""The ledger: one tidy table of everything that the runs of an experiment measured.
+
+A row is one number: which run (cell, seed), of what (split, data set, step, metric), with its numerator and
+denominator, its interval where it has one, and the run key and code that it comes from. Figures and tables
+read nothing else.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sft import manifest
+from sft.stage import StageError
+
+PARQUET, CSV, RUNS, PROVENANCE = "ledger.parquet", "ledger.csv", "runs.csv", "provenance.json"
+
+SCHEMA = pa.schema(
+    [
+        ("experiment", pa.string()),
+        ("cell", pa.string()),
+        ("seed", pa.int64()),
+        ("run", pa.string()),
+        ("dataset", pa.string()),  # "" for what training itself measured
+        ("split", pa.string()),  # train, validation or test
+        ("step", pa.int64()),  # optimiser steps done; 0 is the base model
+        ("metric", pa.string()),
+        ("numerator", pa.float64()),
+        ("denominator", pa.float64()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("n_errors", pa.int64()),
+        ("run_key", pa.string()),  # first 12 digits of the full key of the training
+        ("code", pa.string()),  # first 12 digits of the digest of the code that trained
+    ]
+)
+KEY = ["cell", "seed", "dataset", "split", "metric", "step"]
+DIGITS = 12
+SHOWN_DUPLICATES = 5
+
+
+def collect(experiment: str, cells: list[dict[str, Any]], inputs: dict[str, Path], names: dict[str, str]) -> pa.Table:
+    """The ledger of `cells`, whose i-th entry is `{cell, seed, run, ...}` with inputs `run-<i>` and `scores-<i>`.
+
+    `names` gives data sets (ids in scores) the names that a reader knows. Rows are sorted by `KEY`.
+    StageError when a number is there twice.
+    """
+    tables = []
+    for i, cell in enumerate(cells):
+        training = manifest.read(inputs[f"run-{i}"]) or {}
+        if training["id"] != cell["run"]:
+            raise StageError(f"run-{i}: {inputs[f'run-{i}']} is the run {training['id']}, not {cell['run']}")
+        constants = {
+            "experiment": experiment,
+            "cell": cell["cell"],
+            "seed": cell["seed"],
+            "run": cell["run"],
+            "run_key": training["key"][:DIGITS],
+            "code": training["code"][:DIGITS],
+        }
+        metrics = pq.read_table(inputs[f"run-{i}"] / "metrics.parquet")
+        scores = pq.read_table(inputs[f"scores-{i}"] / "scores.parquet")
+        scores = scores.rename_columns([{"errors": "n_errors"}.get(name, name) for name in scores.column_names])
+        shown = [names.get(name, name) for name in scores["dataset"].to_pylist()]
+        scores = scores.set_column(scores.column_names.index("dataset"), "dataset", pa.array(shown, pa.string()))
+        tables += [
+            _fitted(metrics, constants | {"dataset": ""}),
+            _fitted(_costs(training, metrics), constants | {"dataset": "", "split": "train"}),
+            _fitted(scores, constants | {"split": "test"}),
+        ]
+    table = pa.concat_tables(tables).sort_by([(name, "ascending") for name in KEY])
+    _refuse_duplicates(table)
+    return table
+
+
+def _costs(training: dict[str, Any], metrics: pa.Table) -> pa.Table:
+    """What the training cost and how large it was, as metrics at its last step: from its manifest.
+
+    Every number among the recorded facts counts; a metric of the same name that the run logged itself wins.
+    """
+    values = {name: training[name] for name in ("wall_seconds", "cpu_seconds", "peak_rss_mib")}
+    values |= {"max_grad_norm": training["config"].get("training", {}).get("max_grad_norm")}
+    values |= training["facts"]
+    logged = set(pc.unique(metrics["metric"]).to_pylist())
+    kept = {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in logged
+    }
+    last = pc.max(metrics["step"]).as_py() or 0
+    return pa.table(
+        {"metric": list(kept), "step": [last] * len(kept), "value": pa.array(kept.values(), pa.float64())}
+    )
+
+
+def _fitted(table: pa.Table, constants: dict[str, Any]) -> pa.Table:
+    """`table` with the columns of `SCHEMA`: its own, the constants, and nulls."""
+    columns = []
+    for column in SCHEMA:
+        if column.name in constants:
+            columns.append(pa.repeat(pa.scalar(constants[column.name], column.type), len(table)))
+        elif column.name in table.column_names:
+            columns.append(table[column.name].cast(column.type).combine_chunks())
+        else:
+            columns.append(pa.nulls(len(table), column.type))
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _refuse_duplicates(table: pa.Table) -> None:
+    counted = table.group_by(KEY).aggregate([([], "count_all")])
+    twice = counted.filter(pc.greater(counted["count_all"], 1)).sort_by([(name, "ascending") for name in KEY])
+    if len(twice):
+        lines = [
+            "  " + ", ".join(f"{name} {row[name]!r}" for name in KEY) + f": {row['count_all']} rows"
+            for row in twice.slice(0, SHOWN_DUPLICATES).to_pylist()
+        ]
+        raise StageError(
+            f"{len(twice)} numbers are in the ledger more than once:\n" + "\n".join(lines) + "\nTwo cells of one label, "
+            "or a metrics stream that was written twice: give the cells different labels, or train the run again"
+        )
+
+
+def gaps(table: pa.Table, cells: list[dict[str, Any]], datasets: list[str]) -> list[str]:
+    """What a comparison of `cells` lacks, one line each: runs, scores, the base model, equal test sets.
+
+    A comparison is whole when every cell has every seed, every run is scored on every data set at the same steps as
+    the other seeds of its cell, from the base model (step 0) on, and a data set has one number of rows throughout.
+    """
+    labels = list(dict.fromkeys(cell["cell"] for cell in cells))
+    seeds = list(dict.fromkeys(cell["seed"] for cell in cells))
+    planned = {(cell["cell"], cell["seed"]) for cell in cells}
+    lines = [f"cell {c}, seed {s}: no such run" for c in labels for s in seeds if (c, s) not in planned]
+    scores = table.filter(pc.equal(table["split"], "test"))
+    steps: dict[tuple[str, str, int], set[int]] = {}
+    rows: dict[str, set[float]] = {}
+    for cell, seed, dataset, step, denominator in zip(
+        *(scores[name].to_pylist() for name in ("cell", "seed", "dataset", "step", "denominator")), strict=True
+    ):
+        steps.setdefault((cell, dataset, seed), set()).add(step)
+        rows.setdefault(dataset, set()).add(denominator)
+    for cell, seed in sorted(planned):
+        for dataset in datasets:
+            found = steps.get((cell, dataset, seed), set())
+            together = set().union(*(steps.get((cell, dataset, other), set()) for other in seeds))
+            if not found:
+                lines.append(f"cell {cell}, seed {seed}: no scores on {dataset}")
+            elif absent := sorted((together | {0}) - found):
+                lines.append(f"cell {cell}, seed {seed}: no scores on {dataset} at step {', '.join(map(str, absent))}")
+    lines += [
+        f"{dataset}: scored on {' and '.join(f'{n:.0f}' for n in sorted(counts))} rows; one test set has one number"
+        for dataset, counts in sorted(rows.items())
+        if len(counts) > 1
+    ]
+    return lines
+
+
+def write(table: pa.Table, parquet: Path, csv: Path) -> None:
+    """The same rows twice: Parquet for programs, CSV (floats in their shortest exact text) for readers and git."""
+    pq.write_table(table, parquet, compression="zstd")
+    table.to_pandas().to_csv(csv, index=False, lineterminator="\n")
+
+
+def provenance(directories: list[Path]) -> dict[str, dict[str, Any]]:
+    """`{directory: manifest}` of these results and of everything they were made from, as far as it is still there.
+
+    Left out of the copies: the host name (archives are published) and the nested identity, which the manifests of
+    the inputs repeat.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    waiting = [path.as_posix() for path in directories]
+    while waiting:
+        directory = waiting.pop()
+        if directory in found:
+            continue
+        made = manifest.read(directory)
+        if made is None:
+            continue
+        made.pop("identity", None)
+        made.get("machine", {}).pop("host", None)
+        found[directory] = made
+        waiting += [source["path"] for source in made["inputs"].values()]
+    return dict(sorted(found.items()))

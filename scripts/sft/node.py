@@ -1,0 +1,94 @@
+"""A node: one directory of results, what it is made of, and its name.
+
+The name is `<readable label>-<hash8>`; both come from content alone, never from the name that a configuration
+file happens to give, so that two files that mean the same result mean the same directory.
+"""
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from sft.canonical import digest
+
+# Part of every key. Raised only when the meaning of keys changes; never for a new field (see fields.identity).
+KEY_SCHEMA = 1
+
+
+@dataclass
+class Node:
+    """One result: the rule that makes it, its own settings, and the nodes it is made from.
+
+    `config` is all that the script reads; `own` is the part that identifies the result. `gates` must have
+    succeeded before this node is made, and are no part of its identity.
+    """
+
+    rule: str
+    label: str
+    config: dict[str, Any]
+    own: dict[str, Any]
+    inputs: dict[str, "Node"] = field(default_factory=dict)
+    parent: str = ""  # directory pattern, with {id}
+    gates: dict[str, "Node"] = field(default_factory=dict)
+    execution: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The whole pre-image of the key: own settings and, nested, those of everything it is made from."""
+        return {
+            "schema": KEY_SCHEMA,
+            "rule": self.rule,
+            **self.own,
+            "from": {name: node.identity for name, node in self.inputs.items()},
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the identity; inputs enter by their digests, so that long chains stay cheap."""
+        return digest(
+            {
+                "schema": KEY_SCHEMA,
+                "rule": self.rule,
+                "own": self.own,
+                "inputs": {name: node.digest for name, node in self.inputs.items()},
+            }
+        )
+
+    @cached_property
+    def id(self) -> str:
+        """`<label>-<hash8>`."""
+        return f"{slug(self.label)}-{self.digest[:8]}"
+
+    @cached_property
+    def directory(self) -> str:
+        """Where the result lies, relative to the working directory."""
+        return self.parent.format(id=self.id)
+
+    @property
+    def manifest(self) -> str:
+        """The file that says the result is finished."""
+        return str(PurePosixPath(self.directory) / "manifest.json")
+
+    def document(self) -> dict[str, Any]:
+        """What `config.json` holds."""
+        return {
+            "rule": self.rule,
+            "id": self.id,
+            "config": self.config,
+            "identity": self.identity,
+            "inputs": {name: node.directory for name, node in self.inputs.items()},
+        }
+
+
+def recorded_node(directory: str, document: dict[str, Any], inputs: dict[str, Node]) -> Node:
+    """The node that an archived `config.json` describes; its identity is what was written down, not recomputed."""
+    node = Node(document["rule"], document["id"], document["config"], {}, inputs)
+    node.__dict__ |= {"identity": document["identity"], "id": document["id"], "directory": directory}
+    node.__dict__["digest"] = digest(document["identity"])
+    return node
+
+
+def slug(text: str) -> str:
+    """`text` as a part of a path: letters, digits, '.', '_' and '-', at most 60 characters."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:60].strip("-.") or "x"

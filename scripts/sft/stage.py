@@ -1,0 +1,226 @@
+"""The one call shape of every script: `python scripts/<rule>.py DIRECTORY [--threads N]`.
+
+DIRECTORY holds `config.json`: the resolved configuration and the directories of what the result is made
+from. The script works in a folder of its own attempt inside DIRECTORY; when it has succeeded, what it
+made is renamed into place and the manifest is written last. A failed attempt leaves nothing under a final
+name.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sft import manifest, orphan
+from sft.canonical import digest
+from sft.code import SCRIPTS, code_digest
+
+CONFIG = "config.json"
+
+# sysexits.h: EX_TEMPFAIL. The stage stopped on request (SIGTERM) in a resumable state; start it again.
+EXIT_RESUMABLE = 75
+
+
+class StageError(Exception):
+    """Something the user can mend: its text is shown without a traceback."""
+
+
+class Stage:
+    """What one running script has: its configuration, its inputs, a folder to work in, and a record to fill."""
+
+    def __init__(self, directory: Path, options: argparse.Namespace):
+        self.directory = directory
+        self.options = options
+        node = _read_node(directory)
+        self.rule: str = node["rule"]
+        self.id: str = node["id"]
+        self.config: dict[str, Any] = node["config"]
+        self.identity: Any = node["identity"]
+        self._inputs: dict[str, str] = node["inputs"]
+        self.facts: dict[str, Any] = {}
+        self.attempt = directory / f".attempt-{os.getpid()}"
+
+    def input(self, name: str) -> Path:
+        """The directory of the input called `name`, as given in `config.json` (relative to the working directory)."""
+        return Path(self._inputs[name])
+
+    def inputs(self, prefix: str = "") -> dict[str, Path]:
+        """All inputs whose name starts with `prefix`, in the order of `config.json`."""
+        return {name: Path(path) for name, path in self._inputs.items() if name.startswith(prefix)}
+
+    def output(self, name: str) -> Path:
+        """Where to write the output `name`: inside the attempt, promoted to DIRECTORY/name on success."""
+        path = self.attempt / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def record(self, **facts: Any) -> None:
+        """Add facts (JSON values) to the manifest."""
+        self.facts |= facts
+
+    def say(self, text: str) -> None:
+        """Write one line to the log (standard error), with the time of day."""
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+    def summary(self, text: str) -> None:
+        """The one line that a finished stage prints to the terminal (standard output)."""
+        self.facts["summary"] = text
+
+
+def run_stage(
+    work: Callable[[Stage], None],
+    doc: str,
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    """Run `work` on the directory named on the command line; the process's exit code says how it went.
+
+    0: done. 1: failed, the reason is on standard error. 75 (`EXIT_RESUMABLE`): stopped on request, start again.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path, help="the result's directory; its config.json says what to make")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    if add_options:
+        add_options(parser)
+    options = parser.parse_args()
+    # Numeric libraries read these when they are first imported, which happens inside `work`.
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(options.threads)
+    try:
+        sys.exit(_run(work, options))
+    except StageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(work: Callable[[Stage], None], options: argparse.Namespace) -> int:
+    started, clock, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
+    stage = Stage(options.directory, options)
+    orphan.die_with_parents()
+    with _claim(stage.directory):
+        made_from = {name: _verified_input(name, path) for name, path in stage.inputs().items()}
+        for leftover in stage.directory.glob(".attempt-*"):
+            shutil.rmtree(leftover)
+        stage.attempt.mkdir()
+        try:
+            work(stage)
+            outputs = manifest.describe_files(stage.attempt)
+            _promote(stage, outputs)
+        finally:
+            shutil.rmtree(stage.attempt, ignore_errors=True)
+        versions = manifest.imported_versions()
+        code = code_digest(stage.rule)
+        environment = digest(versions)
+        record = {
+            "schema": 1,
+            "rule": stage.rule,
+            "id": stage.id,
+            "key": manifest.full_key(stage.rule, stage.identity, code, environment, made_from),
+            "config": stage.config,
+            "identity": stage.identity,
+            "identity_digest": digest(stage.identity),
+            "code": code,
+            "inputs": made_from,
+            "outputs": outputs,
+            "content": digest({name: made["sha256"] for name, made in outputs.items()}),
+            "versions": versions,
+            "environment": environment,
+            "git": manifest.git_state(SCRIPTS),
+            "machine": manifest.machine(),
+            "threads": options.threads,
+            "started": started.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_seconds": round(time.monotonic() - clock, 2),
+            "cpu_seconds": round(_cpu_seconds() - cpu, 2),
+            "peak_rss_mib": _peak_rss_mib(),
+            "facts": stage.facts,
+        }
+        manifest.write(stage.directory, record)
+    line = f"{stage.rule} {stage.id}: {stage.facts.get('summary', 'done')} ({record['wall_seconds']:.0f} s)"
+    print(line, flush=True)
+    stage.say(line)
+    return 0
+
+
+def _read_node(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise StageError(
+            f"{path} is missing. Snakemake writes it; by hand: python scripts/check_config.py --write"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise StageError(f"{path} is not valid JSON ({error}). Delete it and start again") from None
+
+
+def _claim(directory: Path):
+    """Hold `directory` for this process; a second writer is refused. The kernel drops the lock with the process."""
+    lock = (directory / ".lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        holder = lock.read().strip() or "another process"
+        lock.close()
+        raise StageError(f"{directory} is being written by {holder}. Wait for it, or stop it first") from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {os.uname().nodename} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    lock.flush()
+    return lock
+
+
+def _verified_input(name: str, path: Path) -> dict[str, Any]:
+    """The manifest facts of an input, after checking that its files still are the ones it was finished with."""
+    made = manifest.read(path)
+    if made is None:
+        raise StageError(f"input {name}: {path} holds no finished result (no {manifest.NAME})")
+    for relative, expected in made["outputs"].items():
+        file = path / relative
+        if not file.is_file():
+            raise StageError(f"input {name}: {file} is missing. Delete {path / manifest.NAME} to have it made again")
+        if file.stat().st_size != expected["bytes"] or manifest.file_digest(file) != expected["sha256"]:
+            raise StageError(
+                f"input {name}: {file} is not what was written ({expected['bytes']} bytes, sha256 "
+                f"{expected['sha256'][:12]}…). Delete {path / manifest.NAME} to have it made again"
+            )
+    return {"path": path.as_posix(), "key": made["key"], "content": made["content"]}
+
+
+def _promote(stage: Stage, outputs: dict[str, Any]) -> None:
+    """Rename what the attempt made into place, after dropping the manifest that spoke of what was there before."""
+    (stage.directory / manifest.NAME).unlink(missing_ok=True)
+    if not outputs:
+        raise StageError(f"{stage.rule} made nothing")
+    for relative in outputs:
+        with (stage.attempt / relative).open("rb") as file:
+            os.fsync(file.fileno())
+    for entry in sorted(stage.attempt.iterdir()):
+        final = stage.directory / entry.name
+        if final.is_dir() and not final.is_symlink():
+            shutil.rmtree(final)
+        entry.replace(final)
+    manifest.fsync_directory(stage.directory)
+
+
+def _cpu_seconds() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _peak_rss_mib() -> int:
+    # Linux counts in KiB (getrusage(2)); macOS in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

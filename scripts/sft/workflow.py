@@ -1,0 +1,160 @@
+"""What the Snakefile knows: the plan, what of it is fresh, and how the rest has to be run.
+
+Snakemake decides what to run from times of files and from records under .snakemake/, and neither survives a
+clone, a copy or a `touch`. Here manifests decide (see sft.freshness): stale results are handed to Snakemake as
+files to be made again, and its own triggers are switched off so that there is one truth.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from sft import freshness, manifest
+from sft.config.errors import ConfigError
+from sft.config.study import Study, load
+from sft.node import Node, recorded_node
+from sft.plan import Plan, PlanError, make_plan
+
+ARCHIVE = Path("results/archive.json")
+
+
+class Attached:
+    """A plan and the states of its nodes, as rules ask for them."""
+
+    def __init__(self, plan: Plan, states: dict[str, freshness.State], archived: bool = False):
+        self.plan = plan
+        self.states = states
+        self.archived = archived
+        self.workflow: Any = None
+        self._deciding = False
+
+    def needs(self, directory: str) -> list[str]:
+        """Manifests that must exist before the node in `directory` is made."""
+        self._decide()
+        node = self._node(directory)
+        return [above.manifest for above in [*node.inputs.values(), *node.gates.values()]]
+
+    def setting(self, directory: str, key: str) -> Any:
+        """An execution setting of a node, in the form that the rules pass on."""
+        execution = self._node(directory).execution
+        if key == "gpu":
+            return int(execution["device"] == "cuda")
+        if key == "micro_batch_size":
+            return execution[key] or 0
+        if key == "keep_optimizer":
+            return "--keep-optimizer" if execution[key] else "--no-keep-optimizer"
+        return execution[key]
+
+    def wanted(self, *rules: str) -> list[str]:
+        """Manifests of the planned nodes whose rule's name starts with one of `rules`."""
+        return [node.manifest for node in self.plan.nodes.values() if node.rule.startswith(rules)]
+
+    def stale(self) -> dict[str, str]:
+        """Manifest -> reason, for every planned result that exists and is not what the plan says."""
+        return {
+            self.plan.nodes[directory].manifest: state.reason
+            for directory, state in self.states.items()
+            if state.status == "stale"
+        }
+
+    def prepare(self) -> None:
+        """Before the first job: the configuration files of what is to be made, and the readable links."""
+        for directory, node in self.plan.nodes.items():
+            if not self.states[directory].fresh:
+                write_config(node)
+        if not self.archived:
+            link_runs(self.plan)
+
+    def _decide(self) -> None:
+        """Put manifests in charge of what runs, when Snakemake asks for the first input of the graph it builds.
+
+        Earlier, while rules are parsed, neither the graph nor its settings exist. Snakemake treats incomplete
+        files in the same way (`DAG.handle_incomplete` adds to `forcefiles`). Not a public interface: the truth
+        table in tests/workflow holds it to its promise.
+        """
+        if self._deciding or self.workflow is None:
+            return
+        self._deciding = True
+        self.workflow.dag.forcefiles |= set(self.stale())
+        self.workflow.dag_settings.rerun_triggers = frozenset()
+        # A killed job leaves Snakemake's marker "incomplete"; only a manifest makes a result complete here.
+        self.workflow.dag_settings.force_incomplete = True
+
+    def _node(self, directory: str) -> Node:
+        try:
+            return self.plan.nodes[directory]
+        except KeyError:
+            raise ValueError(f"{directory} is not part of the configured experiments") from None
+
+
+def attach(workflow: Any) -> Attached:
+    """Plan what `workflow` (Snakemake's) is asked for; a bad configuration ends the program with its problems."""
+    settings = workflow.config_settings
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    try:
+        if ARCHIVE.exists():
+            attached = from_archive()
+        else:
+            attached = from_config(list(settings.configfiles), dict(settings.config))
+    except (ConfigError, PlanError) as error:
+        sys.exit(str(error))
+    attached.workflow = workflow
+    if workflow.is_main_process:
+        _say_what_is_stale(attached)
+    return attached
+
+
+def from_config(files: list[Path], overrides: dict[str, Any]) -> Attached:
+    """The plan of configuration files, and what of it is there."""
+    study: Study = load(files, overrides)
+    plan = make_plan(study)
+    return Attached(plan, freshness.examine(plan, study.execution.code_policy))
+
+
+def from_archive() -> Attached:
+    """The plan of an unpacked archive: its figures and tables, drawn from its ledgers; nothing is trained."""
+    archive = json.loads(ARCHIVE.read_text())
+    documents = {Path(directory).as_posix(): document for directory, document in archive["nodes"].items()}
+    plan = Plan()
+    ledgers = {d: recorded_node(d, document, {}) for d, document in documents.items() if d.endswith("/ledger")}
+    for directory, document in documents.items():
+        inputs = {name: ledgers[above] for name, above in document["inputs"].items() if above in ledgers}
+        plan.add(ledgers.get(directory) or recorded_node(directory, document, inputs))
+    states = freshness.examine(plan, given=frozenset(ledgers))
+    print(f"figures are drawn from the archive unpacked at {ARCHIVE}; remove that file to train", file=sys.stderr)
+    return Attached(plan, states, archived=True)
+
+
+def write_config(node: Node) -> None:
+    """Write a node's `config.json` unless it stands there already."""
+    path = Path(node.directory, "config.json")
+    text = json.dumps(node.document(), indent=1, ensure_ascii=False) + "\n"
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_durably(path, text)
+
+
+def link_runs(plan: Plan) -> None:
+    """`results/experiments/<name>/runs/<cell>/seed-<n>` as relative links to the runs, for people."""
+    for experiment, runs in plan.runs.items():
+        for run in runs:
+            link = Path("results/experiments", experiment, "runs", run.cell, f"seed-{run.seed}")
+            target = os.path.relpath(run.train.directory, link.parent)
+            if link.is_symlink() and os.readlink(link) == target:
+                continue
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+
+
+def _say_what_is_stale(attached: Attached) -> None:
+    stale = attached.stale()
+    for path, reason in list(stale.items())[:20]:
+        print(f"again: {Path(path).parent}: {reason}", file=sys.stderr)
+    if len(stale) > 20:
+        print(f"again: {len(stale) - 20} more (make check lists them)", file=sys.stderr)
+    for directory, state in attached.states.items():
+        if state.fresh and state.other_code:
+            print(f"kept: {directory}: {state.reason}", file=sys.stderr)

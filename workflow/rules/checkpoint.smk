@@ -1,0 +1,22 @@
+# From trained state to Hugging Face model directories, each shown to be the trained model before it counts.
+
+
+rule convert_checkpoint:
+    input:
+        made_from("results/runs/{run}/models/{dtype}"),
+    output:
+        "results/runs/{run}/models/{dtype}/manifest.json",
+        "results/runs/{run}/models/{dtype}/parity.json",
+    log:
+        "results/runs/{run}/models/{dtype}/convert_checkpoint.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: setting("results/runs/{run}/models/{dtype}", "threads")
+    resources:
+        mem_mb=setting("results/runs/{run}/models/{dtype}", "memory_mib"),
+        runtime=60,
+    params:
+        script=script("convert_checkpoint"),
+    shell:
+        "python {params.script} results/runs/{wildcards.run}/models/{wildcards.dtype}"
+        " --threads {threads} 2> {log}"

@@ -1,0 +1,59 @@
+# What rules need when Snakemake parses: the plan, and functions that look into it.
+
+import sys
+from pathlib import Path
+
+HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
+SCRIPTS = (HERE / "../../scripts").resolve()
+sys.path.insert(0, str(SCRIPTS))
+
+try:
+    from sft.workflow import attach
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"error: {sys.executable} has no module {error.name}. "
+        "Use the environment of this project: make setup, then .venv/bin/snakemake (see README.md)"
+    )
+
+STUDY = attach(workflow)
+ARCHIVED = STUDY.archived
+
+
+wildcard_constraints:
+    id="[A-Za-z0-9][A-Za-z0-9._-]*",
+    run="[A-Za-z0-9][A-Za-z0-9._-]*",
+    dtype="float32|bfloat16",
+    evaluation="[A-Za-z0-9][A-Za-z0-9._-]*",
+    experiment="[A-Za-z0-9][A-Za-z0-9._-]*",
+    kind="[a-z_]+",
+
+
+def script(name):
+    # A Path, not a string: Snakemake would show a moved checkout as a changed parameter.
+    return SCRIPTS / f"{name}.py"
+
+
+def made_from(directory):
+    """Input function: manifests of what the node in `directory` (a pattern) is made from, and of its gates.
+
+    They are `ancient` because times of files decide nothing here: sft.freshness does, by content.
+    """
+
+    def manifests(wildcards):
+        return [ancient(path) for path in STUDY.needs(directory.format(**wildcards))]
+
+    return manifests
+
+
+def setting(directory, key):
+    """Resource function: an execution setting of the node in `directory` (a pattern)."""
+
+    def value(wildcards):
+        return STUDY.setting(directory.format(**wildcards), key)
+
+    return value
+
+
+def wanted(*rules):
+    """Manifests of all planned nodes whose rule starts with one of `rules`."""
+    return STUDY.wanted(*rules)

@@ -1,0 +1,101 @@
+# From the files as published to tokens with a loss mask; all of it on the CPU, once per content.
+
+
+rule download_dataset:
+    input:
+        made_from("results/sources/{id}"),
+    output:
+        "results/sources/{id}/manifest.json",
+    log:
+        "results/sources/{id}/download_dataset.log",
+    conda:
+        "../../envs/data.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        script=script("download_dataset"),
+    shell:
+        "python {params.script} results/sources/{wildcards.id} 2> {log}"
+
+
+rule prepare_dataset:
+    input:
+        made_from("results/datasets/{id}"),
+    output:
+        "results/datasets/{id}/manifest.json",
+        "results/datasets/{id}/examples.parquet",
+    log:
+        "results/datasets/{id}/prepare_dataset.log",
+    conda:
+        "../../envs/data.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        script=script("prepare_dataset"),
+    shell:
+        "python {params.script} results/datasets/{wildcards.id} 2> {log}"
+
+
+rule split_dataset:
+    input:
+        made_from("results/splits/{id}"),
+    output:
+        "results/splits/{id}/manifest.json",
+        multiext("results/splits/{id}/", "train.parquet", "validation.parquet", "test.parquet"),
+    log:
+        "results/splits/{id}/split_dataset.log",
+    conda:
+        "../../envs/data.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        script=script("split_dataset"),
+    shell:
+        "python {params.script} results/splits/{wildcards.id} 2> {log}"
+
+
+rule audit_splits:
+    input:
+        made_from("results/audits/{id}"),
+    output:
+        "results/audits/{id}/manifest.json",
+        "results/audits/{id}/audit.json",
+        report(
+            "results/audits/{id}/audit.html",
+            caption="../report/audit.rst",
+            category="Audits",
+            labels={"split": "{id}"},
+        ),
+    log:
+        "results/audits/{id}/audit_splits.log",
+    conda:
+        "../../envs/data.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        script=script("audit_splits"),
+    shell:
+        "python {params.script} results/audits/{wildcards.id} 2> {log}"
+
+
+rule tokenize_dataset:
+    input:
+        made_from("results/tokens/{id}"),
+    output:
+        "results/tokens/{id}/manifest.json",
+        multiext("results/tokens/{id}/", "train.parquet", "validation.parquet", "labels.json"),
+    log:
+        "results/tokens/{id}/tokenize_dataset.log",
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        script=script("tokenize_dataset"),
+    shell:
+        "python {params.script} results/tokens/{wildcards.id} 2> {log}"

@@ -1,0 +1,42 @@
+# Predictions per sample need the model; scores need only the predictions.
+
+
+rule predict:
+    input:
+        made_from("results/runs/{run}/evaluations/{evaluation}"),
+    output:
+        "results/runs/{run}/evaluations/{evaluation}/manifest.json",
+        "results/runs/{run}/evaluations/{evaluation}/predictions.parquet",
+    log:
+        "results/runs/{run}/evaluations/{evaluation}/predict.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: setting("results/runs/{run}/evaluations/{evaluation}", "threads")
+    resources:
+        mem_mb=setting("results/runs/{run}/evaluations/{evaluation}", "memory_mib"),
+        runtime=setting("results/runs/{run}/evaluations/{evaluation}", "runtime_minutes"),
+        gpu=setting("results/runs/{run}/evaluations/{evaluation}", "gpu"),
+        device=setting("results/runs/{run}/evaluations/{evaluation}", "device"),
+    params:
+        script=script("predict"),
+    shell:
+        "python {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}"
+        " --threads {threads} --device {resources.device} 2> {log}"
+
+
+rule score:
+    input:
+        made_from("results/runs/{run}/evaluations/{evaluation}/scores"),
+    output:
+        "results/runs/{run}/evaluations/{evaluation}/scores/manifest.json",
+        "results/runs/{run}/evaluations/{evaluation}/scores/scores.parquet",
+    log:
+        "results/runs/{run}/evaluations/{evaluation}/scores/score.log",
+    localrule: True
+    conda:
+        "../../envs/data.yaml"
+    params:
+        script=script("score"),
+    shell:
+        "python {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}/scores"
+        " 2> {log}"

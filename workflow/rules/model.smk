@@ -1,0 +1,37 @@
+# Base models: tokenizer and processor apart from the weights, since many weights share them.
+
+
+rule download_processor:
+    input:
+        made_from("results/processors/{id}"),
+    output:
+        "results/processors/{id}/manifest.json",
+    log:
+        "results/processors/{id}/download_processor.log",
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        script=script("download_processor"),
+    shell:
+        "python {params.script} results/processors/{wildcards.id} 2> {log}"
+
+
+rule download_model:
+    input:
+        made_from("results/models/{id}"),
+    output:
+        "results/models/{id}/manifest.json",
+    log:
+        "results/models/{id}/download_model.log",
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        script=script("download_model"),
+    shell:
+        "python {params.script} results/models/{wildcards.id} 2> {log}"

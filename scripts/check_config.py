@@ -97,7 +97,7 @@ def _earlier(run: Run) -> str | None:
     link = Path("results/experiments", run.experiment, "runs", run.cell, f"seed-{run.seed}")
     if not link.is_symlink():
         return None
-    directory = os.path.normpath(link.parent / os.readlink(link))
+    directory = os.path.normpath(link.parent / link.readlink())
     return directory if directory != run.train.directory and read(directory) else None
 
 

@@ -3,7 +3,7 @@
 The height follows from the content, so that a long title or footer moves the panels down instead of over them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from sft import figure_style as style
 
@@ -26,6 +26,8 @@ HANDLE, HANDLE_GAP, ENTRY_GAP = 0.22, 0.05, 0.16  # of one legend entry
 LEGEND_ROW = 0.145
 PANEL_TITLE = 0.19
 AXIS_SPACE = 0.36  # tick labels and axis label below a panel
+VALUE_SPACE = 0.42  # the same at the left of a row of panels
+PANEL_GAP = 0.12
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Entry:
 
 
 class Sheet:
-    """A figure `width` inches wide with room for panels `panel_height` inches high.
+    """A figure `width` inches wide with room for `rows` rows of panels, each panel `panel_height` inches high.
 
     `subtitle` says what is drawn; `footer` lines are (text, colour).
     """
@@ -51,25 +53,28 @@ class Sheet:
         subtitle: str,
         legend: Iterable[Entry],
         footer: Iterable[tuple[str, str]],
+        rows: int = 1,
     ):
         room = width - 2 * EDGE
         head = [(line, style.TITLE_POINTS, "medium", style.INK) for line in wrapped(title, style.TITLE_POINTS, room)]
         head += [(line, style.TEXT_POINTS, "normal", style.SOFT) for line in wrapped(subtitle, style.TEXT_POINTS, room)]
-        rows = _flowed(legend, room)
+        keys = _flowed(legend, room)
         foot = [(line, colour) for text, colour in footer for line in wrapped(text, style.SMALL_POINTS, room)]
         foot_height = len(foot) * style.SMALL_POINTS * LEADING / POINTS_PER_INCH
         head_height = sum(points * LEADING for _, points, _, _ in head) / POINTS_PER_INCH
         self.width, self.panel_height = width, panel_height
         self.bottom = EDGE + foot_height + 0.04 + AXIS_SPACE
-        height = self.bottom + panel_height + PANEL_TITLE + 0.05 + len(rows) * LEGEND_ROW + 0.05 + head_height + EDGE
-        self.height = height
+        self.row_height = panel_height + PANEL_TITLE + AXIS_SPACE
+        panels = rows * self.row_height - AXIS_SPACE
+        height = self.bottom + panels + 0.05 + len(keys) * LEGEND_ROW + 0.05 + head_height + EDGE
+        self.height, self.rows = height, rows
         self.figure = Figure(figsize=(width, height))
         top = height - EDGE
         for text, points, weight, colour in head:
             self.text(EDGE, top, text, points, colour, weight=weight, va="top")
             top -= points * LEADING / POINTS_PER_INCH
         top -= 0.05
-        for row in rows:
+        for row in keys:
             self._legend_row(row, top - LEGEND_ROW / 2)
             top -= LEGEND_ROW
         low = EDGE + foot_height
@@ -81,18 +86,29 @@ class Sheet:
         """Write `text` at inches from the lower left corner."""
         self.figure.text(x, y, text, fontsize=points, color=colour, transform=self.figure.dpi_scale_trans, **how)
 
-    def panel(self, left: float, width: float, title: str = "", note: str = "") -> "Axes":
+    def panel(self, left: float, width: float, title: str = "", note: str = "", row: int = 0) -> "Axes":
         """Axes `width` inches wide, `left` inches from the left edge, with a title and a softer note beside it."""
-        frame = (left / self.width, self.bottom / self.height, width / self.width, self.panel_height / self.height)
+        low = self.bottom + (self.rows - 1 - row) * self.row_height
+        frame = (left / self.width, low / self.height, width / self.width, self.panel_height / self.height)
         axes = self.figure.add_axes(frame)
         axes.spines[["top", "right"]].set_visible(False)
-        y = self.bottom + self.panel_height + 0.07
+        y = low + self.panel_height + 0.07
         if title:
             self.text(left, y, title, style.TEXT_POINTS, style.INK, weight="medium", va="bottom")
         if note:
             shift = text_inches(title, style.TEXT_POINTS, "medium") + 0.07 if title else 0.0
             self.text(left + shift, y, note, style.SMALL_POINTS, style.SOFT, va="bottom")
         return axes
+
+    def panels(self, columns: int, titles: Sequence[tuple[str, str]], right: float) -> list["Axes"]:
+        """One panel per (title, note), row by row, equally wide, each with `right` inches free at its right."""
+        free = self.width - EDGE - VALUE_SPACE - columns * right - (columns - 1) * PANEL_GAP
+        width = free / columns
+        panels = []
+        for i, (title, note) in enumerate(titles):
+            row, column = divmod(i, columns)
+            panels.append(self.panel(VALUE_SPACE + column * (width + right + PANEL_GAP), width, title, note, row))
+        return panels
 
     def _legend_row(self, row: list[tuple[float, Entry]], y: float) -> None:
         inches = self.figure.dpi_scale_trans
@@ -137,8 +153,8 @@ def text_inches(text: str, points: float, weight: str = "normal") -> float:
     """Printed width of one line."""
     if not text.strip():
         return 0.0
-    path = TextPath((0, 0), text, size=points, prop=FontProperties(family=style.RC["font.family"], weight=weight))
-    return float(path.get_extents().x1) / POINTS_PER_INCH
+    letters = FontProperties(family=style.RC["font.family"], weight=weight, size=points)
+    return text_to_path.get_text_width_height_descent(text, letters, ismath=False)[0] / POINTS_PER_INCH
 
 
 def spread(wanted: list[float], distance: float, low: float, high: float) -> list[float]:

@@ -6,6 +6,7 @@ print without colour. Sizes are those of a two-column paper: nothing smaller tha
 """
 
 import atexit
+import logging
 import os
 import shutil
 import sys
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 COLUMN_INCHES, TEXT_INCHES = 3.35, 6.9  # one column and the full text width of a two-column paper
 INK, SOFT, FAINT, WARNING = "#1f2328", "#5b636b", "#d9dde1", "#9a3412"
 TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 8.5, 7.0, 6.0
+DASHED = {"color": SOFT, "linewidth": 0.9, "dashes": (4, 2)}
+DOTTED = {"color": SOFT, "linewidth": 0.9, "dashes": (1, 2)}
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
-PNG_DPI = 250
+PNG_DPI = 220
 FONTS = Path(__file__).resolve().parent / "fonts"
 
 RC = {
@@ -87,6 +90,8 @@ def prepare() -> None:
     fonts.ttflist = [entry for entry in fonts.ttflist if shipped in Path(entry.fname).parents]
     for path in sorted(FONTS.glob("*.ttf")):
         fonts.addfont(path)
+    # DejaVu Sans, which helps out with rare letters, has no medium weight; the regular one is right, without a warning.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     matplotlib.rcdefaults()
     seaborn.set_theme(context="paper", style="ticks", palette="colorblind", rc=RC)
 

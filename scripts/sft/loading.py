@@ -29,7 +29,9 @@ def load_model(directory: Path | str, dtype: str = "float32", device: str = "cpu
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     directory = Path(directory)
     auto = AutoModelForImageTextToText if is_vision(directory) else AutoModelForCausalLM
     if "auto_map" in model_config(directory):

@@ -39,34 +39,33 @@ def prompt_text(processor: ProcessorMixin | PreTrainedTokenizerBase, example: Ma
     )
 
 
-def full_text(processor: ProcessorMixin | PreTrainedTokenizerBase, example: Mapping[str, Any]) -> str:
-    """The rendered prompt, completion and end of turn. StageError when it does not begin with the prompt's text."""
+def texts(processor: ProcessorMixin | PreTrainedTokenizerBase, example: Mapping[str, Any]) -> tuple[str, str]:
+    """(prompt, prompt + completion + end of turn), rendered. StageError when the first does not begin the second."""
     typed = takes_pictures(processor)
     turns = [*messages(example, typed), {"role": "assistant", "content": _content(example["completion"], 0, typed)}]
-    text = processor.apply_chat_template(turns, tokenize=False)
-    prompt = prompt_text(processor, example)
-    if not text.startswith(prompt):
+    prompt, full = prompt_text(processor, example), processor.apply_chat_template(turns, tokenize=False)
+    if not full.startswith(prompt):
         raise StageError(
             f"id {example['id']}: the chat template renders the prompt otherwise when an answer follows "
-            f"(…{prompt[-60:]!r} is not in {text[-120:]!r}), so the answer cannot be told from it. "
+            f"(…{prompt[-60:]!r} is not in …{full[-120:]!r}), so the answer cannot be told from it. "
             f"Give another template with model.chat_template"
         )
-    return text
+    return prompt, full
 
 
 def encode(
-    processor: ProcessorMixin | PreTrainedTokenizerBase, texts: Sequence[str], images: Sequence[Sequence[Any]]
+    processor: ProcessorMixin | PreTrainedTokenizerBase, rendered: Sequence[str], images: Sequence[Sequence[Any]]
 ) -> list[list[int]]:
     """Token ids of rendered texts, the picture placeholders expanded by the processor as it does for the model.
 
     `images`: the decoded pictures (PIL) of each text. No special tokens are added: the template wrote them.
     ValueError when a text holds another number of placeholders than it has pictures.
     """
-    encoded: list[list[int]] = [[] for _ in texts]
+    encoded: list[list[int]] = [[] for _ in rendered]
     for has_pictures in (True, False):
         rows = [i for i, of_row in enumerate(images) if bool(of_row) is has_pictures]
         if rows:
-            arguments: dict[str, Any] = {"text": [texts[i] for i in rows], "add_special_tokens": False}
+            arguments: dict[str, Any] = {"text": [rendered[i] for i in rows], "add_special_tokens": False}
             if has_pictures:
                 arguments["images"] = [list(images[i]) for i in rows]
             for i, ids in zip(rows, processor(**arguments)["input_ids"], strict=True):

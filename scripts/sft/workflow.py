@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sft import freshness, manifest
+from sft.code import SCRIPTS
 from sft.config.errors import ConfigError
-from sft.config.study import Study, load
+from sft.config.study import DEFAULT_FILE, Study, load
 from sft.node import Node, recorded_node
 from sft.plan import Plan, PlanError, make_plan
 
@@ -97,7 +98,11 @@ def attach(workflow: Any) -> Attached:
         if ARCHIVE.exists():
             attached = from_archive()
         else:
-            attached = from_config(list(settings.configfiles), dict(settings.config))
+            files = list(settings.configfiles)
+            if not files and not DEFAULT_FILE.exists():
+                # In another working directory (--directory) the embedded default is the checkout's own.
+                files = [SCRIPTS.parent / DEFAULT_FILE]
+            attached = from_config(files, dict(settings.config))
     except (ConfigError, PlanError) as error:
         sys.exit(str(error))
     attached.workflow = workflow
@@ -142,7 +147,7 @@ def link_runs(plan: Plan) -> None:
         for run in runs:
             link = Path("results/experiments", experiment, "runs", run.cell, f"seed-{run.seed}")
             target = os.path.relpath(run.train.directory, link.parent)
-            if link.is_symlink() and os.readlink(link) == target:
+            if link.is_symlink() and str(link.readlink()) == target:
                 continue
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)

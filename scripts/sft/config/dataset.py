@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag, model_validator
 
+from sft.config.errors import FieldError
 from sft.config.fields import ExistingPath, Integer, Name, Number, Section, execution, identity
 
 
@@ -47,7 +48,8 @@ class Validation(Section):
     def _one_way(self) -> "Validation":
         given = [name for name in ("rows", "fraction", "pattern") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of rows, fraction and pattern (given: {', '.join(given) or 'none'})")
+            listed = " and ".join(given) or "none"
+            raise FieldError("", f"{listed} given", "Give exactly one of rows, fraction and pattern")
         return self
 
 
@@ -88,7 +90,7 @@ class Dataset(Section):
         }[self.format]
         missing = [key for key in needed if getattr(self, key) is None]
         if missing:
-            raise ValueError(f"format {self.format} needs {' and '.join(missing)}")
+            raise FieldError("format", f"{self.format} needs {' and '.join(missing)}", "Name the columns")
         return self
 
 
@@ -104,5 +106,5 @@ class Mix(Section):
     def _counts(self) -> "Mix":
         bad = [f"{name}: {count}" for name, count in self.mix.items() if count != "all" and count <= 0]
         if bad:
-            raise ValueError(f"a count of rows is positive ({', '.join(bad)})")
+            raise FieldError("mix", f"a count of rows is positive, not {', '.join(bad)}", "Write a count, or all")
         return self

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from sft.config.dataset import Dataset, Mix
+from sft.config.errors import FieldError
 from sft.config.evaluation import Audit, Evaluation, Execution
 from sft.config.fields import Integer, Name, Number, Section, execution, identity, presentation
 from sft.config.model import Model, ModelReference
@@ -40,7 +41,7 @@ class Cell(Section):
     @model_validator(mode="after")
     def _adapters(self) -> "Cell":
         if self.method == "full" and self.lora is not None:
-            raise ValueError("lora: has no effect with method full; remove it or write method: lora")
+            raise FieldError("lora", "has no effect with method full", "Remove it, or write method: lora")
         return self
 
 
@@ -61,10 +62,10 @@ class Frame(Section):
     def _cells_to_make(self) -> "Frame":
         empty = [key for key, values in self.grid.items() if not values]
         if empty:
-            raise ValueError(f"grid: {', '.join(empty)} has no values; list at least one, or remove the key")
+            raise FieldError(f"grid.{empty[0]}", "has no values", "List at least one, or remove the key")
         repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
         if repeated:
-            raise ValueError(f"seeds: {repeated} more than once; every seed is one run")
+            raise FieldError("seeds", f"{repeated} more than once", "Every seed is one run: list each once")
         return self
 
 

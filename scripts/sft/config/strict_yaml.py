@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from sft.config.errors import ConfigError, KeyPath, Problem, dotted, nearest
-from sft.config.yaml_scalars import AmbiguousError, scalar, shown
+from sft.config.text_file import read_text
+from sft.config.yaml_scalars import AmbiguousError, quoted, scalar, shown
 from sft.config.yaml_syntax import explain
 
 # libyaml's parser where PyYAML has it: about five times as fast, same events.
@@ -76,10 +77,10 @@ class Document(NamedTuple):
 def read_yaml(path: Path) -> Document:
     """Read a configuration file; ConfigError lists everything wrong with it as a piece of YAML."""
     path = Path(path)
-    text = _read_text(path)
+    text = read_text(path, MAXIMUM_BYTES)
     builder = _Builder(path)
     try:
-        data, place = builder.document(yaml.parse(text, Loader=Loader))
+        data, place = builder.document(_events(text))
     except yaml.MarkedYAMLError as error:
         line, message, fix = explain(error, text)
         raise ConfigError([Problem(path, line, "", message, fix)]) from None
@@ -88,31 +89,12 @@ def read_yaml(path: Path) -> Document:
     return Document(path, data, place)
 
 
-def _read_text(path: Path) -> str:
-    def refuse(line: int | None, message: str, fix: str) -> ConfigError:
-        return ConfigError([Problem(path, line, "", message, fix)])
-
+def _events(text: str) -> Iterator[yaml.Event]:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAXIMUM_BYTES + 1)
-    except FileNotFoundError:
-        beside = [str(path.with_name(p.name)) for p in path.parent.glob("*.y*ml")]
-        hint = nearest(str(path), beside)
-        raise refuse(None, "no such file", f"Did you mean {hint}?" if hint else "Check the path") from None
-    except OSError as error:
-        raise refuse(None, f"cannot be read ({error.strerror})", "Check the path and its permissions") from None
-    if len(data) > MAXIMUM_BYTES:
-        raise refuse(None, "larger than 10 MB", "A configuration is written by hand; keep data in files of their own")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise refuse(line, f"not UTF-8 text (byte 0x{data[error.start]:02x})", "Save the file as UTF-8") from None
-    unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
-    if unprintable:
-        line = text.count("\n", 0, unprintable.start()) + 1
-        raise refuse(line, f"a control character (U+{ord(unprintable.group()):04X})", "Remove it")
-    return text
+        yield from yaml.parse(text, Loader=Loader)
+    except ValueError as error:
+        # PyYAML's own parser trips over escapes beyond Unicode ("\UFFFFFFFF"); libyaml reports them.
+        raise yaml.MarkedYAMLError(problem=str(error)) from None
 
 
 class _Anchored(NamedTuple):
@@ -172,7 +154,7 @@ class _Builder:
                 self.problem(line, f"&{anchor} is given twice (also line {self.anchor_lines[anchor]})", "Rename one")
             self.anchors[anchor], self.anchor_lines[anchor] = None, line
         if event.tag is not None:
-            self.problem(line, f"the tag {_tag_text(event.tag)} is not allowed", "Remove it; quote a value that is text")
+            self.problem(line, f"the tag {_tag_text(event.tag)} is not allowed", "Remove it; quote text")
         if isinstance(event, yaml.ScalarEvent):
             value, place = self.scalar(event, line), Place(line, None, event.value)
         else:
@@ -200,19 +182,23 @@ class _Builder:
         self.aliased += known.size
         self.size += known.size
         if self.aliased > MAXIMUM_ALIASED:
-            raise self.stop(
-                line, f"aliases repeat more than {MAXIMUM_ALIASED:,} values", "Write a grid, or fewer aliases in aliases"
-            )
+            raise self.stop(line, f"aliases repeat more than {MAXIMUM_ALIASED:,} values", "Write a grid instead")
         return _copy(known.value), known.place._replace(line=line)
 
     def scalar(self, event: yaml.ScalarEvent, line: int) -> Any:
         if not event.implicit[0]:  # quoted or a block text
+            self.printable(event.value, line)
             return event.value
         try:
             return scalar(event.value)
         except AmbiguousError as error:
             self.problem(line, error.message, error.fix)
             return None
+
+    def printable(self, text: str, line: int) -> None:
+        """Refuse what an escape such as "\\x1b" or "\\ud800" puts into a text, and no terminal or file can take."""
+        if found := yaml.reader.Reader.NON_PRINTABLE.search(text):
+            self.problem(line, f"the text holds the control character U+{ord(found.group()):04X}", "Remove its escape")
 
     def sequence(self) -> tuple[list, list[Place]]:
         values: list[Any] = []
@@ -266,8 +252,12 @@ class _Builder:
                 value = text
             if not isinstance(value, str):
                 self.problem(line, f"the key {text or '(empty)'} is {shown(value)}, not text", f'Quote it: "{text}"')
+        else:
+            self.printable(text, line)
         if event.tag is not None or event.anchor is not None:
-            self.problem(line, f"the key {text} has a tag or an anchor", "Put anchors on values; tags are not allowed")
+            self.problem(
+                line, f"the key {quoted(text)} has a tag or an anchor", "Put anchors on values; tags are not allowed"
+            )
         if text in EXECUTABLE_KEYS:
             self.problem(
                 line, f"{text} would make Snakemake execute code of this file", "Remove it: write the values out"
@@ -282,6 +272,8 @@ class _Builder:
         return "?"
 
     def mergeable(self, value: Any, place: Place) -> list[tuple[Any, Place]]:
+        if value is None and place.text is None:
+            return []  # an alias to nothing: said already
         several = list(zip(value, place.children, strict=True)) if isinstance(value, list) else [(value, place)]
         if not all(isinstance(item, dict) for item, _ in several):
             self.problem(place.line, "`<<` takes a mapping or a list of mappings", "Write `<<: *name`")

@@ -340,4 +340,3 @@ def _section_of(annotation: Any) -> Any:
 def _hint(word: str, options: Any) -> str:
     near = nearest(word, options)
     return f" (did you mean {near}?)" if near else ""
-

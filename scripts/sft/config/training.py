@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from sft.config.errors import FieldError, nearest
 from sft.config.fields import Integer, Number, Section, identity
 
 TRAINER_FIELDS = Path(__file__).resolve().parent.parent / "trainer_fields.json"
@@ -55,37 +56,36 @@ class Training(Section):
     @model_validator(mode="after")
     def _one_length(self) -> "Training":
         if (self.max_steps is None) == (self.num_train_epochs is None):
-            raise ValueError("give exactly one of max_steps and num_train_epochs")
+            listed = "neither" if self.max_steps is None else "both"
+            raise FieldError("", f"{listed} given of max_steps and num_train_epochs", "Give exactly one")
         if self.max_steps is not None and self.warmup_steps > self.max_steps:
-            raise ValueError(f"warmup_steps ({self.warmup_steps}) is more than max_steps ({self.max_steps})")
+            raise FieldError("warmup_steps", f"{self.warmup_steps} is more than max_steps {self.max_steps}", "Lower it")
         if self.max_steps is not None and self.save_steps is not None and self.max_steps % self.save_steps:
-            raise ValueError(
-                f"save_steps ({self.save_steps}) does not divide max_steps ({self.max_steps}): the last checkpoint "
-                "would stand off the grid of the others"
+            # The last checkpoint would stand off the grid of the others.
+            near = max(n for n in range(1, self.save_steps + 1) if self.max_steps % n == 0)
+            raise FieldError(
+                "save_steps", f"{self.save_steps} does not divide max_steps {self.max_steps}", f"{near} does"
             )
         return self
 
     @model_validator(mode="after")
     def _known_extra(self) -> "Training":
-        from sft.config.errors import nearest
-
         for key in self.extra:
             if key in type(self).model_fields:
-                raise ValueError(f"extra.{key}: this key is ours; write it as training.{key}")
+                raise FieldError(f"extra.{key}", "is a key of training itself", f"Write it as training.{key}")
             if key not in trainer_fields():
                 hint = nearest(key, trainer_fields())
-                raise ValueError(
-                    f"extra.{key}: SFTConfig has no such field." + (f" Did you mean {hint}?" if hint else "")
-                )
+                fix = f"Did you mean {hint}?" if hint else "Remove it"
+                raise FieldError(f"extra.{key}", "SFTConfig has no such field", fix)
             if key in OURS:
-                raise ValueError(f"extra.{key}: set by the workflow ({OURS[key]})")
+                raise FieldError(f"extra.{key}", "is set by the workflow", f"Use {OURS[key]}")
         return self
 
 
 # Fields of SFTConfig that a user may not pass: each would break a promise of the workflow.
 OURS = {
     "output_dir": "the run's directory",
-    "resume_from_checkpoint": "a restarted run resumes by itself",
+    "resume_from_checkpoint": "nothing: a restarted run resumes by itself",
     "seed": "seeds: of the experiment",
     "data_seed": "seeds: of the experiment",
     "per_device_train_batch_size": "training.global_batch_size and execution.micro_batch_size",
@@ -95,16 +95,16 @@ OURS = {
     "use_cpu": "execution.device",
     "bf16": "training.precision",
     "fp16": "training.precision",
-    "dataset_kwargs": "rows are tokenised before training",
-    "packing": "not supported yet",
-    "logging_nan_inf_filter": "a non-finite loss stops the run",
+    "dataset_kwargs": "training.max_length and loss_on: rows are tokenised before training",
+    "packing": "unpacked rows: packing is not supported",
+    "logging_nan_inf_filter": "nothing: a non-finite loss stops the run",
 }
 
 
 @cache
-def trainer_fields() -> dict[str, str]:
-    """Names and types of SFTConfig's fields in the pinned TRL (made by scripts/make_trainer_fields.py)."""
-    return json.loads(TRAINER_FIELDS.read_text())
+def trainer_fields() -> dict[str, list[str]]:
+    """Names and simple types of SFTConfig's fields in the pinned TRL (made by scripts/make_trainer_fields.py)."""
+    return json.loads(TRAINER_FIELDS.read_text())["fields"]
 
 
 class Lora(Section):
@@ -122,7 +122,6 @@ class Lora(Section):
     def _mergeable(self) -> "Lora":
         # PEFT merges a LoRA on tied embeddings wrongly, with only a warning (measured: logits off by 4.7).
         if not isinstance(self.target_modules, str) and "embed_tokens" in self.target_modules:
-            raise ValueError(
-                "target_modules: embed_tokens cannot be merged where embeddings are tied; put it into modules_to_save"
-            )
+            fix = "Put it into modules_to_save"
+            raise FieldError("target_modules", "embed_tokens cannot be merged where embeddings are tied", fix)
         return self

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from sft.config.errors import FieldError, KeyPath, nearest
-from sft.config.key_paths import Located, bare, expected, field_of, homes, literals, locate, sections_in
+from sft.config.key_paths import Located, expected, field_of, homes, literals, locate, sections_in
 from sft.config.yaml_scalars import quoted, shown
 
 
@@ -32,7 +32,9 @@ class _Fault(NamedTuple):
     at: Located
 
 
-_WRONG_TYPE = re.compile(r".*_(type|parsing|parsing_size|attributes_type|instance_type)|int_from_float|literal_error|enum")
+_WRONG_TYPE = re.compile(
+    r".*_(type|parsing|parsing_size|attributes_type|instance_type)|int_from_float|literal_error|enum"
+)
 # pydantic calls a tuple too short when its items are wrong; those have faults of their own.
 _ECHO = "echo"
 _BOUNDS = {
@@ -61,7 +63,7 @@ def _meant_key(at: Located) -> str | None:
 def _fault(error: Any, model: type[BaseModel]) -> _Fault:
     at = locate(model, error["loc"])
     kind, value = error["type"], error["input"]
-    if kind == "value_error" and isinstance(value, bool) and bare(at.annotation) in (int, float):
+    if kind == "value_error" and isinstance(value, bool) and "number" in expected(at.annotation):
         kind = "int_type"  # pydantic takes true for 1; our own validator refuses it
     if kind == "too_short" and isinstance(value, (list, tuple)) and len(value) >= error["ctx"]["min_length"]:
         kind = _ECHO
@@ -87,7 +89,9 @@ def _meaningful(faults: list[_Fault]) -> list[_Fault]:
             kept.append(first._replace(kind="union_type", at=first.at._replace(keys=place, annotation=union)))
         else:
             meant = min(branches.values(), key=lambda branch: _misfit(branch, place))
-            kept += _meaningful([fault._replace(at=fault.at._replace(branches=fault.at.branches[1:])) for fault in meant])
+            kept += _meaningful(
+                [fault._replace(at=fault.at._replace(branches=fault.at.branches[1:])) for fault in meant]
+            )
     return kept
 
 

@@ -13,8 +13,8 @@ import re
 LARGEST_INTEGER = 2**53
 
 _CONSTANTS = {"": None, "~": None, "null": None, "true": True, "True": True, "false": False, "False": False}
-_TRUE_WORDS = {"yes", "on", "y", "true"}
-_FALSE_WORDS = {"no", "off", "n", "false"}
+_WORDS = {"null": "null"} | dict.fromkeys(("yes", "on", "y", "true"), "true")
+_WORDS |= dict.fromkeys(("no", "off", "n", "false"), "false")
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -47,13 +47,6 @@ def scalar(text: str) -> str | int | float | bool | None:
 
 
 def _number_or_text(text: str) -> str | int | float:
-    if _LEADING_ZERO.fullmatch(text):
-        plain = re.sub(r"(?<![0-9])0+(?=[0-9])", "", text)
-        old = f"the number {int(text, 8)}" if not set(text) & set("89") else "text"
-        raise AmbiguousError(
-            f"{text} is {old} to YAML 1.1 and the number {plain} to YAML 1.2",
-            f'Write {plain} for the number, or "{text}" for text',
-        )
     if _INTEGER.fullmatch(text):
         if len(text) > 20 or abs(int(text, 0)) > LARGEST_INTEGER:
             raise AmbiguousError(
@@ -61,58 +54,60 @@ def _number_or_text(text: str) -> str | int | float:
                 "Write a smaller number, or quote it if it is text",
             )
         return int(text, 0)
-    if _FLOAT.fullmatch(text):
+    if _FLOAT.fullmatch(text) and not _LEADING_ZERO.fullmatch(text):
         value = float(text)
         if not math.isfinite(value):
             raise AmbiguousError(f"{_short(text)} is too large for a number", "Write a number below 1e308")
         return value
     if _NOT_FINITE.fullmatch(text):
         raise AmbiguousError(f"{text} is not a finite number", "Write a finite number, or null for none")
-    _refuse_old_numbers(text)
+    meanings = _meanings(text)
+    if meanings:
+        old, new = (f"the number {meaning}" if meaning else "text" for meaning in meanings)
+        number = meanings[1] or meanings[0]
+        raise AmbiguousError(
+            f"{_short(text)} is {old} to YAML 1.1 and {new} to YAML 1.2",
+            f'Write {number} for the number, or "{_short(text)}" for text',
+        )
     return text
 
 
-def _refuse_old_numbers(text: str) -> None:
+def _meanings(text: str) -> tuple[str, str] | None:
+    """The numbers that `text` is to YAML 1.1 and to 1.2 ("" where it is text); None where both take it for text."""
+    if len(text) > 40:
+        # No number of a configuration is that long; its value could take for ever to print.
+        return None
+    if _LEADING_ZERO.fullmatch(text):
+        new = re.sub(r"0+(?=[0-9])", "", text, count=1)
+        return ("" if set(text) & set("89") else str(int(text, 8))), new
     if _OLD_SEXAGESIMAL.fullmatch(text):
-        meaning = f"the number {_sexagesimal(text)}"
-    elif _OLD_BASE.fullmatch(text) and text.strip("+-_0bx"):
-        meaning = f"the number {int(text.replace('_', ''), 0)}"
-    elif "_" in text and _OLD_UNDERSCORES.fullmatch(text) and any(c.isdigit() for c in text):
-        plain = text.replace("_", "")
-        raise AmbiguousError(
-            f"{_short(text)} is the number {_short(plain)} to YAML 1.1 and text to YAML 1.2",
-            f'Write {_short(plain)} for the number, or "{_short(text)}" for text',
-        )
-    elif _NEW_OCTAL.fullmatch(text):
-        raise AmbiguousError(
-            f"{_short(text)} is text to YAML 1.1 and the number {_short(str(int(text, 8)))} to YAML 1.2",
-            "Write the number in decimal, or quote it for text",
-        )
-    else:
-        return
-    raise AmbiguousError(
-        f"{_short(text)} is {_short(meaning)} to YAML 1.1 and text to YAML 1.2",
-        "Quote it, or write the number in decimal",
-    )
+        return str(_sexagesimal(text)), ""
+    if _OLD_BASE.fullmatch(text) and text.strip("+-_0bx"):
+        return str(int(text.replace("_", ""), 0)), ""
+    if _OLD_UNDERSCORES.fullmatch(text) and text.strip("+-_."):
+        return text.replace("_", ""), ""
+    if _NEW_OCTAL.fullmatch(text):
+        return "", str(int(text, 8))
+    return None
 
 
 def _sexagesimal(text: str) -> float | int:
     """`12:30:45` in units of its last part, as YAML 1.1 counts."""
     total: float = 0
     for part in text.lstrip("+-").replace("_", "").split(":"):
-        total = total * 60 + (float(part) if "." in part else int(part[:300]))
+        total = total * 60 + (float(part) if "." in part else int(part))
     return -total if text.startswith("-") else total
 
 
 def _refuse_words(text: str) -> None:
-    low = text.lower()
-    if low == "null":
-        raise AmbiguousError(f"{text} is null in one spelling of YAML", f'Write null, or "{text}" for text')
-    if low in _TRUE_WORDS or low in _FALSE_WORDS:
-        meaning = "true" if low in _TRUE_WORDS else "false"
-        raise AmbiguousError(
-            f"{text} is {meaning} to YAML 1.1 and text to YAML 1.2", f'Write {meaning}, or "{text}" for text'
-        )
+    meaning = _WORDS.get(text.lower())
+    if meaning is None:
+        return
+    if text.lower() == meaning:
+        message = f"{text} is a spelling of {meaning} that not every reader takes"
+    else:
+        message = f"{text} is {meaning} to YAML 1.1 and text to YAML 1.2"
+    raise AmbiguousError(message, f'Write {meaning}, or "{text}" for text')
 
 
 def _short(text: str) -> str:

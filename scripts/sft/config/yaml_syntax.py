@@ -27,12 +27,12 @@ _WORDS = [
         "Indent it below an item, or end the list",
     ),
     (
-        r"block sequence entries are not allowed",
+        r"sequence entries are not allowed",
         "a list item (`- `) stands where none can",
         "Begin the list on a line of its own, indented",
     ),
     (r"unknown escape character", "unknown escape in a quoted text", "Use single quotes, or double the backslash"),
-    (r"undefined tag handle|tag", "tags (`!name`) are not allowed", "Remove the tag; quote the value if it is text"),
+    (r"tag|expected URI", "tags (`!name`) are not allowed", "Remove the tag; quote the value if it is text"),
     (
         r"(anchor|alias)|expected alphabetic or numeric character",
         "`&` and `*` begin anchors and aliases, and no name follows",
@@ -66,6 +66,8 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str, str]:
     if "cannot start any token" in problem:
         start = lines[line - 1][error.problem_mark.column :][:1] if 0 < line <= len(lines) else ""
         return line, f"a value cannot begin with {start}" if start.strip() else problem, "Quote the text"
+    if "simple key" in context:  # noticed at the end of the file, but about the line of the key
+        line = opened
     for pattern, message, fix in _WORDS:
         if re.search(pattern, problem) or (not problem and re.search(pattern, context)):
             return line, message, fix

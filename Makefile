@@ -1,0 +1,107 @@
+# The commands of this project. `make help` lists them; each also says here what it runs, so that nobody needs make.
+
+PYTHON ?=#           the Python (3.11 or newer) that makes .venv; the first fitting one on PATH if empty
+TORCH ?= auto#       auto, cpu or cuda: which build of torch is installed
+TORCH_INDEX ?=#      with TORCH=cpu: PyTorch's own CPU wheel index, where pip is not configured with one
+UV ?= 1#             0: install with plain pip
+CORES ?= all#        cores for Snakemake
+CONFIG ?=#           check: configuration files to look at instead of config/config.yaml
+UPGRADE ?=#          lock: 1 moves indirect dependencies to their newest versions
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+
+# Rules run `python scripts/...`: it has to be the one of .venv, also where nobody activated it.
+export PATH := $(BIN):$(PATH)
+# Without byte code every process that imports the training stack spends 26 CPU seconds on compiling it again.
+unexport PYTHONDONTWRITEBYTECODE
+unexport PYTHONPATH PYTHONHOME
+
+comma := ,
+# The first Python that is new enough, or one line that says what was found instead.
+define FIND_PYTHON
+PATH="$${PATH#$(BIN):}"; found=; for candidate in $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13 python3.14 python); do \
+    version=$$($$candidate -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || { $(if $(PYTHON),found=" $$candidate does not run$(comma)";) continue; }; \
+    case $$version in \
+        3.1[1-9].*|3.[2-9][0-9].*) python=$$candidate; break ;; \
+        *) found="$$found $$candidate is $$version," ;; \
+    esac; \
+done; \
+if [ -z "$$python" ]; then \
+    echo "error: Python 3.11 or newer is needed;$${found:- none was found on PATH,} name one with: make $@ PYTHON=/path/to/python3.11" >&2; \
+    exit 1; \
+fi
+endef
+
+SET_UP = @$(FIND_PYTHON); $$python -B scripts/set_up.py --environment $(VENV) --torch $(TORCH) \
+    $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(if $(filter 0,$(UV)),--no-uv)
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Variables, as in \`make demo TORCH=cpu\`:"
+	@sed -nE 's/^([A-Z_]+) \?= *([a-z0-9]*)# +(.*)/  \1=\2\t\3/p' Makefile | awk -F '\t' '{ printf "  %-15s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: set-up ## set up, run the embedded default experiments, show the results (minutes on two CPU cores)
+	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/snakemake --report results/report.html
+	$(BIN)/python scripts/show_results.py
+
+.PHONY: set-up
+set-up: ## make or update .venv from the hashed locks
+	$(SET_UP)
+
+.PHONY: set-up-tests
+set-up-tests:
+	$(SET_UP) --tests
+
+.PHONY: test
+test: set-up-tests ## all tests that need no GPU and no cluster
+	$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+.PHONY: test-fast
+test-fast: set-up-tests ## the tests of seconds, under a minute together
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not conda"
+
+.PHONY: check
+check: set-up ## validate the configuration and list what would run (CONFIG="FILE ..." for others than the default)
+	@$(BIN)/python scripts/check_config.py $(CONFIG)
+
+.PHONY: explain
+explain: set-up ## print the settings that differ between two runs or cells (A=... B=...)
+	@$(BIN)/python scripts/explain.py $(A) $(B)
+
+.PHONY: figures
+figures: set-up ## rebuild the figures and tables from the ledgers that are there
+	$(BIN)/snakemake --cores 1 figures
+
+.PHONY: report
+report: set-up ## write results/report.html from the results that are there
+	$(BIN)/snakemake --report results/report.html
+
+.PHONY: lint
+lint: set-up-tests ## check form and style of Snakefiles and Python files
+	$(BIN)/snakemake --lint
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: set-up-tests ## put Snakefiles and Python files in form
+	$(BIN)/snakefmt Snakefile workflow
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: set-up ## resolve the locks and environments again after a change of requirements*.in or envs/*.in
+	@$(BIN)/python scripts/lock.py write $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+.PHONY: lock-check
+lock-check: ## whether locks, environments and their sources agree (offline)
+	@$(FIND_PYTHON); $$python -B scripts/lock.py check
+
+.PHONY: clean-env
+clean-env: ## remove .venv
+	rm -rf $(VENV)

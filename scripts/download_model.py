@@ -1,0 +1,72 @@
+"""Collects a base model as one complete directory: safetensors, configuration, tokenizer or processor.
+
+Makes `model/` from a local Hugging Face directory (copied; pickles and remote code are refused) or from nothing
+(a family of scripts/sft/tiny_models.py with seeded weights), and loads it with the Auto classes before it counts.
+
+By hand: python scripts/download_model.py results/models/tiny-1a2b3c4d
+"""
+
+from pathlib import Path
+
+from sft.stage import Stage, StageError, run_stage
+
+
+def make(stage: Stage) -> None:
+    from sft.loading import load_model, load_processor, tokenizer_of
+    from sft.model_files import copy_model, weights_digest
+    from sft.model_kind import is_vision
+
+    source, directory = stage.config["source"], stage.output("model")
+    processor = load_processor(stage.input("processor") / "processor")
+    if "path" in source:
+        copy_model(Path(source["path"]), directory)
+        model = load_model(directory, dtype="auto")
+    else:
+        model = _initialised(source, processor, directory)
+    _check_vocabulary(model, tokenizer_of(processor), source)
+    if is_vision(directory) and not hasattr(processor, "image_processor"):
+        raise StageError(f"model {source} takes pictures, but its processor does not. Give the processor of its family")
+    # The processor's own files, so that the directory is complete and its template is the one of training.
+    processor.save_pretrained(directory)
+    load_processor(directory)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    weights = weights_digest(directory)
+    stage.record(
+        parameters=parameters,
+        weights_sha256=weights,
+        architecture=type(model).__name__,
+        dtype=str(model.dtype).removeprefix("torch."),
+    )
+    stage.summary(f"{type(model).__name__}, {parameters:,} parameters")
+
+
+def _initialised(source: dict, processor, directory: Path):
+    """The new model, after saving it and finding every tensor bitwise the same in what the Auto class loads."""
+    import torch
+    from sft.loading import load_model, tokenizer_of
+    from sft.tiny_models import make_model
+
+    model = make_model(source, tokenizer_of(processor))
+    model.save_pretrained(directory)
+    loaded = load_model(directory).state_dict()
+    kept = model.state_dict()
+    if kept.keys() != loaded.keys():
+        raise StageError(f"the saved model loads with other tensors: {', '.join(sorted(kept.keys() ^ loaded.keys()))}")
+    changed = [name for name, tensor in kept.items() if not torch.equal(tensor, loaded[name])]
+    if changed:
+        raise StageError(f"the saved model loads with other values in {', '.join(changed)}")
+    return model
+
+
+def _check_vocabulary(model, tokenizer, source: dict) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise StageError(
+            f"model {source}: the tokenizer's highest id is {highest}, the model embeds {rows} tokens. Model and "
+            f"processor do not belong together"
+        )
+
+
+if __name__ == "__main__":
+    run_stage(make, __doc__)

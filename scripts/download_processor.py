@@ -1,0 +1,89 @@
+"""Collects the tokenizer of a model (with its picture processor, where it takes pictures) and its chat template.
+
+Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a local Hugging Face directory or
+from nothing (a family of scripts/sft/tiny_models.py).
+
+By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
+"""
+
+from pathlib import Path
+
+from sft.stage import Stage, StageError, run_stage
+
+PROBES = ["Which digit is shown?", " A 0 B 1\nC. 2\n", "Ünïcödé 文字 🙂", "<|im_start|>user\n"]
+
+
+def make(stage: Stage) -> None:
+    from sft.canonical import digest
+    from sft.loading import load_processor, tokenizer_of
+    from sft.model_files import refuse_remote_code
+    from sft.tokenization import special_token_ids
+
+    source = stage.config["source"]
+    if "path" in source:
+        refuse_remote_code(Path(source["path"]))
+        processor = load_processor(source["path"])
+    else:
+        from sft.tiny_models import make_processor
+
+        processor = make_processor(source["initialise"])
+    tokenizer = tokenizer_of(processor)
+    _set_template(processor, stage.config.get("chat_template"))
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise StageError(f"source {source}: the tokenizer has neither a pad nor an eos token")
+        tokenizer.pad_token = tokenizer.eos_token
+        stage.say(f"the tokenizer has no pad token: its eos token {tokenizer.eos_token} pads (labels go by length)")
+        stage.record(pad_token_from="eos")
+    directory = stage.output("processor")
+    processor.save_pretrained(directory)
+    _compare(processor, load_processor(directory))
+    stage.record(
+        kind=type(processor).__name__,
+        template_sha256=digest(processor.chat_template),
+        special_token_ids=special_token_ids(processor),
+        vocabulary=len(tokenizer),
+    )
+    stage.summary(f"{type(processor).__name__}, {len(tokenizer)} tokens")
+
+
+def _set_template(processor, path: str | None) -> None:
+    """Put the template of the file, where one is given, into the processor; StageError when none is left."""
+    from sft.loading import tokenizer_of
+
+    if path is not None:
+        template = Path(path).read_text(encoding="utf-8")
+        for holder in {id(holder): holder for holder in (processor, tokenizer_of(processor))}.values():
+            holder.chat_template = template
+    elif processor.chat_template is None:
+        # A processor may leave the template to its tokenizer.
+        processor.chat_template = tokenizer_of(processor).chat_template
+    if not processor.chat_template:
+        raise StageError(
+            "the tokenizer has no chat template (it is one of a base model). Give a file with model.chat_template"
+        )
+    if not isinstance(processor.chat_template, str):
+        raise StageError("the tokenizer has several chat templates. Choose one: give its file with model.chat_template")
+
+
+def _compare(made, loaded) -> None:
+    """StageError unless the processor that was saved is the one that loads."""
+    from sft.loading import tokenizer_of
+
+    first, second = tokenizer_of(made), tokenizer_of(loaded)
+    same = {
+        "class": type(made).__name__ == type(loaded).__name__ or made is first,
+        "chat template": made.chat_template == loaded.chat_template,
+        "vocabulary": first.get_vocab() == second.get_vocab(),
+        "token ids": all(first.encode(text) == second.encode(text) for text in PROBES),
+        "special tokens": first.special_tokens_map == second.special_tokens_map,
+    }
+    if made is not first:
+        same["picture processor"] = made.image_processor.to_dict() == loaded.image_processor.to_dict()
+    if not all(same.values()):
+        changed = ", ".join(name for name, equal in same.items() if not equal)
+        raise StageError(f"the saved processor loads as another one ({changed}); this transformers cannot keep it")
+
+
+if __name__ == "__main__":
+    run_stage(make, __doc__)

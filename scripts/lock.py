@@ -1,0 +1,156 @@
+"""Turns the pins that people choose into the locks and environments that machines install, and keeps them true.
+
+    python scripts/lock.py write              # resolve again; needs uv and PyPI. What is locked stays where it can
+    python scripts/lock.py write --upgrade    # ... and let indirect dependencies move to their newest versions
+    python scripts/lock.py check              # offline, under a second: any drift is an error with file, line and fix
+
+requirements.in (direct pins)      -> locks/cuda.txt   torch as PyPI serves it, with its CUDA libraries
+                                   -> locks/cpu.txt    the same, with torch's +cpu build and without those libraries
+requirements-test.in               -> locks/test.txt
+requirements-uv.in                 -> locks/uv.txt
+envs/<stage>.in + envs/conda.in    -> envs/<stage>.yaml  their closure at the versions of locks/cuda.txt
+
+Locks are hashed and hold for Linux (x86-64, aarch64) and macOS. The +cpu build is not on PyPI: `write` looks for it in
+the folder that UV_FIND_LINKS or PIP_FIND_LINKS names or in the index given by --torch-index, and otherwise keeps the
+hashes that it already has for that version.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from sft.pin_check import check
+from sft.pins import CUDA_LIBRARY, SOURCES, Pin, normal, read_lock, read_source, seal, source_of, stage_sources
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = "3.11"  # the oldest supported; the versions chosen for it must serve the newer ones too
+# One version of each package for every Python and platform ("fewest"), so that two machines run the same libraries.
+UNIVERSAL = ("--universal", "--fork-strategy", "fewest", "--generate-hashes")
+ONE_PLATFORM = ("--python-platform", "x86_64-manylinux_2_28")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["write", "check"])
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: the one this script is in)")
+    parser.add_argument("--upgrade", action="store_true", help="write: move indirect dependencies to newest versions")
+    parser.add_argument(
+        "--torch-index", default="", help="write: the index to take the hashes of torch's +cpu build from"
+    )
+    options = parser.parse_args()
+    if options.action == "write":
+        write(options.root, options.upgrade, options.torch_index)
+    problems = check(options.root)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(1)
+    stages = len(stage_sources(options.root))
+    print(f"locks: {len(SOURCES)} locks and {stages} environments agree with their sources")
+
+
+def write(root: Path, upgrade: bool, torch_index: str) -> None:
+    """Resolve every lock and environment below `root` again; nothing is written unless all of them resolve."""
+    uv = _Uv(root, upgrade)
+    cuda = uv.lock("requirements.in", "locks/cuda.txt")
+    version = read_source(root / "requirements.in", root).pins["torch"].version
+    made = {"locks/cuda.txt": cuda, "locks/cpu.txt": _without_cuda(cuda, _cpu_torch(uv, root, version, torch_index))}
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "lock.txt").write_text(cuda)
+        locked = read_lock(Path(scratch) / "lock.txt", Path(scratch)).pins
+        versions = Path(scratch) / "versions.txt"
+        versions.write_text("".join(f"{pin.name}=={pin.version}\n" for pin in locked.values()))
+        for name in ("test", "uv"):
+            text = uv.lock(f"requirements-{name}.in", f"locks/{name}.txt", "--constraint", str(versions))
+            made[f"locks/{name}.txt"] = text
+        conda = read_source(root / "envs/conda.in", root).pins
+        for source in stage_sources(root):
+            closure = uv.compile(source, *ONE_PLATFORM, "--constraint", str(versions))
+            names = sorted(normal(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", closure, re.MULTILINE))
+            made[f"envs/{source.stem}.yaml"] = _environment(conda, [locked[name] for name in names])
+    (root / "locks").mkdir(exist_ok=True)
+    for target, body in made.items():
+        source = source_of(root, target)
+        header = f"# Written by `make lock` from {source.path.as_posix()}: change that file, not this one.\n"
+        (root / target).write_text(f"{header}# seal: {seal(source.pins, body)}\n{body}")
+
+
+class _Uv:
+    """`uv pip compile` as this project uses it: no comments, no index or path in the output, nothing but PyPI."""
+
+    def __init__(self, root: Path, upgrade: bool):
+        beside = Path(sys.executable).parent / "uv"
+        self.uv = str(beside) if beside.exists() else shutil.which("uv")
+        if self.uv is None:
+            sys.exit("error: uv is not installed. Run `make lock`, which installs it into .venv, or pip install uv")
+        self.root, self.upgrade = root, upgrade
+        # A +cpu build in a local folder would win over PyPI's torch and enter the CUDA lock.
+        self.environment = {k: v for k, v in os.environ.items() if not re.fullmatch(r"UV_(FIND_LINKS|.*INDEX.*)", k)}
+
+    def compile(self, source: Path, *options: str) -> str:
+        command = [self.uv, "pip", "compile", "-q", "--no-header", "--no-annotate", "--no-config"]
+        command += ["--python-version", PYTHON, *options, str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment)
+        if done.returncode:
+            sys.exit(f"error: uv could not resolve {source.name}:\n{done.stderr.strip()}")
+        return done.stdout
+
+    def lock(self, source: str, lock: str, *options: str) -> str:
+        """The hashed lock of `source`; what `lock` already pins stays, unless a change or --upgrade moves it."""
+        with tempfile.TemporaryDirectory() as scratch:
+            output = Path(scratch) / "lock.txt"
+            if (self.root / lock).exists() and not self.upgrade:
+                shutil.copy(self.root / lock, output)
+            self.compile(self.root / source, *UNIVERSAL, *options, "--output-file", str(output))
+            return "".join(line for line in output.read_text().splitlines(keepends=True) if not line.startswith("#"))
+
+
+def _cpu_torch(uv: _Uv, root: Path, version: str, index: str) -> str:
+    """The lock's lines for torch's +cpu build."""
+    folder = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS", "")
+    places = ["--index", index] if index else []
+    for place in re.split(r"[,\s]+", folder):
+        places += ["--find-links", place] if place else []
+    if places:
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch) / "torch.in"
+            source.write_text(f"torch=={version}+cpu\n")
+            # With --no-deps uv would fetch nothing and print no hashes, so the rest of the closure is dropped here.
+            text = uv.compile(source, *ONE_PLATFORM, "--generate-hashes", *places)
+    else:
+        text = _read(root / "locks/cpu.txt")
+    known = re.search(rf"^torch=={re.escape(version)}\+cpu .*\n(?:    --hash.*\n)+", text, re.MULTILINE)
+    if not known:
+        sys.exit(
+            f"error: locks/cpu.txt has no hashes of torch {version}+cpu, and PyPI does not serve that build. Name a "
+            "folder that holds the wheel (UV_FIND_LINKS=...) or PyTorch's own CPU wheel index (TORCH_INDEX=...)"
+        )
+    return known[0]
+
+
+def _without_cuda(lock: str, torch: str) -> str:
+    """The CPU lock: `lock` with other lines for torch and without the libraries that only CUDA builds need."""
+    entries = re.findall(r"^[A-Za-z0-9].*\n(?:    .*\n)*", lock, re.MULTILINE)
+    kept = [torch if entry.startswith("torch==") else entry for entry in entries if not CUDA_LIBRARY.match(entry)]
+    return "".join(kept)
+
+
+def _environment(conda: dict[str, Pin], pins: list[Pin]) -> str:
+    lines = ["channels:", "  - conda-forge", "  - nodefaults", "dependencies:"]
+    lines += [f"  - {pin.name} =={pin.version}" for pin in conda.values()]
+    lines += ["  - pip:"]
+    lines += [f"      - {pin.name}=={pin.version}" for pin in pins if not CUDA_LIBRARY.match(pin.name)]
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+if __name__ == "__main__":
+    main()

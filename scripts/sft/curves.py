@@ -1,0 +1,195 @@
+"""Curves against the training step: every seed thin, the mean over seeds thick, its interval as a band.
+
+Also the parts that all figures share: legend entries of the cells and the lines of the footer.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sft import figure_style as style
+from sft import series
+from sft.figure_sheet import Entry, spread, text_inches
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sft.figure_sheet import Sheet
+
+METRIC_NAMES = {
+    "accuracy_strict": "strict answer",
+    "accuracy_lenient": "lenient answer",
+    "accuracy_likelihood": "likeliest choice",
+}
+SEED_WIDTH, MEAN_WIDTH = 0.6, 1.6
+SEED_ALPHA, BAND_ALPHA = 0.55, 0.16
+MOST_MARKED_STEPS = 25  # more markers than that make a rope of the line
+MOST_END_LABELS = 12
+LOG_FROM_RATIO = 30.0  # values that span more than this are read on a logarithmic axis
+SHOWN_CODES = 4
+
+
+def accuracy_name(metric: str) -> str:
+    """Axis label of a score, such as "Accuracy, likeliest choice (%)"."""
+    return f"Accuracy, {METRIC_NAMES.get(metric, metric.removeprefix('accuracy_').replace('_', ' '))} (%)"
+
+
+def draw(axes: "Axes", seeds: pd.DataFrame, mean: pd.DataFrame, cells: Sequence[str], scale: float = 1.0) -> None:
+    """Draw the curves of all `cells` in `seeds` and `mean` (frames of sft/series.py), values times `scale`."""
+    for place, cell in enumerate(cells):
+        colour = style.colour(place)
+        middle = mean[mean["cell"] == cell]
+        marked = len(middle) <= MOST_MARKED_STEPS
+        if middle["low"].notna().any():
+            low, high = middle["low"] * scale, middle["high"] * scale
+            axes.fill_between(middle["step"], low, high, color=colour, alpha=BAND_ALPHA, linewidth=0, zorder=2)
+        if seeds["seed"].nunique() > 1:
+            for _, line in seeds[seeds["cell"] == cell].groupby("seed", sort=False):
+                axes.plot(
+                    line["step"], line["value"] * scale, color=colour, linewidth=SEED_WIDTH, alpha=SEED_ALPHA, zorder=3
+                )
+        axes.plot(
+            middle["step"],
+            middle["value"] * scale,
+            color=colour,
+            linewidth=MEAN_WIDTH,
+            marker=style.marker(place) if marked else None,
+            markersize=3.6,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            zorder=4,
+        )
+
+
+def final_labels(mean: pd.DataFrame, cells: Sequence[str], scale: float, form: str) -> list[tuple[float, str, Any]]:
+    """(value, text, colour) of the last mean of each cell, for `label_ends`."""
+    last = series.final(mean)
+    return [
+        (scale * value, form.format(scale * value), style.colour(cells.index(cell)))
+        for cell, value in zip(last["cell"], last["value"], strict=True)
+    ]
+
+
+def label_ends(sheet: "Sheet", axes: "Axes", ends: Sequence[tuple[float, str, Any]]) -> None:
+    """Write (value, text, colour) to the right of `axes`, each at the height of its value, none over another."""
+    if len(ends) > MOST_END_LABELS:
+        return
+    box = axes.get_position()
+    left, low = box.x1 * sheet.width, box.y0 * sheet.height
+    heights = axes.transData.transform([(axes.get_xlim()[1], value) for value, _, _ in ends])[:, 1] / sheet.figure.dpi
+    line = style.SMALL_POINTS * 1.15 / 72
+    places = spread(list(heights), line, low, low + sheet.panel_height)
+    for (_, text, colour), y in zip(ends, places, strict=True):
+        sheet.text(left + 0.05, y, text, style.SMALL_POINTS, colour, va="center_baseline")
+
+
+def end_room(ends: Sequence[tuple[float, str, Any]]) -> float:
+    """Inches that `label_ends` needs at the right of a panel."""
+    if len(ends) > MOST_END_LABELS:
+        return 0.1
+    return max((text_inches(text, style.SMALL_POINTS) for _, text, _ in ends), default=0.0) + 0.1
+
+
+def step_axis(axes: "Axes", steps: Sequence[int]) -> None:
+    """Label the training steps: each one when they are few, round numbers otherwise."""
+    known = sorted(set(steps))
+    axes.set_xlabel("Training step")
+    last = known[-1] if known[-1] > known[0] else known[0] + 1
+    axes.set_xlim(known[0] - 0.03 * (last - known[0]), last + 0.03 * (last - known[0]))
+    if len(known) <= 6 and min(np.diff(known), default=1) >= 0.1 * (last - known[0]):
+        axes.set_xticks(known)
+    else:
+        axes.locator_params(axis="x", nbins=5, integer=True)
+
+
+def value_axis(panels: Sequence["Axes"], values: pd.Series, lines: Sequence[float] = ()) -> None:
+    """One value axis for all panels, from the values of the seeds and of `lines`: logarithmic when they span much.
+
+    Intervals do not stretch it: with few seeds they can be wider than everything that happened.
+    """
+    values = values[np.isfinite(values)]
+    low, high = min([float(values.min()), *lines]), max([float(values.max()), *lines])
+    logarithmic = low > 0 and high / low > LOG_FROM_RATIO
+    for axes in panels:
+        if logarithmic:
+            axes.set_yscale("log")
+            axes.set_ylim(low / 1.25, high * 1.25)
+            axes.yaxis.set_major_formatter("{x:g}")
+        else:
+            room = 0.05 * (high - low or abs(high) or 1.0)
+            bottom = 0.0 if 0 <= low < 0.35 * high else low - room
+            axes.set_ylim(bottom, high + room)
+
+
+def label_rows(panels: Sequence["Axes"], columns: int, label: str) -> None:
+    """The value axis is labelled at the first panel of each row only."""
+    for i, axes in enumerate(panels):
+        if i % columns == 0:
+            axes.set_ylabel(label)
+        else:
+            axes.tick_params(axis="y", which="both", labelleft=False)
+
+
+def cell_entries(cells: Sequence[str], marked: bool = True) -> list[Entry]:
+    """Legend entries of the cells."""
+    return [
+        Entry(
+            cell,
+            {
+                "color": style.colour(place),
+                "linewidth": MEAN_WIDTH,
+                "marker": style.marker(place) if marked else None,
+                "markersize": 3.6,
+                "markeredgecolor": "white",
+                "markeredgewidth": 0.5,
+            },
+        )
+        for place, cell in enumerate(cells)
+    ]
+
+
+def spread_entries(mean: pd.DataFrame) -> list[Entry]:
+    """Legend entries that say what thin lines and bands are, with n."""
+    counts = sorted(int(n) for n in mean["n"].unique())
+    entries = []
+    if counts[-1] > 1:
+        entries.append(Entry("one seed", {"color": style.SOFT, "linewidth": SEED_WIDTH, "alpha": 0.8}))
+    n = " or ".join(map(str, counts))
+    for name in [name for name in mean["interval"].unique() if name]:
+        of = f"{n} seeds" if name == series.T_INTERVAL else "one seed, over test rows"
+        entries.append(Entry(f"{name}, {of}", {"facecolor": style.SOFT, "alpha": 0.25}, band=True))
+    return entries
+
+
+def footer(config: dict[str, Any], seeds: pd.DataFrame, notes: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Footer lines (text, colour): what it rests on, and what a reader must know before believing it."""
+    numbers = ", ".join(str(seed) for seed in config["seeds"])
+    plural = "seeds" if len(config["seeds"]) > 1 else "one seed"
+    parts = [f"Experiment {config['experiment']}", f"{plural} {numbers}", *notes]
+    lines = [(" · ".join(parts), style.SOFT)]
+    failed = int(seeds["n_errors"].fillna(0).sum())
+    if failed:
+        asked = int(seeds.loc[seeds["n_errors"].notna(), "denominator"].sum())
+        lines.append((f"{failed} of {asked} answers failed; they count as wrong.", style.WARNING))
+    codes = {code: sorted(set(seeds.loc[seeds["code"] == code, "cell"])) for code in sorted(seeds["code"].unique())}
+    if len(codes) > 1:
+        shown = "; ".join(f"{code[:8]} ({', '.join(cells)})" for code, cells in list(codes.items())[:SHOWN_CODES])
+        more = f"; and {len(codes) - SHOWN_CODES} more" if len(codes) > SHOWN_CODES else ""
+        text = f"The runs were trained by {len(codes)} versions of the training code: {shown}{more}."
+        lines.append((text, style.WARNING))
+    return lines
+
+
+def record_sources(stage: Any, seeds: pd.DataFrame) -> None:
+    """Put into the manifest which runs the figure shows, and which ledger they were read from."""
+    from sft import manifest
+
+    runs = seeds[["cell", "seed", "run", "run_key", "code"]].drop_duplicates()
+    ledger = stage.input("ledger")
+    stage.record(
+        runs=runs.to_dict("records"),
+        ledger={"path": ledger.as_posix(), "sha256": manifest.file_digest(ledger / series.LEDGER)},
+        codes=sorted(runs["code"].unique()),
+    )

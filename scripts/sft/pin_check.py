@@ -1,0 +1,146 @@
+"""Whether locks, environments and their sources agree: what `make lock-check` runs. Reads files, nothing else."""
+
+from pathlib import Path
+
+from sft.pins import (
+    CUDA_LIBRARY,
+    SEAL,
+    SOURCES,
+    Pin,
+    PinFile,
+    Problem,
+    read_lock,
+    read_source,
+    read_yaml,
+    seal,
+    source_of,
+    stage_sources,
+)
+
+
+def check(root: Path) -> list[Problem]:
+    """Everything that is wrong with the pins below `root`; empty when all is well. Reads files, nothing else."""
+    locks = {name: read_lock(root / name, root) for name in SOURCES}
+    sources = {name: read_source(root / name, root) for name in dict.fromkeys(SOURCES.values())}
+    conda = read_source(root / "envs/conda.in", root)
+    problems = [p for file in [*sources.values(), *locks.values(), conda] for p in file.problems]
+    for name, lock in locks.items():
+        problems += _pins_of_source(sources[SOURCES[name]], lock)
+    problems += _torch_pair(locks["locks/cpu.txt"], locks["locks/cuda.txt"])
+    problems += _agree([locks["locks/cuda.txt"], locks["locks/test.txt"], locks["locks/uv.txt"]])
+    yamls = []
+    for source in stage_sources(root):
+        yaml = read_yaml(source.with_suffix(".yaml"), root)
+        roots = read_source(source, root, versions=False)
+        problems += roots.problems + yaml.problems + _stage(roots, yaml, locks["locks/cuda.txt"], conda)
+        yamls.append(yaml)
+    problems += _agree(yamls) + _strays(root, yamls)
+    # The seal is the last resort: it says that something changed, the checks above say what.
+    troubled = {problem.path for problem in problems}
+    for file in [*locks.values(), *yamls]:
+        if file.path not in troubled and source_of(root, file.path.as_posix()).path not in troubled:
+            problems += _sealed(root, file)
+    return sorted(problems, key=lambda problem: (problem.path, problem.line))
+
+
+def _pins_of_source(source: PinFile, lock: PinFile) -> list[Problem]:
+    problems = []
+    for pin in source.pins.values():
+        version = pin.version + ("+cpu" if pin.name == "torch" and lock.path.name == "cpu.txt" else "")
+        locked = lock.pins.get(pin.name)
+        if locked is None:
+            problems.append(Problem(lock.path, 1, f"{pin.name}=={version} of {source.path} is missing. Run: make lock"))
+        elif locked.version != version:
+            text = f"{pin.name}=={locked.version}, but {source.path}:{pin.line} says {version}. Run: make lock"
+            problems.append(Problem(lock.path, locked.line, text))
+    return problems
+
+
+def _torch_pair(cpu: PinFile, cuda: PinFile) -> list[Problem]:
+    problems = []
+    for name in sorted(cpu.pins.keys() | cuda.pins.keys()):
+        ours, theirs = cpu.pins.get(name), cuda.pins.get(name)
+        if ours is None and not CUDA_LIBRARY.match(name):
+            text = f"{name}=={theirs.version} of {cuda.path}:{theirs.line} is missing. Run: make lock"
+            problems.append(Problem(cpu.path, 1, text))
+        elif ours is not None and CUDA_LIBRARY.match(name):
+            problems.append(Problem(cpu.path, ours.line, f"{name} belongs to CUDA builds of torch. Run: make lock"))
+        elif theirs is None:
+            text = f"{name}=={ours.version} of {cpu.path}:{ours.line} is missing. Run: make lock"
+            problems.append(Problem(cuda.path, 1, text))
+        elif name == "torch" and ours.version != f"{theirs.version}+cpu":
+            text = f"torch=={ours.version}, but {cuda.path}:{theirs.line} has {theirs.version}. Run: make lock"
+            problems.append(Problem(cpu.path, ours.line, text))
+        elif ours is not None and name != "torch" and _facts(ours) != _facts(theirs):
+            text = (
+                f"{name}=={ours.version} differs from {cuda.path}:{theirs.line} ({name}=={theirs.version}: version, "
+                "platforms or hashes). The two locks may differ in torch and its CUDA libraries only. Run: make lock"
+            )
+            problems.append(Problem(cpu.path, ours.line, text))
+    return problems
+
+
+def _facts(pin: Pin) -> tuple[str, str, list[str]]:
+    return pin.version, pin.marker, sorted(pin.hashes)
+
+
+def _agree(files: list[PinFile]) -> list[Problem]:
+    """A package has one version, whichever file it is read from."""
+    problems, first = [], {}
+    for file in files:
+        for pin in [*file.conda.values(), *file.pins.values()]:
+            known, place = first.setdefault(pin.name, (pin.version, f"{file.path.as_posix()}:{pin.line}"))
+            if known != pin.version:
+                text = f"{pin.name}=={pin.version}, but {place} says {known}. Run: make lock"
+                problems.append(Problem(file.path, pin.line, text))
+    return problems
+
+
+def _stage(roots: PinFile, yaml: PinFile, lock: PinFile, conda: PinFile) -> list[Problem]:
+    problems = []
+    for pin in roots.pins.values():
+        if pin.name not in lock.pins:
+            text = f"{pin.name} is in no lock. Pin it in requirements.in, then run: make lock"
+            problems.append(Problem(roots.path, pin.line, text))
+        elif pin.name not in yaml.pins:
+            problems.append(Problem(yaml.path, 1, f"{pin.name} of {roots.path}:{pin.line} is missing. Run: make lock"))
+    for name, pin in yaml.pins.items():
+        locked = lock.pins.get(name)
+        if locked is None or locked.version != pin.version:
+            said = f"{lock.path}:{locked.line} says {locked.version}" if locked else f"{lock.path} does not have it"
+            problems.append(Problem(yaml.path, pin.line, f"{name}=={pin.version}, but {said}. Run: make lock"))
+    for name in conda.pins.keys() | yaml.conda.keys():
+        wanted, has = conda.pins.get(name), yaml.conda.get(name)
+        if wanted is None or has is None or wanted.version != has.version:
+            text = f"conda package {name} differs from {conda.path}. Run: make lock"
+            problems.append(Problem(yaml.path, has.line if has else 1, text))
+    return problems
+
+
+def _strays(root: Path, yamls: list[PinFile]) -> list[Problem]:
+    """Files beside the environments that would change what Snakemake installs."""
+    problems = []
+    known = {yaml.path.name: yaml for yaml in yamls}
+    for path in sorted((root / "envs").iterdir()):
+        relative = path.relative_to(root)
+        if path.name.endswith(".pin.txt"):
+            yaml = known.get(f"{path.name.split('.')[0]}.yaml")
+            if yaml and yaml.has_pip_section:
+                text = f"Snakemake would use this file instead of {yaml.path} and skip its pip section. Delete it"
+                problems.append(Problem(relative, 1, text))
+        elif path.name.endswith(".post-deploy.sh"):
+            text = "Snakemake would run this after making the environment, outside the pins. Delete it"
+            problems.append(Problem(relative, 1, text))
+        elif path.suffix in (".yaml", ".yml") and path.name not in known:
+            text = f"has no source. Write envs/{path.stem}.in and run `make lock`, or delete it"
+            problems.append(Problem(relative, 1, text))
+    return problems
+
+
+def _sealed(root: Path, file: PinFile) -> list[Problem]:
+    text = (root / file.path).read_text(encoding="utf-8")
+    source = source_of(root, file.path.as_posix())
+    found = SEAL.search(text)
+    if found and found[1] == seal(source.pins, text):
+        return []
+    return [Problem(file.path, 2, f"was not made from {source.path} as it is now, or was edited since. Run: make lock")]

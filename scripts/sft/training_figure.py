@@ -1,0 +1,54 @@
+"""A figure of something that training itself measured, such as loss or gradient norm: one panel per split."""
+
+from sft import curves, series
+from sft import figure_style as style
+from sft.figure_sheet import Entry, Sheet
+from sft.stage import Stage
+
+PANEL_HEIGHT = 1.75  # inches
+
+
+def draw_training_metric(
+    stage: Stage, name: str, metric: str, splits: dict[str, str], subtitle: str, label: str, threshold: str = ""
+) -> None:
+    """Draw `metric` of the ledger into <name>.pdf, .svg, .png and <name>.csv.
+
+    `splits` are the splits to show, each with the title of its panel; those that no run measured are left out.
+    `threshold` names a metric whose value is drawn as a dashed line.
+    """
+    config, cells = stage.config, stage.config["cells"]
+    ledger = series.read_ledger(stage.input("ledger"))
+    seeds = series.training_metric(ledger, config, metric, splits)
+    mean = series.means(seeds)
+    shown = [split for split in splits if (seeds["split"] == split).any()]
+    lines = sorted(set(ledger.loc[(ledger["metric"] == threshold) & ledger["cell"].isin(cells), "value"]))
+    marked = mean.groupby(["cell", "split"]).size().max() <= curves.MOST_MARKED_STEPS
+    legend = curves.cell_entries(cells, marked) + curves.spread_entries(mean)
+    if lines:
+        legend.append(Entry("clipped to", style.DASHED))
+    labels = {split: curves.final_labels(mean[mean["split"] == split], cells, 1, "{:.3g}") for split in shown}
+    for ends in labels.values():
+        ends += [(value, f"clip {value:g}", style.SOFT) for value in lines]
+    columns = len(shown)
+    sheet = Sheet(
+        style.COLUMN_INCHES if columns == 1 else style.TEXT_INCHES,
+        PANEL_HEIGHT,
+        config["title"],
+        subtitle,
+        legend,
+        curves.footer(config, seeds),
+    )
+    room = max(curves.end_room(ends) for ends in labels.values())
+    panels = sheet.panels(columns, [(splits[split], "") for split in shown], room)
+    curves.value_axis(panels, seeds["value"], lines)
+    for axes, split in zip(panels, shown, strict=True):
+        for value in lines:
+            axes.axhline(value, zorder=1, **style.DASHED)
+        curves.draw(axes, seeds[seeds["split"] == split], mean[mean["split"] == split], cells)
+        curves.step_axis(axes, seeds["step"])
+        curves.label_ends(sheet, axes, labels[split])
+    curves.label_rows(panels, columns, label)
+    style.save(sheet.figure, stage, name)
+    series.plotted(seeds, mean).to_csv(stage.output(f"{name}.csv"), index=False, lineterminator="\n")
+    curves.record_sources(stage, seeds)
+    stage.summary(f"{len(cells)} cells, {len(config['seeds'])} seeds")

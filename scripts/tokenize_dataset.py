@@ -1,0 +1,62 @@
+"""Turns the training and validation rows of a split into token ids and labels, and audits what is learnt.
+
+Makes `train.parquet` and `validation.parquet` (id, input_ids, labels, and images where there are pictures; not
+padded) and `labels.json`, with the processor's own chat template. Pictures stay encoded: the trainer's collator
+turns them into pixels. A row that would be cut to nothing, or lost unasked, stops the stage.
+
+By hand: python scripts/tokenize_dataset.py results/tokens/digits-1a2b3c4d
+"""
+
+import json
+
+from sft.stage import Stage, run_stage
+
+SPLITS = ("train", "validation")
+
+
+def make(stage: Stage) -> None:
+    import pyarrow
+    from sft import examples
+    from sft.loading import load_processor
+    from sft.tokenization import Tokenization, special_token_ids
+
+    processor = load_processor(stage.input("processor") / "processor")
+    sources = {split: stage.input("splits") / f"{split}.parquet" for split in SPLITS}
+    with_pictures = any(row["images"] for path in sources.values() for row in examples.rows(path, ["images"]))
+    fields = {
+        "id": pyarrow.string(),
+        "input_ids": pyarrow.list_(pyarrow.int32()),
+        "labels": pyarrow.list_(pyarrow.int32()),
+    }
+    if with_pictures:
+        fields["images"] = pyarrow.list_(pyarrow.binary())
+    schema = pyarrow.schema(fields)
+    audits = {}
+    for split, path in sources.items():
+        tokenization = Tokenization(processor, stage.config, split)
+        rows = tokenization.tokenise(examples.rows(path))
+        examples.write(stage.output(f"{split}.parquet"), ({name: row[name] for name in fields} for row in rows), schema)
+        audits[split] = tokenization.audit()
+        if audits[split]["rows_with_special_tokens_in_their_text"]:
+            stage.say(
+                f"{split}: {audits[split]['rows_with_special_tokens_in_their_text']} rows hold special tokens in their "
+                f"own text, which the model reads as such (ids in labels.json)"
+            )
+        if audits[split]["rows_too_long"]:
+            stage.say(f"{split}: {audits[split]['rows_too_long']} rows too long: {tokenization.on_too_long}")
+    report = {**stage.config, "special_token_ids": special_token_ids(processor), "splits": audits}
+    stage.output("labels.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    stage.record(
+        rows={split: audit["rows_kept"] for split, audit in audits.items()},
+        rows_dropped={split: audit["rows_dropped"] for split, audit in audits.items()},
+        rows_truncated={split: audit["rows_truncated"] for split, audit in audits.items()},
+    )
+    longest = max((int(length) for audit in audits.values() for length in audit["tokens_per_row"]), default=0)
+    stage.summary(
+        ", ".join(f"{audit['rows_kept']} {split}" for split, audit in audits.items())
+        + f" rows, longest {longest} tokens"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(make, __doc__)

@@ -12,6 +12,7 @@ Exit code: 0 the files are good, 1 they are not.
 
 import argparse
 import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write config.json of every node that is to be made")
     parser.add_argument("--jobs", action="store_true", help="list every job, not only their numbers")
     options = parser.parse_args()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `make check | head` ends quietly
     try:
         attached = from_config(options.files, {})
     except (ConfigError, PlanError) as error:

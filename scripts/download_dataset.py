@@ -20,7 +20,7 @@ def make(stage: Stage) -> None:
     elif (source.get("package"), source.get("name")) == ("scikit-learn", "digits"):
         _publish_digits(stage)
     else:
-        raise StageError(f"dataset.source {source}: give a path, or package: scikit-learn with name: digits")
+        raise StageError(f"source {source}: give a path, or package: scikit-learn with name: digits")
 
 
 def _publish_digits(stage: Stage) -> None:

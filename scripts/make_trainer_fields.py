@@ -20,7 +20,7 @@ SIMPLE = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", li
 
 
 def trainer_fields() -> dict[str, Any]:
-    """`{trl, transformers, fields: {name: [types]}}`; types are bool, int, float, str, dict, list, null."""
+    """`{trl, transformers, fields: {name: "type | type"}}`; types are bool, int, float, str, dict, list, null."""
     from trl import SFTConfig
 
     hints = typing.get_type_hints(SFTConfig)
@@ -28,7 +28,7 @@ def trainer_fields() -> dict[str, Any]:
     return {
         "trl": metadata.version("trl"),
         "transformers": metadata.version("transformers"),
-        "fields": {name: sorted(_simple(hints[name])) for name in names},
+        "fields": {name: " | ".join(sorted(_simple(hints[name]))) for name in names},
     }
 
 

@@ -28,18 +28,19 @@ def _split(stage: Stage) -> dict[str, int]:
     from sft.splitting import SPLITS, draw_validation, split_of_files
 
     rule, source = stage.config["split"], stage.input("dataset") / "examples.parquet"
+    validation = {key: value for key, value in (rule.get("validation") or {}).items() if value is not None}
     if rule["by"] != "file_name":
         raise StageError(f"split.by {rule['by']!r}: rows are divided by file_name")
     rows = [
         (row["source_file"], row["group"] if row["group"] is not None else row["id"])
         for row in examples.rows(source, ["id", "source_file", "group"])
     ]
-    split_of = split_of_files(sorted({name for name, _ in rows}), rule)
+    split_of = split_of_files(sorted({name for name, _ in rows}), rule | {"validation": validation})
     unused = Counter(name for name, _ in rows if split_of[name] is None)
     if unused:
         stage.say(f"in no split: {', '.join(f'{name} ({n} rows)' for name, n in unused.items())}")
     training = [unit for name, unit in rows if split_of[name] == "train"]
-    drawn = draw_validation(training, rule.get("validation") or {})
+    drawn = draw_validation(training, validation)
     sides = ["validation" if split_of[name] == "train" and unit in drawn else split_of[name] for name, unit in rows]
     stage.record(files={name: split for name, split in split_of.items() if split}, unused=dict(unused))
     counts = {}
@@ -55,42 +56,46 @@ def _split(stage: Stage) -> dict[str, int]:
 
 
 def _mix(stage: Stage) -> dict[str, int]:
-    """Rows per split, after writing the parts' training rows one part after the other."""
+    """Rows per split, after writing the parts' training rows one part after the other.
+
+    `part` holds the name of the part's directory: what the configuration calls it is no part of the key.
+    """
     from sft import examples
 
-    parts = dict(zip(stage.config["mix"], stage.inputs("part-").values(), strict=True))
-    schema = examples.SCHEMA.append(examples.PART)
-    taken = {name: _taken(stage, name, directory) for name, directory in parts.items()}
+    wanted = dict(zip(stage.inputs("part-").values(), stage.config["mix"].items(), strict=True))
+    if len({directory.name for directory in wanted}) < len(stage.config["mix"]):
+        raise StageError(f"mix: two of {', '.join(stage.config['mix'])} are the same data. Name each once")
+    taken = {part: _taken(part, name, count, stage.config["mix_seed"]) for part, (name, count) in wanted.items()}
     owners = Counter(identifier for ids in taken.values() for identifier in ids)
+    schema = examples.SCHEMA.append(examples.PART)
     counts = {}
     with examples.Writer(stage.output("train.parquet"), schema) as writer:
-        for name, directory in parts.items():
-            for row in examples.rows(directory / "train.parquet"):
-                if row["id"] in taken[name]:
-                    identifier = f"{name}/{row['id']}" if owners[row["id"]] > 1 else row["id"]
-                    writer.add(row | {"id": identifier, "part": name})
+        for part, ids in taken.items():
+            for row in examples.rows(part / "train.parquet"):
+                if row["id"] in ids:
+                    identifier = f"{part.name}/{row['id']}" if owners[row["id"]] > 1 else row["id"]
+                    writer.add(row | {"id": identifier, "part": part.name})
     counts["train"] = writer.rows
-    first, directory = next(iter(parts.items()))
+    first = next(iter(taken))
     for split in ("validation", "test"):
-        rows = (row | {"part": first} for row in examples.rows(directory / f"{split}.parquet"))
+        rows = (row | {"part": first.name} for row in examples.rows(first / f"{split}.parquet"))
         counts[split] = examples.write(stage.output(f"{split}.parquet"), rows, schema)
-    stage.record(parts={name: len(ids) for name, ids in taken.items()})
+    stage.record(parts={wanted[part][0]: len(ids) for part, ids in taken.items()})
     return counts
 
 
-def _taken(stage: Stage, name: str, directory: Path) -> set[str]:
+def _taken(part: Path, name: str, count: str | int, seed: int) -> set[str]:
     """Ids of the training rows that the mix takes from a part: all, or a number drawn by hash."""
     from sft import examples
     from sft.splitting import draw_rows
 
-    wanted = stage.config["mix"][name]
-    ids = [row["id"] for row in examples.rows(directory / "train.parquet", ["id"])]
-    if wanted == "all":
+    ids = [row["id"] for row in examples.rows(part / "train.parquet", ["id"])]
+    if count == "all":
         return set(ids)
     try:
-        return draw_rows(ids, wanted, stage.config["mix_seed"])
+        return draw_rows(ids, count, seed)
     except StageError as error:
-        raise StageError(f"part {name}: {error}") from None
+        raise StageError(f"mix, part {name}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullLocator
 
 from sft import figure_style as style
 from sft import series
@@ -24,10 +25,11 @@ METRIC_NAMES = {
     "accuracy_likelihood": "likeliest choice",
 }
 SEED_WIDTH, MEAN_WIDTH = 0.6, 1.6
-SEED_ALPHA, BAND_ALPHA = 0.55, 0.16
+SEED_ALPHA, BAND_ALPHA = 0.5, 0.16
 MOST_MARKED_STEPS = 25  # more markers than that make a rope of the line
 MOST_END_LABELS = 12
 LOG_FROM_RATIO = 30.0  # values that span more than this are read on a logarithmic axis
+LABELLED_RATIO = 300.0  # up to here a logarithmic axis has labels at 1, 2 and 5, beyond at powers of ten
 SHOWN_CODES = 4
 
 
@@ -82,7 +84,7 @@ def label_ends(sheet: "Sheet", axes: "Axes", ends: Sequence[tuple[float, str, An
     line = style.SMALL_POINTS * 1.15 / 72
     places = spread(list(heights), line, low, low + sheet.panel_height)
     for (_, text, colour), y in zip(ends, places, strict=True):
-        sheet.text(left + 0.05, y, text, style.SMALL_POINTS, colour, va="center_baseline")
+        sheet.beside(left + 0.05, y, text, style.SMALL_POINTS, colour)
 
 
 def end_room(ends: Sequence[tuple[float, str, Any]]) -> float:
@@ -104,18 +106,23 @@ def step_axis(axes: "Axes", steps: Sequence[int]) -> None:
         axes.locator_params(axis="x", nbins=5, integer=True)
 
 
+def spans_much(values: pd.Series) -> bool:
+    """Whether `values` are all positive and differ so much that a logarithmic axis is needed."""
+    return bool(values.min() > 0 and values.max() / values.min() > LOG_FROM_RATIO)
+
+
 def value_axis(panels: Sequence["Axes"], values: pd.Series, lines: Sequence[float] = ()) -> None:
     """One value axis for all panels, from the values of the seeds and of `lines`: logarithmic when they span much.
 
     Intervals do not stretch it: with few seeds they can be wider than everything that happened.
     """
-    values = values[np.isfinite(values)]
     low, high = min([float(values.min()), *lines]), max([float(values.max()), *lines])
-    logarithmic = low > 0 and high / low > LOG_FROM_RATIO
     for axes in panels:
-        if logarithmic:
+        if spans_much(values):
             axes.set_yscale("log")
-            axes.set_ylim(low / 1.25, high * 1.25)
+            axes.set_ylim(low / 1.15, high * 1.15)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < LABELLED_RATIO else (1,)))
+            axes.yaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter("{x:g}")
         else:
             room = 0.05 * (high - low or abs(high) or 1.0)
@@ -150,15 +157,16 @@ def cell_entries(cells: Sequence[str], marked: bool = True) -> list[Entry]:
     ]
 
 
-def spread_entries(mean: pd.DataFrame) -> list[Entry]:
-    """Legend entries that say what thin lines and bands are, with n."""
+def spread_entries(mean: pd.DataFrame, window: int = 1) -> list[Entry]:
+    """Legend entries that say what thin lines and bands are, with n and the number of steps in a `window`."""
     counts = sorted(int(n) for n in mean["n"].unique())
     entries = []
     if counts[-1] > 1:
         entries.append(Entry("one seed", {"color": style.SOFT, "linewidth": SEED_WIDTH, "alpha": 0.8}))
     n = " or ".join(map(str, counts))
     for name in [name for name in mean["interval"].unique() if name]:
-        of = f"{n} seeds" if name == series.T_INTERVAL else "one seed, over test rows"
+        of = "one seed, over test rows" if name == series.WILSON_INTERVAL else f"{n} seeds"
+        of += f", windows of {window} steps" if window > 1 else ""
         entries.append(Entry(f"{name}, {of}", {"facecolor": style.SOFT, "alpha": 0.25}, band=True))
     return entries
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS_PER_INCH = 72
+CAPITAL = 0.711  # height of a capital over the font size, in Roboto
 EDGE = 0.05  # free space around everything
 LEADING = 1.3  # line height over letter height
 HANDLE, HANDLE_GAP, ENTRY_GAP = 0.22, 0.05, 0.16  # of one legend entry
@@ -42,7 +43,7 @@ class Entry:
 class Sheet:
     """A figure `width` inches wide with room for `rows` rows of panels, each panel `panel_height` inches high.
 
-    `subtitle` says what is drawn; `footer` lines are (text, colour).
+    `subtitle` says what is drawn; `footer` lines are (text, colour); `titled` panels have a title above.
     """
 
     def __init__(
@@ -54,9 +55,10 @@ class Sheet:
         legend: Iterable[Entry],
         footer: Iterable[tuple[str, str]],
         rows: int = 1,
+        titled: bool = True,
     ):
         room = width - 2 * EDGE
-        head = [(line, style.TITLE_POINTS, "medium", style.INK) for line in wrapped(title, style.TITLE_POINTS, room)]
+        head = [(line, style.TITLE_POINTS, "medium", style.INK) for line in wrapped(title, style.TITLE_POINTS, room, "medium")]
         head += [(line, style.TEXT_POINTS, "normal", style.SOFT) for line in wrapped(subtitle, style.TEXT_POINTS, room)]
         keys = _flowed(legend, room)
         foot = [(line, colour) for text, colour in footer for line in wrapped(text, style.SMALL_POINTS, room)]
@@ -64,7 +66,7 @@ class Sheet:
         head_height = sum(points * LEADING for _, points, _, _ in head) / POINTS_PER_INCH
         self.width, self.panel_height = width, panel_height
         self.bottom = EDGE + foot_height + 0.04 + AXIS_SPACE
-        self.row_height = panel_height + PANEL_TITLE + AXIS_SPACE
+        self.row_height = panel_height + (PANEL_TITLE if titled else 0.05) + AXIS_SPACE
         panels = rows * self.row_height - AXIS_SPACE
         height = self.bottom + panels + 0.05 + len(keys) * LEGEND_ROW + 0.05 + head_height + EDGE
         self.height, self.rows = height, rows
@@ -85,6 +87,10 @@ class Sheet:
     def text(self, x: float, y: float, text: str, points: float, colour: str, **how: Any) -> None:
         """Write `text` at inches from the lower left corner."""
         self.figure.text(x, y, text, fontsize=points, color=colour, transform=self.figure.dpi_scale_trans, **how)
+
+    def beside(self, x: float, y: float, text: str, points: float, colour: str, **how: Any) -> None:
+        """Write `text` so that the middle of its capitals and digits is at height `y`, whichever letters it has."""
+        self.text(x, y - CAPITAL / 2 * points / POINTS_PER_INCH, text, points, colour, va="baseline", **how)
 
     def panel(self, left: float, width: float, title: str = "", note: str = "", row: int = 0) -> "Axes":
         """Axes `width` inches wide, `left` inches from the left edge, with a title and a softer note beside it."""
@@ -120,7 +126,7 @@ class Sheet:
                 xs = (x, x + HANDLE / 2, x + HANDLE)
                 line = Line2D(xs, (y, y, y), transform=inches, markevery=[1], **entry.look)
                 self.figure.add_artist(line)
-            self.text(x + HANDLE + HANDLE_GAP, y, entry.label, style.TEXT_POINTS, style.INK, va="center_baseline")
+            self.beside(x + HANDLE + HANDLE_GAP, y, entry.label, style.TEXT_POINTS, style.INK)
 
 
 def _flowed(legend: Iterable[Entry], room: float) -> list[list[tuple[float, Entry]]]:
@@ -137,11 +143,11 @@ def _flowed(legend: Iterable[Entry], room: float) -> list[list[tuple[float, Entr
     return rows
 
 
-def wrapped(text: str, points: float, room: float) -> list[str]:
+def wrapped(text: str, points: float, room: float, weight: str = "normal") -> list[str]:
     """`text` broken at blanks into lines of at most `room` inches; a longer word keeps a line of its own."""
     lines: list[str] = []
     for word in text.split():
-        if lines and text_inches(f"{lines[-1]} {word}", points) <= room:
+        if lines and text_inches(f"{lines[-1]} {word}", points, weight) <= room:
             lines[-1] += f" {word}"
         else:
             lines.append(word)

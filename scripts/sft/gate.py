@@ -7,7 +7,6 @@ that went through a trainer can keep a forward bound to another object's weights
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,70 +16,134 @@ from torch import Tensor
 from sft import parity
 from sft.export import required_files
 from sft.loading import load_model, load_processor
-from sft.logit_drift import LARGEST_SPREAD, MERGE_BOUND, SPREAD_FACTOR, TYPE_FACTOR, drift_faults, logit_drift
+from sft.logit_drift import (
+    LARGEST_SPREAD,
+    MERGE_BOUND,
+    SPREAD_FACTOR,
+    TYPE_FACTOR,
+    drift_faults,
+    logit_drift,
+    probe_logits,
+)
 from sft.merge import ADAPTER_FILES, changed_names, merged_by_formula, stored_whole, with_adapter
 from sft.stage import StageError
 from sft.weights import WeightFiles
 
-Logits = dict[str, Tensor]
+Drifts = dict[str, dict[str, Any]]
 
 
-@dataclass
 class Gate:
-    """What the trained models of one run are held against.
+    """What the converted models of one run are held against: its base, its processor, its recorded logits.
 
-    `recorded`: the tensors of probe.safetensors; `precision`: that of training, "float32" or "bfloat16".
+    `recorded` are the tensors of the run's probe.safetensors; `precision` is that of training ("float32" or
+    "bfloat16"), `dtype` that of the conversion. Loads the base model once.
     """
 
-    base: Path
-    processor: Path
-    method: str
-    dtype: str
-    precision: str
-    recorded: Mapping[str, Tensor]
+    def __init__(
+        self, base: Path, processor: Path, method: str, dtype: str, precision: str, recorded: Mapping[str, Tensor]
+    ):
+        self.base, self.processor, self.method, self.dtype, self.precision = base, processor, method, dtype, precision
+        self.recorded = recorded
+        self.wanted_processor = load_processor(processor)
+        model = load_model(base)
+        self.config = model.config.to_dict()
+        # {name: the name it shares its tensor with}
+        self.tied: dict[str, str] = dict(model.all_tied_weights_keys or {})
+        self.state = model.state_dict() if method == "lora" else {}
+        # The same base gives equal logits on the same machine with the same threads. Elsewhere it does not, and by how
+        # much is measured here, on a model whose bytes are known to be equal: the reference, run twice.
+        self.base_drifts = self._drifts(self._recorded_logits(0), probe_logits(model, recorded))
+        self.spread = max(drift["relative"] for drift in self.base_drifts.values())
 
-    def base_spread(self) -> tuple[list[str], dict[str, Any]]:
-        """Whether the base loaded here is the one that training started from; its drifts set `self.spread`.
-
-        The same base gives equal logits on the same machine with the same threads. Elsewhere it does not, and by
-        how much is measured here, on the model whose bytes are known to be equal.
-        """
-        drifts = self._drifts(self._recorded_logits(0), self._logits(load_model(self.base)))
-        self.spread = max(drift["relative"] for drift in drifts.values())
+    def check_base(self) -> tuple[list[str], dict[str, Any]]:
+        """Faults (none: the base loaded here is the one that training started from), and the measured spread."""
         allowed = LARGEST_SPREAD[self.precision]
-        faults = _faults("base model against the run's step 0", drifts, allowed)
-        return faults, {"relative": self.spread, "allowed": allowed, **drifts}
+        faults = _faults("the base model against the run's step 0", self.base_drifts, allowed)
+        return faults, {"spread": self.spread, "largest_spread": allowed, "drift": self.base_drifts}
 
     def check(self, step: int, checkpoint: Path, target: Path) -> tuple[list[str], dict[str, Any]]:
-        """Faults of the converted `target` of `checkpoint` (none: it is the trained model), and what was measured."""
+        """Faults of the conversion `target` of `checkpoint` (none: it is the trained model), and what was measured."""
         required = required_files(self.processor, self.base)
         if self.method == "lora":
-            required += [f"adapter/{name}" for name in ADAPTER_FILES]
+            required = [*required, *(f"adapter/{name}" for name in ADAPTER_FILES)]
         faults = parity.file_faults(required, target)
         report: dict[str, Any] = {"required_files": required}
+        untied = self.method == "lora" and not stored_whole(checkpoint).isdisjoint({*self.tied, *self.tied.values()})
         try:
-            faults += self._stored_faults(checkpoint, target)
-            reloaded = load_model(target, self.dtype)
-            found = load_processor(target)
+            faults += self._stored_faults(target, untied)
+            reloaded, processor = load_model(target, self.dtype), load_processor(target)
         except (StageError, OSError, ValueError) as error:
-            # What does not load with the Auto classes has nothing to compare; the faults above say more.
             return [*faults, f"does not load: {error}"], report
-        faults += parity.processor_faults(load_processor(self.processor), found)
-        faults += parity.config_faults(self._expected_config(checkpoint), reloaded.config.to_dict(), self.dtype)
+        faults += parity.processor_faults(self.wanted_processor, processor)
+        config = self.config | ({"tie_word_embeddings": False} if untied else {})
+        faults += parity.config_faults(config, reloaded.config.to_dict(), self.dtype)
 
-        expected, tolerances = self._expected_state(checkpoint)
-        tensor_faults, report["tensors"] = parity.tensor_faults(expected, reloaded.state_dict(), self.dtype, tolerances)
-        faults += tensor_faults
-        del expected
+        if self.method == "lora":
+            expected, hard = merged_by_formula(self.state, checkpoint)
+            tolerances = dict.fromkeys(changed_names(checkpoint), parity.MERGE_TOLERANCE)
+            # No simple formula: these are judged by the logits below.
+            got = {name: tensor for name, tensor in reloaded.state_dict().items() if name not in hard}
+            expected = {name: tensor for name, tensor in expected.items() if name not in hard}
+        else:
+            expected, tolerances, hard = load_model(checkpoint).state_dict(), {}, set()
+            got = reloaded.state_dict()
+        tensor_faults, measured = parity.tensor_faults(expected, got, self.dtype, tolerances)
+        report["tensors"] = measured | {"by_logits_only": sorted(hard)}
         if step > 0:
-            faults += parity.base_faults(WeightFiles(self.base), WeightFiles(target))
+            tensor_faults += parity.base_faults(WeightFiles(self.base), WeightFiles(target))
+        del expected
         logit_faults, report["logits"] = self._logit_faults(step, checkpoint, reloaded)
-        return faults + logit_faults, report
+        return faults + tensor_faults + logit_faults, report
 
-    def _stored_faults(self, checkpoint: Path, target: Path) -> list[str]:
+    def _stored_faults(self, target: Path, untied: bool) -> list[str]:
         base, stored = WeightFiles(self.base), WeightFiles(target)
         shapes = {name: base.shape(name) for name in base}
-        for name in self._untied(checkpoint):
-            shapes.setdefault(name, next(iter(WeightFiles(checkpoint, ADAPTER_FILES[1]).shapes_of(name))))
         got = {name: (stored.shape(name), stored.dtype(name)) for name in stored}
+        if untied:
+            # Training gave the two tensors that were one different values; both are stored now.
+            shapes |= {name: got[name][0] for name in self.tied if name in got}
         return parity.stored_faults(shapes, got, self.dtype)
+
+    def _logit_faults(self, step: int, checkpoint: Path, reloaded: torch.nn.Module) -> tuple[list[str], dict[str, Any]]:
+        """The logits of the reloaded conversion against those of the trained model, by what lies between the two."""
+        recorded, got = self._recorded_logits(step), probe_logits(reloaded, self.recorded)
+        same = SPREAD_FACTOR * self.spread
+        report: dict[str, Any] = {}
+
+        def judge(what: str, reference: Mapping[str, Tensor], logits: Mapping[str, Tensor], bound: float) -> list[str]:
+            drifts = self._drifts(reference, logits)
+            report[what] = {"bound": bound, **drifts}
+            return _faults(what.replace("_", " "), drifts, bound)
+
+        if self.method == "full" and self.dtype == "float32":
+            return judge("converted_against_trained", recorded, got, same), report
+        trained = probe_logits(self._trained(checkpoint, "float32"), self.recorded)
+        faults = judge("checkpoint_against_trained", recorded, trained, same)
+        if self.dtype == "float32":
+            return faults + judge("merged_against_unmerged", trained, got, MERGE_BOUND), report
+        narrow = probe_logits(self._trained(checkpoint, self.dtype), self.recorded)
+        rounding = max(drift["relative"] for drift in self._drifts(trained, narrow).values())
+        report["unmerged_rounding"] = rounding
+        if self.method == "full":
+            faults += judge(f"converted_against_checkpoint_in_{self.dtype}", narrow, got, 0.0)
+        return faults + judge("converted_against_float32", trained, got, TYPE_FACTOR * rounding), report
+
+    def _trained(self, checkpoint: Path, dtype: str) -> torch.nn.Module:
+        if self.method == "full":
+            return load_model(checkpoint, dtype)
+        return with_adapter(load_model(self.base, dtype), checkpoint)
+
+    def _recorded_logits(self, step: int) -> dict[str, Tensor]:
+        names = {"prompts": f"step-{step}/logits", "random": f"step-{step}/random_logits"}
+        missing = [name for name in names.values() if name not in self.recorded]
+        if missing:
+            raise StageError(f"probe.safetensors: no {' and no '.join(missing)}. Train the run again")
+        return {name: self.recorded[key] for name, key in names.items()}
+
+    def _drifts(self, reference: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> Drifts:
+        attended = {"prompts": self.recorded.get("inputs/attention_mask")}
+        return {name: logit_drift(reference[name], got[name], attended.get(name)) for name in reference}
+
+
+def _faults(what: str, drifts: Drifts, bound: float) -> list[str]:
+    return [fault for name, drift in drifts.items() for fault in drift_faults(f"{what}, {name}", drift, bound)]

@@ -21,6 +21,19 @@ SPREAD_FACTOR = 4
 CHUNK_VALUES = 2**24  # logits compared at once (128 MiB as float64)
 
 
+def probe_logits(model: torch.nn.Module, probe: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's logits in float32 on a recorded probe: "prompts" (its `inputs/...`) and "random" (random ids).
+
+    The inputs go through in one batch, as they did when they were recorded: another batch size moves the last bits.
+    """
+    inputs = {name.removeprefix("inputs/"): tensor for name, tensor in probe.items() if name.startswith("inputs/")}
+    with torch.inference_mode():
+        return {
+            "prompts": model(**inputs).logits.float(),
+            "random": model(input_ids=probe["random/input_ids"]).logits.float(),
+        }
+
+
 def logit_drift(reference: Tensor, got: Tensor, attended: Tensor | None = None) -> dict[str, Any]:
     """Differences of logits (rows, positions, vocabulary), over the positions where `attended` is not 0.
 
@@ -71,8 +84,3 @@ def drift_faults(what: str, drift: Mapping[str, Any], bound: float) -> list[str]
         f"{what}: logits differ by {drift['max_difference']:.3g}, {relative:.3g} of the largest logit; {allowed} "
         f"(mean KL {drift['mean_kl']:.3g}, same likeliest token at {drift['argmax_agreement']:.1%} of positions)"
     ]
-
-
-def reload_bound(spread: float) -> float:
-    """The bound for reloading equal weights, given the relative spread of the base's logits between run and here."""
-    return SPREAD_FACTOR * spread

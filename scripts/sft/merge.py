@@ -69,10 +69,18 @@ def merged_by_formula(base: Mapping[str, Tensor], adapter: Path) -> tuple[dict[s
 
 
 def changed_names(adapter: Path) -> set[str]:
-    """Names of the base tensors that an adapter changes by a product (not those that it stores whole)."""
-    stored = WeightFiles(adapter, ADAPTER_FILES[1])
-    names = (key.removeprefix(PREFIX).rpartition(".lora_")[0] for key in stored)
-    return {f"{module}.weight" for module in names if module}
+    """Names of the base tensors that an adapter changes by a product."""
+    modules = (name.rpartition(".lora_")[0] for name in _stored_names(adapter))
+    return {f"{module}.weight" for module in modules if module}
+
+
+def stored_whole(adapter: Path) -> set[str]:
+    """Names of the base tensors that an adapter stores whole (modules_to_save)."""
+    return {name for name in _stored_names(adapter) if ".lora_" not in name}
+
+
+def _stored_names(adapter: Path) -> list[str]:
+    return [key.removeprefix(PREFIX) for key in WeightFiles(adapter, ADAPTER_FILES[1])]
 
 
 def _change(weight: Tensor, parts: Mapping[str, Tensor], config: Mapping[str, Any]) -> Tensor | None:

@@ -129,7 +129,9 @@ class _Planner:
             return self.plan.add(Node("split_dataset", label, config, own, inputs, parent="results/splits/{id}"))
         dataset = self.study.datasets[reference]
         examples = self._examples(dataset)
-        split = {"split": key_fields(dataset.split)}
+        rule = key_fields(dataset.split)
+        rule["validation"] = {key: value for key, value in rule["validation"].items() if value is not None}
+        split = {"split": rule}
         inputs = {"dataset": examples}
         return self.plan.add(Node("split_dataset", examples.label, split, split, inputs, parent="results/splits/{id}"))
 

@@ -96,7 +96,7 @@ class Preparation:
     def _cell(self, row: dict[str, Any], key: str) -> Any:
         column = self.columns.get(key)
         if not column:
-            raise StageError(f"dataset.columns.{key} is missing; format {self.config['format']} needs it")
+            raise StageError(f"the data set has no {key}; format {self.config['format']} needs it")
         if row[column] is None:
             raise ValueError(f"column {column!r} is empty (null)")
         return row[column]
@@ -145,7 +145,9 @@ class Preparation:
         for base in (self.directory / name).parent, self.directory:
             if (base / value).is_file():
                 return (base / value).read_bytes()
-        raise ValueError(f"picture {value!r} is not in the source. Its dataset.source.path must be the whole directory")
+        raise ValueError(
+            f"picture {value!r} is not in the source. The data set's source.path must be the whole directory"
+        )
 
     def _check_unique(self, identifier: str, place: str, seen: dict[str, str]) -> None:
         if identifier in seen:

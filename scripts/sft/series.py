@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -18,6 +19,7 @@ from sft.stage import StageError
 
 LEDGER = "ledger.parquet"
 T_INTERVAL = "95 % t interval of the mean"
+GEOMETRIC_INTERVAL = "95 % t interval of the geometric mean"
 WILSON_INTERVAL = "95 % Wilson interval"
 GROUP = ["cell", "dataset", "split", "step"]
 
@@ -67,14 +69,21 @@ def training_metric(ledger: pd.DataFrame, config: dict[str, Any], metric: str, s
     return _ordered(frame, config, [""])
 
 
-def means(seeds: pd.DataFrame) -> pd.DataFrame:
+def means(seeds: pd.DataFrame, geometric: bool = False) -> pd.DataFrame:
     """Mean over seeds at every step that all seeds of a cell have, with its interval.
 
     Two seeds or more: `T_INTERVAL`. One seed: the interval that the ledger holds (`WILSON_INTERVAL`), or none ("").
+    `geometric` takes means and intervals of logarithms, which is what a logarithmic axis shows (positive values only).
     """
-    groups = seeds.groupby(GROUP, sort=False)
-    mean = groups.agg(n=("value", "size"), value=("value", "mean"), deviation=("value", "std"), low=("low", "first"),
-                      high=("high", "first")).reset_index()
+    measured = seeds.assign(value=np.log(seeds["value"])) if geometric else seeds
+    groups = measured.groupby(GROUP, sort=False)
+    mean = groups.agg(
+        n=("value", "size"),
+        value=("value", "mean"),
+        deviation=("value", "std"),
+        low=("low", "first"),
+        high=("high", "first"),
+    ).reset_index()
     # Another set of seeds than at the step before would move the mean without any learning.
     expected = seeds.groupby(GROUP[:-1], sort=False)["seed"].nunique().rename("expected")
     mean = mean.join(expected, on=GROUP[:-1])
@@ -84,9 +93,32 @@ def means(seeds: pd.DataFrame) -> pd.DataFrame:
     half = mean["n"].map(factor) * mean["deviation"]
     mean["low"] = mean["low"].where(~several, mean["value"] - half)
     mean["high"] = mean["high"].where(~several, mean["value"] + half)
+    if geometric:
+        mean[["value", "low", "high"]] = np.exp(mean[["value", "low", "high"]].astype(float))
     one = mean["low"].notna().map({True: WILSON_INTERVAL, False: ""})
-    mean["interval"] = one.where(~several, T_INTERVAL)
+    mean["interval"] = one.where(~several, GEOMETRIC_INTERVAL if geometric else T_INTERVAL)
     return mean[[*GROUP, "n", "value", "low", "high", "interval"]]
+
+
+def windows(seeds: pd.DataFrame, most: int) -> tuple[pd.DataFrame, int]:
+    """`seeds` with the values of neighbouring steps averaged, so that at most `most` steps remain; and how many were.
+
+    Every window holds equally many logged steps (the last may hold fewer) and lies at their mean step.
+    """
+    steps = {split: np.sort(part.unique()) for split, part in seeds.groupby("split")["step"]}
+    size = max(-(-len(known) // most) for known in steps.values())
+    if size == 1:
+        return seeds, 1
+    window = np.zeros(len(seeds), dtype=int)
+    for split, known in steps.items():
+        here = (seeds["split"] == split).to_numpy()
+        if len(known) > most:
+            window[here] = np.searchsorted(known, seeds.loc[here, "step"]) // size
+        else:
+            window[here] = np.searchsorted(known, seeds.loc[here, "step"])
+    keys = ["cell", "dataset", "split", "seed", "window"]
+    averaged = seeds.assign(window=window).groupby(keys, sort=False)[["value", "low", "high", "step"]].mean()
+    return averaged.reset_index(), size
 
 
 def final(frame: pd.DataFrame) -> pd.DataFrame:

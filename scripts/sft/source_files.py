@@ -41,7 +41,7 @@ def find_files(source: str) -> dict[str, Path]:
         files = {p.relative_to(base).as_posix(): p for p in matches if p.is_file() and p.suffix.lower() in TABLES}
         if not matches:
             raise StageError(
-                f"source {source}: no such directory or file, and no file matches it. Check dataset.source"
+                f"source {source}: no such directory or file, and no file matches it. Check the data set's source.path"
             )
         what = f"pattern {source}"
     if not any(Path(name).suffix.lower() in TABLES for name in files):
@@ -81,7 +81,7 @@ def missing_column(column: str, there: Iterable[str]) -> str:
     names = list(there)
     near = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"no column {column!r}; {hint}The columns are: {', '.join(names)}. Change dataset.columns"
+    return f"no column {column!r}; {hint}The columns are: {', '.join(names)}. Set the data set's *_key to one of them"
 
 
 def _fixed_parts(pattern: Path) -> list[str]:

@@ -78,7 +78,7 @@ def draw_validation(units: Sequence[str], rule: Mapping[str, Any]) -> set[str]:
 def draw_rows(ids: Sequence[str], count: int, seed: int) -> set[str]:
     """`count` of the ids: those with the smallest hash under `seed`. A larger count contains the smaller ones."""
     if count > len(ids):
-        raise StageError(f"mix: {count} rows wanted, {len(ids)} training rows there")
+        raise StageError(f"{count} rows wanted, {len(ids)} training rows there")
     return set(sorted(ids, key=lambda identifier: (hash64(f"mix-{seed}", identifier), identifier))[:count])
 
 

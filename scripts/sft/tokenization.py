@@ -80,20 +80,20 @@ class Tokenization:
             raise StageError(
                 f"{self.split}: {len(self.too_long)} of {self.rows} rows are longer than max_length {self.max_length} "
                 f"(the longest has {max(self.lengths)} tokens; ids {_some(self.too_long)}). Raise "
-                f"tokenize.max_length, or set tokenize.on_too_long to drop or truncate"
+                f"training.max_length, or set training.on_too_long to drop or truncate"
             )
         if self.masked:
             raise StageError(
                 f"{self.split}: {len(self.masked)} rows have no token to learn (ids {_some(self.masked)}): "
-                f"max_length {self.max_length} cuts their whole answer. Raise tokenize.max_length, or set "
-                f"tokenize.on_too_long to drop"
+                f"max_length {self.max_length} cuts their whole answer. Raise training.max_length, or set "
+                f"training.on_too_long to drop"
             )
         if self.rows and not self.kept:
             raise StageError(f"{self.split}: every row is longer than max_length {self.max_length} and was dropped")
         if self.kept and self.ended < 0.99 * self.kept:
             raise StageError(
                 f"{self.split}: the end of the turn is learnt in {self.ended} of {self.kept} rows only (99 % are "
-                f"needed), so the model would not learn to stop. Raise tokenize.max_length, or give a chat template "
+                f"needed), so the model would not learn to stop. Raise training.max_length, or give a chat template "
                 f"that closes the assistant's turn with a special token"
             )
 
@@ -194,7 +194,7 @@ class Tokenization:
         if example["images"] and not rendering.takes_pictures(self.processor):
             raise StageError(
                 f"id {example['id']} has a picture, but the model takes text only. Choose a model with a vision "
-                f"tower, or leave dataset.columns.image_keys empty"
+                f"tower, or leave the data set's image_keys empty"
             )
         try:
             return [pictures.decode(image) for image in example["images"]]

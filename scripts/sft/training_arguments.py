@@ -72,7 +72,7 @@ PYTHON_TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "di
 
 def extra_faults(extra: dict[str, Any]) -> list[str]:
     """What is wrong with `training.extra`, one sentence a fault that names the key and the fix; empty when nothing."""
-    known: dict[str, list[str]] = json.loads(FIELDS.read_text())["fields"]
+    known: dict[str, str] = json.loads(FIELDS.read_text())["fields"]
     faults = []
     for name, value in extra.items():
         place = f"training.extra.{name}"
@@ -85,7 +85,7 @@ def extra_faults(extra: dict[str, Any]) -> list[str]:
         elif name not in EXTRA:
             faults.append(f"{place}: is fixed by this workflow. Remove it; extra may hold: {', '.join(EXTRA)}")
         elif not _has_type(value, known[name]):
-            faults.append(f"{place}: {value!r} is a {type(value).__name__}; it must be {' or '.join(known[name])}")
+            faults.append(f"{place}: {value!r} is a {type(value).__name__}; it must be {known[name]}")
         elif name == "train_sampling_strategy" and value not in ("random", "sequential"):
             # LengthGroupedSampler draws from the global random state when an epoch starts, so a resumed
             # epoch has another order (transformers 5.23).
@@ -93,7 +93,8 @@ def extra_faults(extra: dict[str, Any]) -> list[str]:
     return faults
 
 
-def _has_type(value: Any, types: list[str]) -> bool:
+def _has_type(value: Any, allowed: str) -> bool:
+    types = allowed.split(" | ")
     if value is None:
         return "null" in types
     if isinstance(value, bool):

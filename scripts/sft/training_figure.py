@@ -6,6 +6,7 @@ from sft.figure_sheet import Entry, Sheet
 from sft.stage import Stage
 
 PANEL_HEIGHT = 1.75  # inches
+MOST_STEPS = 40  # of the mean and its band; more are averaged in windows, or noise of single batches hides both
 
 
 def draw_training_metric(
@@ -19,11 +20,12 @@ def draw_training_metric(
     config, cells = stage.config, stage.config["cells"]
     ledger = series.read_ledger(stage.input("ledger"))
     seeds = series.training_metric(ledger, config, metric, splits)
-    mean = series.means(seeds)
+    averaged, window = series.windows(seeds, MOST_STEPS)
+    mean = series.means(averaged, geometric=curves.spans_much(seeds["value"]))
     shown = [split for split in splits if (seeds["split"] == split).any()]
     lines = sorted(set(ledger.loc[(ledger["metric"] == threshold) & ledger["cell"].isin(cells), "value"]))
     marked = mean.groupby(["cell", "split"]).size().max() <= curves.MOST_MARKED_STEPS
-    legend = curves.cell_entries(cells, marked) + curves.spread_entries(mean)
+    legend = curves.cell_entries(cells, marked) + curves.spread_entries(mean, window)
     if lines:
         legend.append(Entry("clipped to", style.DASHED))
     labels = {split: curves.final_labels(mean[mean["split"] == split], cells, 1, "{:.3g}") for split in shown}
@@ -37,6 +39,7 @@ def draw_training_metric(
         subtitle,
         legend,
         curves.footer(config, seeds),
+        titled=any(splits.values()),
     )
     room = max(curves.end_room(ends) for ends in labels.values())
     panels = sheet.panels(columns, [(splits[split], "") for split in shown], room)

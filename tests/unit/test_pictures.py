@@ -4,7 +4,6 @@ import io
 
 import pytest
 from PIL import Image
-
 from sft import pictures
 
 
@@ -40,7 +39,7 @@ def test_the_digest_tells_shapes_with_the_same_bytes():
     assert pictures.pixel_digest(pictures.png(wide)) != pictures.pixel_digest(pictures.png(tall))
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"GIF", lambda data: b""])
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"GIF", lambda data: b""])
 def test_what_is_no_picture_is_refused(damage):
     with pytest.raises(ValueError, match="picture"):
         pictures.decode(damage(encoded(picture(), format="PNG")))

@@ -1,0 +1,90 @@
+"""Complete Hugging Face models of a run's kept checkpoints, each shown to be the trained model.
+
+Reads a finished run (kept.json, checkpoints/, probe.safetensors), its base model and processor; writes
+step-<N>/ for every kept step (or the last): weights cast to `dtype`, config.json, generation_config.json,
+processor, chat template; LoRA merged in float32, with the adapter kept in step-<N>/adapter/. parity.json holds
+what was measured by the parity gate. One fault, and nothing is written.
+
+    python scripts/convert_checkpoint.py results/runs/digits-lora-1a2b3c4d/models/float32
+"""
+
+import json
+from pathlib import Path
+
+from sft import manifest
+from sft.model_directory import model_directory
+from sft.stage import Stage, StageError, run_stage
+
+
+def make(stage: Stage) -> None:
+    from safetensors.torch import load_file
+
+    from sft.export import write_full, write_merged
+    from sft.gate import Gate
+
+    run, config = stage.input("run"), stage.config
+    base = model_directory(stage.input("model"), config.get("model_step"))
+    processor_directory = stage.input("processor") / "processor"
+    kept = json.loads((run / "kept.json").read_text())["kept"]
+    if not kept:
+        raise StageError(f"{run / 'kept.json'}: no checkpoint was kept. Train the run again")
+    if config["steps"] == "last":
+        kept = kept[-1:]
+    method, dtype = config["method"], config["dtype"]
+    write = write_full if method == "full" else write_merged
+
+    gate = Gate(
+        base=base,
+        processor=processor_directory,
+        method=method,
+        dtype=dtype,
+        precision=manifest.read(run)["config"]["precision"],
+        recorded=load_file(run / "probe.safetensors"),
+    )
+    faults, measured = gate.check_base()
+    report = {"dtype": dtype, "method": method, "base": {"directory": base.name, **measured}, "steps": {}}
+    found = {"base": faults} if faults else {}
+    for entry in kept:
+        step, checkpoint = entry["step"], run / entry["path"]
+        _require_complete(checkpoint, method)
+        target = stage.output(f"step-{step}")
+        write(checkpoint, base, gate.wanted_processor, dtype, target)
+        faults, measured = gate.check(step, checkpoint, target)
+        if faults:
+            found[f"step {step}"] = faults
+        report["steps"][str(step)] = measured
+        stage.say(f"step {step}: {'parity holds' if not faults else f'{len(faults)} faults'}; {_largest(measured)}")
+    if found:
+        raise StageError(_text(found, stage.directory))
+    stage.output("parity.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+    steps = [entry["step"] for entry in kept]
+    stage.record(steps=steps, base=base.name, base_spread=gate.spread)
+    shown = ", ".join(map(str, steps))
+    stage.summary(f"{len(steps)} models ({dtype}, steps {shown}) equal the trained ones")
+
+
+def _require_complete(checkpoint: Path, method: str) -> None:
+    needed = "adapter_config.json" if method == "lora" else "config.json"
+    if not (checkpoint / needed).is_file():
+        raise StageError(f"{checkpoint / needed} is missing: no {method} checkpoint there. Train the run again")
+
+
+def _largest(measured: dict) -> str:
+    """The drifts of a step in one line, largest relative difference first named."""
+    drifts = {what: found for what, found in measured.get("logits", {}).items() if isinstance(found, dict)}
+    relative = {what: max(found["prompts"]["relative"], found["random"]["relative"]) for what, found in drifts.items()}
+    return ", ".join(f"{what} {value:.2g} (bound {drifts[what]['bound']:.2g})" for what, value in relative.items())
+
+
+def _text(found: dict[str, list[str]], directory: Path) -> str:
+    shown = 8
+    lines = [f"{directory}: the converted models are not the trained ones; nothing was written"]
+    for where, faults in found.items():
+        lines += [f"  {where}: {fault}" for fault in faults[:shown]]
+        if len(faults) > shown:
+            lines.append(f"  {where}: … and {len(faults) - shown} more")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_stage(make, __doc__)

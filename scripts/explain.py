@@ -1,0 +1,109 @@
+"""Prints the settings in which two results differ, and nothing that they share.
+
+    python scripts/explain.py digits_shift/full/0 digits_shift/lora/0
+    python scripts/explain.py results/runs/A results/runs/B
+    make explain A=digits/0 B=digits/1
+
+Each of the two is a directory that holds a config.json, the id of a planned or finished run, or a cell and its seed
+(experiment/cell/seed; experiment/seed where there is one cell), as the configuration files have them now. Fields of
+what a result is made from are dotted by the input's name: model.run.seed is the seed of the run that gave the model.
+
+Exit code: 0 compared (also where they are equal), 1 one of the two is nothing that is known.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sft import manifest
+from sft.config.errors import ConfigError, nearest
+from sft.config.study import DEFAULT_FILE, load
+from sft.differences import Difference, differences, record_differences
+from sft.plan import Plan, PlanError, make_plan
+
+
+class UnknownResultError(Exception):
+    """A text that names no result; says what would."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("first", help="a result directory, a run id, or experiment/cell/seed")
+    parser.add_argument("second", help="the same, to compare it with")
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        type=Path,
+        default=[DEFAULT_FILE],
+        metavar="FILE",
+        help="the configuration files that cells are looked up in (default: config/config.yaml)",
+    )
+    options = parser.parse_args()
+    try:
+        first, second = (result(name, options.config) for name in (options.first, options.second))
+    except (ConfigError, PlanError, UnknownResultError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    found = differences(first["identity"], second["identity"])
+    if found:
+        show(found, first["id"], second["id"])
+        print(f"{len(found)} fields differ; all others are equal")
+        return 0
+    print(f"{options.first} and {options.second} are one result: {first['id']}")
+    records = [manifest.read(document["directory"]) for document in (first, second)]
+    if all(records) and (found := record_differences(*records)):
+        print("Their settings are equal, but they were not made alike:")
+        show(found, first["directory"], second["directory"])
+    return 0
+
+
+def result(name: str, files: list[Path]) -> dict[str, Any]:
+    """`{id, identity, directory, ...}` of what `name` means; UnknownResultError where it means nothing."""
+    for directory in (Path(name), Path("results/runs", name)):
+        try:
+            return json.loads((directory / "config.json").read_text()) | {"directory": str(directory)}
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise UnknownResultError(f"{directory}/config.json is damaged. Delete it: Snakemake writes it") from None
+    return planned(name, make_plan(load(files)))
+
+
+def planned(name: str, plan: Plan) -> dict[str, Any]:
+    """The result that the plan has under this id, directory or experiment/cell/seed."""
+    known = {node.id: node for node in plan.nodes.values()} | plan.nodes
+    for runs in plan.runs.values():
+        for run in runs:
+            known[f"{run.experiment}/{run.cell}/{run.seed}"] = run.train
+            if all(other.cell == run.cell for other in runs):
+                known[f"{run.experiment}/{run.seed}"] = run.train
+    key = name.rstrip("/").replace("/seed-", "/")
+    if key not in known:
+        near = nearest(key, known)
+        hint = f"Did you mean {near}?" if near else "Give a directory with a config.json, or experiment/cell/seed"
+        raise UnknownResultError(f"{name}: no such result, run or cell. {hint}")
+    return known[key].document() | {"directory": known[key].directory}
+
+
+def show(found: list[Difference], first: str, second: str) -> None:
+    """Print the table of differences."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("field", no_wrap=True)
+    table.add_column("A", overflow="fold")
+    table.add_column("B", overflow="fold")
+    for row in found:
+        table.add_row(*map(Text, row))
+    print(f"A = {first}\nB = {second}\n")
+    Console().print(table)
+    print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -44,58 +44,58 @@ help: ## list these targets
 	@sed -nE 's/^([A-Z_]+) \?= *([a-z0-9]*)# +(.*)/  \1=\2\t\3/p' Makefile | awk -F '\t' '{ printf "  %-15s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: set-up ## set up, run the embedded default experiments, show the results (minutes on two CPU cores)
+demo: setup ## set up, run the embedded default experiments, show the results (minutes on two CPU cores)
 	$(BIN)/snakemake --cores $(CORES)
 	$(BIN)/snakemake --report results/report.html
 	$(BIN)/python scripts/show_results.py
 
-.PHONY: set-up
-set-up: ## make or update .venv from the hashed locks
+.PHONY: setup
+setup: ## make or update .venv from the hashed locks
 	$(SET_UP)
 
-.PHONY: set-up-tests
-set-up-tests:
+.PHONY: setup-tests
+setup-tests:
 	$(SET_UP) --tests
 
 .PHONY: test
-test: set-up-tests ## all tests that need no GPU and no cluster
+test: setup-tests ## all tests that need no GPU and no cluster
 	$(BIN)/python -m pytest -n 2 -m "not gpu"
 
 .PHONY: test-fast
-test-fast: set-up-tests ## the tests of seconds, under a minute together
+test-fast: setup-tests ## the tests of seconds, under a minute together
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not conda"
 
 .PHONY: check
-check: set-up ## validate the configuration and list what would run (CONFIG="FILE ..." for others than the default)
+check: setup ## validate the configuration and list what would run (CONFIG="FILE ..." for others than the default)
 	@$(BIN)/python scripts/check_config.py $(CONFIG)
 
 .PHONY: explain
-explain: set-up ## print the settings that differ between two runs or cells (A=... B=...)
+explain: setup ## print the settings that differ between two runs or cells (A=... B=...)
 	@$(BIN)/python scripts/explain.py $(A) $(B)
 
 .PHONY: figures
-figures: set-up ## rebuild the figures and tables from the ledgers that are there
+figures: setup ## rebuild the figures and tables from the ledgers that are there
 	$(BIN)/snakemake --cores 1 figures
 
 .PHONY: report
-report: set-up ## write results/report.html from the results that are there
+report: setup ## write results/report.html from the results that are there
 	$(BIN)/snakemake --report results/report.html
 
 .PHONY: lint
-lint: set-up-tests ## check form and style of Snakefiles and Python files
+lint: setup-tests ## check form and style of Snakefiles and Python files
 	$(BIN)/snakemake --lint
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 .PHONY: format
-format: set-up-tests ## put Snakefiles and Python files in form
+format: setup-tests ## put Snakefiles and Python files in form
 	$(BIN)/snakefmt Snakefile workflow
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: lock
-lock: set-up ## resolve the locks and environments again after a change of requirements*.in or envs/*.in
+lock: setup ## resolve the locks and environments again after a change of requirements*.in or envs/*.in
 	@$(BIN)/python scripts/lock.py write $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 .PHONY: lock-check

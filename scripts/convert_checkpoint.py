@@ -17,10 +17,17 @@ from sft.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:
+    from sft import torch_setup
+
+    method, dtype = stage.config["method"], stage.config["dtype"]
+    # As in training, or logits are not equal to the last bit. Full fine-tuning needs no PEFT, which takes longer to
+    # import than the conversion takes; for LoRA it is imported without bitsandbytes.
+    torch_setup.prepare(stage.options.threads, needs_bitsandbytes=method == "full")
     from safetensors.torch import load_file
 
     from sft.export import write_full, write_merged
     from sft.gate import Gate
+    from sft.loading import load_model
 
     run, config = stage.input("run"), stage.config
     base = model_directory(stage.input("model"), config.get("model_step"))
@@ -30,8 +37,6 @@ def make(stage: Stage) -> None:
         raise StageError(f"{run / 'kept.json'}: no checkpoint was kept. Train the run again")
     if config["steps"] == "last":
         kept = kept[-1:]
-    method, dtype = config["method"], config["dtype"]
-    write = write_full if method == "full" else write_merged
 
     gate = Gate(
         base=base,
@@ -44,12 +49,16 @@ def make(stage: Stage) -> None:
     faults, measured = gate.check_base()
     report = {"dtype": dtype, "method": method, "base": {"directory": base.name, **measured}, "steps": {}}
     found = {"base": faults} if faults else {}
+    layout = load_model(base, dtype) if method == "full" else None
     for entry in kept:
         step, checkpoint = entry["step"], run / entry["path"]
         _require_complete(checkpoint, method)
         target = stage.output(f"step-{step}")
-        write(checkpoint, base, gate.wanted_processor, dtype, target)
-        faults, measured = gate.check(step, checkpoint, target)
+        if layout is not None:
+            write_full(checkpoint, layout, gate.wanted_processor, target)
+        else:
+            write_merged(checkpoint, base, gate.wanted_processor, dtype, target)
+        faults, measured = gate.check(step, checkpoint, entry["digest"], target)
         if faults:
             found[f"step {step}"] = faults
         report["steps"][str(step)] = measured

@@ -8,6 +8,7 @@ requirements.in (direct pins)      -> locks/cuda.txt   torch as PyPI serves it, 
                                    -> locks/cpu.txt    the same, with torch's +cpu build and without those libraries
 requirements-test.in               -> locks/test.txt
 requirements-uv.in                 -> locks/uv.txt
+requirements-conda.in              -> locks/conda.txt
 envs/<stage>.in + envs/conda.in    -> envs/<stage>.yaml  their closure at the versions of locks/cuda.txt
 
 Locks are hashed and hold for Linux (x86-64, aarch64) and macOS. The +cpu build is not on PyPI: `write` looks for it in
@@ -65,9 +66,9 @@ def write(root: Path, upgrade: bool, torch_index: str) -> None:
         locked = read_lock(Path(scratch) / "lock.txt", Path(scratch)).pins
         versions = Path(scratch) / "versions.txt"
         versions.write_text("".join(f"{pin.name}=={pin.version}\n" for pin in locked.values()))
-        for name in ("test", "uv"):
-            text = uv.lock(f"requirements-{name}.in", f"locks/{name}.txt", "--constraint", str(versions))
-            made[f"locks/{name}.txt"] = text
+        # The test tools share .venv with the workflow; the conda of the tests is a world of its own.
+        for name, how in (("test", ("-c", str(versions))), ("uv", ()), ("conda", ("--no-deps",))):
+            made[f"locks/{name}.txt"] = uv.lock(f"requirements-{name}.in", f"locks/{name}.txt", *how)
         conda = read_source(root / "envs/conda.in", root).pins
         for source in stage_sources(root):
             closure = uv.compile(source, *ONE_PLATFORM, "--constraint", str(versions))

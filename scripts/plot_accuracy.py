@@ -24,15 +24,15 @@ def make(stage: Stage) -> None:
     mean = series.means(seeds)
     based = 100 * series.base(seeds).groupby("dataset")["value"].mean()
     legend = curves.cell_entries(cells) + curves.spread_entries(mean)
-    legend.append(Entry("base model", style.DASHED))
     labels = {}
     for dataset in config["datasets"]:
         labels[dataset] = curves.final_labels(mean[mean["dataset"] == dataset], cells, 100, "{:.1f}")
         labels[dataset].append((based[dataset], f"base {based[dataset]:.1f}", style.SOFT))
     if chance is not None:
-        legend.append(Entry("chance", style.DOTTED))
         for ends in labels.values():
             ends.append((100 * chance, f"chance {100 * chance:g}", style.SOFT))
+    if not all(curves.labelled(ends) for ends in labels.values()):
+        legend += [Entry("base model", style.DASHED)] + [Entry("chance", style.DOTTED)] * (chance is not None)
     columns = min(len(config["datasets"]), MOST_COLUMNS)
     sheet = Sheet(
         style.COLUMN_INCHES if columns == 1 else style.TEXT_INCHES,
@@ -51,7 +51,7 @@ def make(stage: Stage) -> None:
         if chance is not None:
             axes.axhline(100 * chance, zorder=1, **style.DOTTED)
         here = seeds["dataset"] == dataset
-        curves.draw(axes, seeds[here], mean[mean["dataset"] == dataset], cells, scale=100)
+        curves.draw(axes, seeds[here], mean[mean["dataset"] == dataset], cells, 100, (0, 100))
         axes.set_ylim(-2, 102)
         axes.set_yticks(range(0, 101, 20))
         curves.step_axis(axes, seeds["step"])

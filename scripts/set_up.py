@@ -3,6 +3,7 @@
     python3 scripts/set_up.py                    # .venv with what the workflow needs
     python3 scripts/set_up.py --tests            # ... and the test tools
     python3 scripts/set_up.py --torch cuda       # PyTorch's CUDA build, whatever this machine looks like
+    python3 scripts/set_up.py --environment DIR --only locks/conda.txt    # another lock, somewhere else
 
 uv, itself installed by pip from a hashed lock, installs the rest; plain pip does it from the same files where uv
 cannot be had (--no-uv). Indexes, wheel folders and certificates that pip is configured with are used by both. What was
@@ -37,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environment", type=Path, default=ROOT / ".venv", help="where to make it (default: .venv)")
     parser.add_argument("--tests", action="store_true", help="install the test tools too")
+    parser.add_argument("--only", default="", metavar="LOCK", help="install this lock instead of the workflow's")
     parser.add_argument("--torch", choices=["auto", "cpu", "cuda"], default="auto", help="the build (default: auto)")
     parser.add_argument(
         "--torch-index", default="", help="an index with torch's CPU build: PyTorch's own CPU wheel index"
@@ -77,9 +79,9 @@ class SetUp:
         self.note.unlink(missing_ok=True)
         settings = self._pip_settings()
         by_uv = not self.options.no_uv and self._install_uv()
-        torch = self._choose_torch(settings, by_uv)
+        torch = "" if self.options.only else self._choose_torch(settings, by_uv)
         tests = self.options.tests or "locks/test.txt" in (known or {}).get("installed", {})
-        locks = [f"locks/{torch}.txt", *(["locks/test.txt"] if tests else [])]
+        locks = [self.options.only or f"locks/{torch}.txt", *(["locks/test.txt"] if tests else [])]
         files = [str(ROOT / lock) for lock in locks]
         from_index = self.options.torch_index and torch == "cpu"
         if from_index:
@@ -105,7 +107,7 @@ class SetUp:
     # What is there already ---------------------------------------------------
 
     def _asked(self) -> list[str]:
-        return [self.options.torch, self.options.torch_index]
+        return [self.options.only or self.options.torch, self.options.torch_index]
 
     def _known(self) -> dict | None:
         try:

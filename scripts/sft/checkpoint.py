@@ -19,6 +19,8 @@ from sft.manifest import describe_files, file_digest, fsync_directory, write_dur
 
 MARKER = "complete.json"
 REACHED = "reached.json"
+# Other files that a checkpoint holds, beside the weights and `RESUME_STATE`.
+EFFECTIVE = "effective.json"
 # What only a continuation needs; a kept checkpoint loses it when it can no longer be wanted.
 RESUME_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth")
 

@@ -38,20 +38,29 @@ def accuracy_name(metric: str) -> str:
     return f"Accuracy, {METRIC_NAMES.get(metric, metric.removeprefix('accuracy_').replace('_', ' '))} (%)"
 
 
-def draw(axes: "Axes", seeds: pd.DataFrame, mean: pd.DataFrame, cells: Sequence[str], scale: float = 1.0) -> None:
-    """Draw the curves of all `cells` in `seeds` and `mean` (frames of sft/series.py), values times `scale`."""
+def draw(
+    axes: "Axes",
+    seeds: pd.DataFrame,
+    mean: pd.DataFrame,
+    cells: Sequence[str],
+    scale: float = 1.0,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> None:
+    """Draw the curves of all `cells` in `seeds` and `mean` (frames of sft/series.py), values times `scale`.
+
+    Bands are cut off at `within`: an interval may reach beyond 100 %, a picture of accuracies should not.
+    """
     for place, cell in enumerate(cells):
         colour = style.colour(place)
         middle = mean[mean["cell"] == cell]
         marked = len(middle) <= MOST_MARKED_STEPS
         if middle["low"].notna().any():
-            low, high = middle["low"] * scale, middle["high"] * scale
+            low, high = (middle["low"] * scale).clip(*within), (middle["high"] * scale).clip(*within)
             axes.fill_between(middle["step"], low, high, color=colour, alpha=BAND_ALPHA, linewidth=0, zorder=2)
-        if seeds["seed"].nunique() > 1:
+        if seeds["seed"].nunique() > 1 or len(middle) < (seeds["cell"] == cell).sum():
             for _, line in seeds[seeds["cell"] == cell].groupby("seed", sort=False):
-                axes.plot(
-                    line["step"], line["value"] * scale, color=colour, linewidth=SEED_WIDTH, alpha=SEED_ALPHA, zorder=3
-                )
+                thin = {"linewidth": SEED_WIDTH, "alpha": SEED_ALPHA}
+                axes.plot(line["step"], line["value"] * scale, color=colour, zorder=3, **thin)
         axes.plot(
             middle["step"],
             middle["value"] * scale,
@@ -74,9 +83,14 @@ def final_labels(mean: pd.DataFrame, cells: Sequence[str], scale: float, form: s
     ]
 
 
+def labelled(ends: Sequence[tuple[float, str, Any]]) -> bool:
+    """Whether so few curves can be labelled at their ends."""
+    return len(ends) <= MOST_END_LABELS
+
+
 def label_ends(sheet: "Sheet", axes: "Axes", ends: Sequence[tuple[float, str, Any]]) -> None:
     """Write (value, text, colour) to the right of `axes`, each at the height of its value, none over another."""
-    if len(ends) > MOST_END_LABELS:
+    if not labelled(ends):
         return
     box = axes.get_position()
     left, low = box.x1 * sheet.width, box.y0 * sheet.height
@@ -89,7 +103,7 @@ def label_ends(sheet: "Sheet", axes: "Axes", ends: Sequence[tuple[float, str, An
 
 def end_room(ends: Sequence[tuple[float, str, Any]]) -> float:
     """Inches that `label_ends` needs at the right of a panel."""
-    if len(ends) > MOST_END_LABELS:
+    if not labelled(ends):
         return 0.1
     return max((text_inches(text, style.SMALL_POINTS) for _, text, _ in ends), default=0.0) + 0.1
 
@@ -157,26 +171,39 @@ def cell_entries(cells: Sequence[str], marked: bool = True) -> list[Entry]:
     ]
 
 
-def spread_entries(mean: pd.DataFrame, window: int = 1) -> list[Entry]:
-    """Legend entries that say what thin lines and bands are, with n and the number of steps in a `window`."""
+def spread_entries(
+    mean: pd.DataFrame, window: int = 1, points: bool = False, crowded: bool = False
+) -> list[Entry]:
+    """Legend entries that say what thin lines (and `points`), thick lines and bands are.
+
+    `window` is the number of logged steps that were averaged before the seeds were; in a `crowded` figure the lines
+    of the seeds are these averages, too.
+    """
     counts = sorted(int(n) for n in mean["n"].unique())
+    names = [name for name in mean["interval"].unique() if name]
+    thin = {"color": style.SOFT, "linewidth": SEED_WIDTH, "marker": "o" if points else None, "markersize": 2.2}
+    thick = {"color": style.SOFT, "linewidth": MEAN_WIDTH}
+    each = f", {window} steps at a time" if window > 1 else ""
     entries = []
     if counts[-1] > 1:
-        entries.append(Entry("one seed", {"color": style.SOFT, "linewidth": SEED_WIDTH, "alpha": 0.8}))
-    n = " or ".join(map(str, counts))
-    for name in [name for name in mean["interval"].unique() if name]:
-        of = "one seed, over test rows" if name == series.WILSON_INTERVAL else f"{n} seeds"
-        of += f", windows of {window} steps" if window > 1 else ""
-        entries.append(Entry(f"{name}, {of}", {"facecolor": style.SOFT, "alpha": 0.25}, band=True))
+        kind = "geometric mean" if series.GEOMETRIC_INTERVAL in names else "mean"
+        entries.append(Entry("one seed" + (each if crowded else ""), thin))
+        if not points:
+            entries.append(Entry(f"{kind} of {' or '.join(map(str, counts))} seeds{each}", thick))
+    elif window > 1:
+        entries += [] if crowded else [Entry("every logged step", thin)]
+        entries.append(Entry(f"mean of {window} steps", thick))
+    for name in names:
+        of = f" (n = {' or '.join(map(str, counts))} seeds)" if points and counts[-1] > 1 else ""
+        entries.append(Entry(name + of, {"facecolor": style.SOFT, "alpha": 0.25}, band=True))
     return entries
 
 
-def footer(config: dict[str, Any], seeds: pd.DataFrame, notes: Sequence[str] = ()) -> list[tuple[str, str]]:
+def footer(config: dict[str, Any], seeds: pd.DataFrame) -> list[tuple[str, str]]:
     """Footer lines (text, colour): what it rests on, and what a reader must know before believing it."""
     numbers = ", ".join(str(seed) for seed in config["seeds"])
-    plural = "seeds" if len(config["seeds"]) > 1 else "one seed"
-    parts = [f"Experiment {config['experiment']}", f"{plural} {numbers}", *notes]
-    lines = [(" · ".join(parts), style.SOFT)]
+    plural = "seeds" if len(config["seeds"]) > 1 else "one seed:"
+    lines = [(f"Experiment {config['experiment']} · {plural} {numbers}", style.SOFT)]
     failed = int(seeds["n_errors"].fillna(0).sum())
     if failed:
         asked = int(seeds.loc[seeds["n_errors"].notna(), "denominator"].sum())

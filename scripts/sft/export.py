@@ -17,16 +17,16 @@ from sft.merge import ADAPTER_FILES, merged, with_adapter
 CONFIG_FILES = ("config.json", "generation_config.json")
 
 
-def write_full(checkpoint: Path, base: Path, processor: Any, dtype: str, target: Path) -> None:
-    """The full-SFT checkpoint's weights in the base model's layout (names, sharding, configuration), cast to `dtype`.
+def write_full(checkpoint: Path, base: torch.nn.Module, processor: Any, target: Path) -> None:
+    """The full-SFT checkpoint's weights as `base` stores its own: names, sharding, configuration, type.
 
-    A training checkpoint may use other tensor names than published models of its family, and its config.json has
-    been touched by training (use_cache off); the base's are the ones that other tools expect.
+    `base` is the loaded base model in the wanted type; its weights are overwritten, so it serves for any number of
+    checkpoints. A training checkpoint may use other tensor names than the published models of its family, and its
+    config.json has been touched by training (use_cache off); the base's are the ones that other tools expect.
     """
-    model = load_model(base, dtype)
-    # copy_ into the base's parameters casts; strict: not a tensor more or less.
-    model.load_state_dict(load_model(checkpoint).state_dict(), strict=True)
-    _save(model, processor, target)
+    # Copies into the base's parameters and casts on the way; strict: not a tensor more or less.
+    base.load_state_dict(load_model(checkpoint).state_dict(), strict=True)
+    _save(base, processor, target)
 
 
 def write_merged(adapter: Path, base: Path, processor: Any, dtype: str, target: Path) -> None:
@@ -36,6 +36,7 @@ def write_merged(adapter: Path, base: Path, processor: Any, dtype: str, target: 
     # Not model.to(): it would cast the rotary frequencies too, which a loader keeps in float32.
     for parameter in model.parameters():
         parameter.data = parameter.data.to(cast)
+    _declare_type(model.config, cast)
     _save(model, processor, target)
     _save_adapter(adapter, target / "adapter")
 
@@ -44,6 +45,14 @@ def required_files(processor: Path, base: Path) -> list[str]:
     """What a converted model must have besides its weights: the processor's files and the base's configuration."""
     names = {path.name for path in processor.iterdir() if path.is_file()}
     return sorted(names | {name for name in CONFIG_FILES if (base / name).is_file()} | {CONFIG_FILES[0]})
+
+
+def _declare_type(config: Any, dtype: torch.dtype) -> None:
+    """Let a configuration and its parts (text, vision) say `dtype`; save_pretrained corrects the outermost only."""
+    config.dtype = dtype
+    for name in config.sub_configs:
+        if (part := getattr(config, name, None)) is not None:
+            _declare_type(part, dtype)
 
 
 def _save(model: torch.nn.Module, processor: Any, target: Path) -> None:

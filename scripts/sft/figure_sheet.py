@@ -92,13 +92,19 @@ class Sheet:
         """Write `text` so that the middle of its capitals and digits is at height `y`, whichever letters it has."""
         self.text(x, y - CAPITAL / 2 * points / POINTS_PER_INCH, text, points, colour, va="baseline", **how)
 
-    def panel(self, left: float, width: float, title: str = "", note: str = "", row: int = 0) -> "Axes":
-        """Axes `width` inches wide, `left` inches from the left edge, with a title and a softer note beside it."""
-        low = self.bottom + (self.rows - 1 - row) * self.row_height
-        frame = (left / self.width, low / self.height, width / self.width, self.panel_height / self.height)
+    def panel(
+        self, left: float, width: float, title: str = "", note: str = "", row: int = 0, height: float | None = None
+    ) -> "Axes":
+        """Axes `width` inches wide, `left` inches from the left edge, with a title and a softer note beside it.
+
+        A panel of another `height` than the others hangs from the same top.
+        """
+        top = self.bottom + (self.rows - 1 - row) * self.row_height + self.panel_height
+        height = height or self.panel_height
+        frame = (left / self.width, (top - height) / self.height, width / self.width, height / self.height)
         axes = self.figure.add_axes(frame)
         axes.spines[["top", "right"]].set_visible(False)
-        y = low + self.panel_height + 0.07
+        y = top + 0.07
         if title:
             self.text(left, y, title, style.TEXT_POINTS, style.INK, weight="medium", va="bottom")
         if note:

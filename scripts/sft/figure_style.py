@@ -24,7 +24,7 @@ INK, SOFT, FAINT, WARNING = "#1f2328", "#5b636b", "#d9dde1", "#9a3412"
 TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 8.5, 7.0, 6.0
 DASHED = {"color": SOFT, "linewidth": 0.9, "dashes": (4, 2)}
 DOTTED = {"color": SOFT, "linewidth": 0.9, "dashes": (1, 2)}
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")  # seven, so that with eight colours 56 cells differ
 PNG_DPI = 220
 FONTS = Path(__file__).resolve().parent / "fonts"
 
@@ -56,6 +56,7 @@ RC = {
     "xtick.major.width": 0.6,
     "xtick.minor.visible": False,
     "ytick.minor.visible": False,
+    "ytick.alignment": "center",
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
     "lines.solid_joinstyle": "round",
@@ -117,7 +118,7 @@ def colour(place: int) -> tuple[float, float, float]:
 
 
 def marker(place: int) -> str:
-    """The marker of the cell at `place`; 8 markers and 8 colours go round together, so nine cells repeat one pair."""
+    """The marker of the cell at `place` in the order of the experiment."""
     return MARKERS[place % len(MARKERS)]
 
 

@@ -13,23 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sft import parity
+from sft import parity, probe
 from sft.export import required_files
 from sft.loading import load_model, load_processor
 from sft.logit_drift import (
     LARGEST_SPREAD,
     MERGE_BOUND,
-    SPREAD_FACTOR,
     TYPE_FACTOR,
     drift_faults,
     logit_drift,
-    probe_logits,
+    reload_bound,
 )
 from sft.merge import ADAPTER_FILES, changed_names, merged_by_formula, stored_whole, with_adapter
+from sft.model_kind import model_config
 from sft.stage import StageError
+from sft.weight_check import weights_digest
 from sft.weights import WeightFiles
 
 Drifts = dict[str, dict[str, Any]]
+# What the Auto classes and a forward raise for a directory that is not a whole model of one piece.
+LOAD_ERRORS = (StageError, OSError, ValueError, RuntimeError)
 
 
 class Gate:
@@ -52,7 +55,7 @@ class Gate:
         self.state = model.state_dict() if method == "lora" else {}
         # The same base gives equal logits on the same machine with the same threads. Elsewhere it does not, and by how
         # much is measured here, on a model whose bytes are known to be equal: the reference, run twice.
-        self.base_drifts = self._drifts(self._recorded_logits(0), probe_logits(model, recorded))
+        self.base_drifts = self._drifts(self._recorded_logits(0), self._logits(model))
         self.spread = max(drift["relative"] for drift in self.base_drifts.values())
 
     def check_base(self) -> tuple[list[str], dict[str, Any]]:
@@ -61,39 +64,48 @@ class Gate:
         faults = _faults("the base model against the run's step 0", self.base_drifts, allowed)
         return faults, {"spread": self.spread, "largest_spread": allowed, "drift": self.base_drifts}
 
-    def check(self, step: int, checkpoint: Path, target: Path) -> tuple[list[str], dict[str, Any]]:
-        """Faults of the conversion `target` of `checkpoint` (none: it is the trained model), and what was measured."""
+    def check(self, step: int, checkpoint: Path, digest: str, target: Path) -> tuple[list[str], dict[str, Any]]:
+        """Faults of the conversion `target` of `checkpoint` (none: it is the trained model), and what was measured.
+
+        `digest` is that of the weights in memory when the checkpoint was written (kept.json).
+        """
         required = required_files(self.processor, self.base)
         if self.method == "lora":
             required = [*required, *(f"adapter/{name}" for name in ADAPTER_FILES)]
-        faults = parity.file_faults(required, target)
         report: dict[str, Any] = {"required_files": required}
+        faults = parity.file_faults(required, target)
         untied = self.method == "lora" and not stored_whole(checkpoint).isdisjoint({*self.tied, *self.tied.values()})
         try:
             faults += self._stored_faults(target, untied)
-            reloaded, processor = load_model(target, self.dtype), load_processor(target)
-        except (StageError, OSError, ValueError) as error:
+            faults += self._config_faults(target, untied)
+            faults += parity.processor_faults(self.wanted_processor, load_processor(target))
+            reloaded = load_model(target, self.dtype)
+        except LOAD_ERRORS as error:
             return [*faults, f"does not load: {error}"], report
-        faults += parity.processor_faults(self.wanted_processor, processor)
-        config = self.config | ({"tie_word_embeddings": False} if untied else {})
-        faults += parity.config_faults(config, reloaded.config.to_dict(), self.dtype)
 
+        trained = self._trained(checkpoint, "float32")
+        if weights_digest(trained) != digest:
+            faults.append("checkpoint: its weights are not those that were in memory when it was written (kept.json)")
         if self.method == "lora":
             expected, hard = merged_by_formula(self.state, checkpoint)
             tolerances = dict.fromkeys(changed_names(checkpoint), parity.MERGE_TOLERANCE)
-            # No simple formula: these are judged by the logits below.
-            got = {name: tensor for name, tensor in reloaded.state_dict().items() if name not in hard}
-            expected = {name: tensor for name, tensor in expected.items() if name not in hard}
         else:
-            expected, tolerances, hard = load_model(checkpoint).state_dict(), {}, set()
-            got = reloaded.state_dict()
-        tensor_faults, measured = parity.tensor_faults(expected, got, self.dtype, tolerances)
+            expected, hard, tolerances = trained.state_dict(), set(), {}
+        # Where no simple formula is known, the logits below decide.
+        wanted, found = (
+            {name: tensor for name, tensor in state.items() if name not in hard}
+            for state in (expected, reloaded.state_dict())
+        )
+        tensor_faults, measured = parity.tensor_faults(wanted, found, self.dtype, tolerances)
         report["tensors"] = measured | {"by_logits_only": sorted(hard)}
+        faults += tensor_faults
         if step > 0:
-            tensor_faults += parity.base_faults(WeightFiles(self.base), WeightFiles(target))
-        del expected
-        logit_faults, report["logits"] = self._logit_faults(step, checkpoint, reloaded)
-        return faults + tensor_faults + logit_faults, report
+            faults += parity.base_faults(WeightFiles(self.base), WeightFiles(target))
+        try:
+            logit_faults, report["logits"] = self._logit_faults(step, checkpoint, trained, reloaded)
+        except LOAD_ERRORS as error:
+            return [*faults, f"does not run on the probe inputs: {error}"], report
+        return faults + logit_faults, report
 
     def _stored_faults(self, target: Path, untied: bool) -> list[str]:
         base, stored = WeightFiles(self.base), WeightFiles(target)
@@ -104,10 +116,20 @@ class Gate:
             shapes |= {name: got[name][0] for name in self.tied if name in got}
         return parity.stored_faults(shapes, got, self.dtype)
 
-    def _logit_faults(self, step: int, checkpoint: Path, reloaded: torch.nn.Module) -> tuple[list[str], dict[str, Any]]:
+    def _config_faults(self, target: Path, untied: bool) -> list[str]:
+        from transformers import AutoConfig
+
+        expected = self.config | ({"tie_word_embeddings": False} if untied else {})
+        got = AutoConfig.from_pretrained(target, local_files_only=True, trust_remote_code=False).to_dict()
+        # Types as the file says them: a loaded configuration has been told the type that it was loaded in.
+        return parity.config_faults(expected, got) + parity.type_faults(model_config(target), self.dtype)
+
+    def _logit_faults(
+        self, step: int, checkpoint: Path, trained_model: torch.nn.Module, reloaded: torch.nn.Module
+    ) -> tuple[list[str], dict[str, Any]]:
         """The logits of the reloaded conversion against those of the trained model, by what lies between the two."""
-        recorded, got = self._recorded_logits(step), probe_logits(reloaded, self.recorded)
-        same = SPREAD_FACTOR * self.spread
+        recorded, got = self._recorded_logits(step), self._logits(reloaded)
+        same = reload_bound(self.spread)
         report: dict[str, Any] = {}
 
         def judge(what: str, reference: Mapping[str, Tensor], logits: Mapping[str, Tensor], bound: float) -> list[str]:
@@ -117,11 +139,11 @@ class Gate:
 
         if self.method == "full" and self.dtype == "float32":
             return judge("converted_against_trained", recorded, got, same), report
-        trained = probe_logits(self._trained(checkpoint, "float32"), self.recorded)
+        trained = self._logits(trained_model)
         faults = judge("checkpoint_against_trained", recorded, trained, same)
         if self.dtype == "float32":
             return faults + judge("merged_against_unmerged", trained, got, MERGE_BOUND), report
-        narrow = probe_logits(self._trained(checkpoint, self.dtype), self.recorded)
+        narrow = self._logits(self._trained(checkpoint, self.dtype))
         rounding = max(drift["relative"] for drift in self._drifts(trained, narrow).values())
         report["unmerged_rounding"] = rounding
         if self.method == "full":
@@ -132,6 +154,10 @@ class Gate:
         if self.method == "full":
             return load_model(checkpoint, dtype)
         return with_adapter(load_model(self.base, dtype), checkpoint)
+
+    def _logits(self, model: torch.nn.Module) -> dict[str, Tensor]:
+        made = probe.logits(model, self.recorded, 0)
+        return {"prompts": made["step-0/logits"], "random": made["step-0/random_logits"]}
 
     def _recorded_logits(self, step: int) -> dict[str, Tensor]:
         names = {"prompts": f"step-{step}/logits", "random": f"step-{step}/random_logits"}

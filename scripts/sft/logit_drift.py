@@ -18,20 +18,8 @@ TYPE_FACTOR = 4  # times the error of the unmerged model in the narrow type
 # measured spread sets the bound for the other steps, as long as it is no larger than this.
 LARGEST_SPREAD = {"float32": 1e-3, "bfloat16": 5e-2}
 SPREAD_FACTOR = 4
+SPREAD_FLOOR = 1e-5
 CHUNK_VALUES = 2**24  # logits compared at once (128 MiB as float64)
-
-
-def probe_logits(model: torch.nn.Module, probe: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's logits in float32 on a recorded probe: "prompts" (its `inputs/...`) and "random" (random ids).
-
-    The inputs go through in one batch, as they did when they were recorded: another batch size moves the last bits.
-    """
-    inputs = {name.removeprefix("inputs/"): tensor for name, tensor in probe.items() if name.startswith("inputs/")}
-    with torch.inference_mode():
-        return {
-            "prompts": model(**inputs).logits.float(),
-            "random": model(input_ids=probe["random/input_ids"]).logits.float(),
-        }
 
 
 def logit_drift(reference: Tensor, got: Tensor, attended: Tensor | None = None) -> dict[str, Any]:
@@ -84,3 +72,12 @@ def drift_faults(what: str, drift: Mapping[str, Any], bound: float) -> list[str]
         f"{what}: logits differ by {drift['max_difference']:.3g}, {relative:.3g} of the largest logit; {allowed} "
         f"(mean KL {drift['mean_kl']:.3g}, same likeliest token at {drift['argmax_agreement']:.1%} of positions)"
     ]
+
+
+def reload_bound(spread: float) -> float:
+    """What logits of equal weights may differ by, given the relative spread of the base's logits, run here and there.
+
+    0 when the base's were equal. Otherwise a multiple of the spread, since other weights round otherwise, and never
+    less than a merge is allowed.
+    """
+    return max(SPREAD_FACTOR * spread, SPREAD_FLOOR) if spread > 0 else 0.0

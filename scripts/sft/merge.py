@@ -48,7 +48,8 @@ def merged_by_formula(base: Mapping[str, Tensor], adapter: Path) -> tuple[dict[s
     parts: dict[str, dict[str, Tensor]] = {}
     state, hard = dict(base), set()
     for key in stored:
-        name = key.removeprefix(PREFIX)
+        # PEFT stores the base's own embeddings beside an adapter for them.
+        name = key.removeprefix(PREFIX).replace(".base_layer.", ".")
         module, _, part = name.rpartition(".lora_")
         if module:
             parts.setdefault(f"{module}.weight", {})[part.removesuffix(".weight")] = stored[key]
@@ -76,7 +77,7 @@ def changed_names(adapter: Path) -> set[str]:
 
 def stored_whole(adapter: Path) -> set[str]:
     """Names of the base tensors that an adapter stores whole (modules_to_save)."""
-    return {name for name in _stored_names(adapter) if ".lora_" not in name}
+    return {name for name in _stored_names(adapter) if ".lora_" not in name and ".base_layer." not in name}
 
 
 def _stored_names(adapter: Path) -> list[str]:

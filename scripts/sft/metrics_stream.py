@@ -111,9 +111,7 @@ def write_tidy(rows: dict[Key, dict[str, Any]], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tidy: dict[str, list[Any]] = {
-        name: [] for name in ("step", "split", "metric", "numerator", "denominator", "value")
-    }
+    tidy: dict[str, list[Any]] = {name: [] for name in ("step", "split", "metric", "numerator", "denominator", "value")}
 
     def add(row: dict[str, Any], metric: str, numerator: float | None, denominator: float | None, value: float):
         for name, cell in zip(tidy, (row["step"], row["split"], metric, numerator, denominator, value), strict=True):

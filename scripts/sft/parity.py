@@ -96,18 +96,22 @@ def base_faults(base: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[s
     return []
 
 
-def config_faults(expected: Mapping[str, Any], got: Mapping[str, Any], dtype: str) -> list[str]:
-    """Faults of config.json: any difference from the base model's, and a type that is not that of the weights."""
+def config_faults(expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
+    """A fault for every setting of a loaded configuration that differs from the base model's."""
     faults = []
-    for place, declared in _declared_types(got):
-        if declared != dtype:
-            faults.append(f"config.json: {place} says {declared}, the weights are to be {dtype}")
-    if "dtype" not in got:
-        faults.append("config.json: no dtype")
-    for key in sorted(expected.keys() | got.keys()):
+    for key in sorted((expected.keys() | got.keys()) - UNCOMPARED_CONFIG):
         wanted, found = _comparable(expected.get(key)), _comparable(got.get(key))
-        if key not in UNCOMPARED_CONFIG and wanted != found:
+        if wanted != found:
             faults.append(f"config.json: {key} is {found!r}, the base model's is {wanted!r}")
+    return faults
+
+
+def type_faults(config: Mapping[str, Any], dtype: str) -> list[str]:
+    """Faults of what config.json (as written) says of the weights' type, for the text and vision parts too."""
+    declared = _declared_types(config)
+    faults = [f"config.json: {place} says {kind}, the weights are {dtype}" for place, kind in declared if kind != dtype]
+    if "dtype" not in dict(declared):
+        faults.append("config.json: does not say the weights' type (dtype)")
     return faults
 
 

@@ -16,6 +16,7 @@ SOURCES = {
     "locks/cuda.txt": "requirements.in",
     "locks/test.txt": "requirements-test.in",
     "locks/uv.txt": "requirements-uv.in",
+    "locks/conda.txt": "requirements-conda.in",
 }
 
 # PyPI's CUDA builds of torch pull in these; the CPU build does not.

@@ -126,19 +126,21 @@ def kept_steps(training: dict[str, Any], total: int) -> list[int]:
     return sorted({*(range(every, total + 1, every) if every else ()), total})
 
 
-def requested_arguments(
-    config: dict[str, Any], device: str, micro_batch_size: int, output_dir: str
-) -> dict[str, Any]:
+def requested_arguments(config: dict[str, Any], device: str, micro_batch_size: int, output_dir: str) -> dict[str, Any]:
     """The keyword arguments of `SFTConfig` for the resolved `config` of a run.
 
     Logging, evaluation and saving are the run's own (sft.trainer), hence off here.
     """
     training = config["training"]
     micro, accumulation = micro_batch(training["global_batch_size"], micro_batch_size)
-    length = {"max_steps": training["max_steps"]} if training["max_steps"] else {
-        "max_steps": -1,
-        "num_train_epochs": training["num_train_epochs"],
-    }
+    length = (
+        {"max_steps": training["max_steps"]}
+        if training["max_steps"]
+        else {
+            "max_steps": -1,
+            "num_train_epochs": training["num_train_epochs"],
+        }
+    )
     return {
         "output_dir": output_dir,
         **length,

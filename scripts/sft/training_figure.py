@@ -2,11 +2,12 @@
 
 from sft import curves, series
 from sft import figure_style as style
-from sft.figure_sheet import Entry, Sheet
+from sft.figure_sheet import Sheet
 from sft.stage import Stage
 
 PANEL_HEIGHT = 1.75  # inches
 MOST_STEPS = 40  # of the mean and its band; more are averaged in windows, or noise of single batches hides both
+MOST_POINTS = 5_000  # of single seeds; more are drawn as averaged for the mean, or they cover it and each other
 
 
 def draw_training_metric(
@@ -22,13 +23,13 @@ def draw_training_metric(
     seeds = series.training_metric(ledger, config, metric, splits)
     averaged, window = series.windows(seeds, MOST_STEPS)
     mean = series.means(averaged, geometric=curves.spans_much(seeds["value"]))
+    crowded = len(seeds) > MOST_POINTS
+    drawn = averaged if crowded else seeds
     shown = [split for split in splits if (seeds["split"] == split).any()]
     lines = sorted(set(ledger.loc[(ledger["metric"] == threshold) & ledger["cell"].isin(cells), "value"]))
     marked = mean.groupby(["cell", "split"]).size().max() <= curves.MOST_MARKED_STEPS
-    legend = curves.cell_entries(cells, marked) + curves.spread_entries(mean, window)
-    if lines:
-        legend.append(Entry("clipped to", style.DASHED))
-    labels = {split: curves.final_labels(mean[mean["split"] == split], cells, 1, "{:.3g}") for split in shown}
+    legend = curves.cell_entries(cells, marked) + curves.spread_entries(mean, window, crowded=crowded)
+    labels = {split: curves.final_labels(mean[mean["split"] == split], cells, 1, "{:#.3g}") for split in shown}
     for ends in labels.values():
         ends += [(value, f"clip {value:g}", style.SOFT) for value in lines]
     columns = len(shown)
@@ -43,15 +44,15 @@ def draw_training_metric(
     )
     room = max(curves.end_room(ends) for ends in labels.values())
     panels = sheet.panels(columns, [(splits[split], "") for split in shown], room)
-    curves.value_axis(panels, seeds["value"], lines)
+    curves.value_axis(panels, drawn["value"], lines)
     for axes, split in zip(panels, shown, strict=True):
         for value in lines:
             axes.axhline(value, zorder=1, **style.DASHED)
-        curves.draw(axes, seeds[seeds["split"] == split], mean[mean["split"] == split], cells)
+        curves.draw(axes, drawn[drawn["split"] == split], mean[mean["split"] == split], cells)
         curves.step_axis(axes, seeds["step"])
         curves.label_ends(sheet, axes, labels[split])
     curves.label_rows(panels, columns, label)
     style.save(sheet.figure, stage, name)
-    series.plotted(seeds, mean).to_csv(stage.output(f"{name}.csv"), index=False, lineterminator="\n")
+    series.plotted(drawn, mean).to_csv(stage.output(f"{name}.csv"), index=False, lineterminator="\n")
     curves.record_sources(stage, seeds)
     stage.summary(f"{len(cells)} cells, {len(config['seeds'])} seeds")

@@ -1,79 +1,68 @@
-"""Weights as bytes: one digest for what a model holds in memory, and the comparison with the files it came from."""
+"""The tensors of a model directory, read one at a time from its safetensors files under the names of the files.
 
-from __future__ import annotations
+No model is built, so what is seen here is what is on disk, whatever a loader would make of it.
+"""
 
-import hashlib
-import re
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
+from safetensors import SafetensorError, safe_open
+
+from sft.model_files import INDEX
 from sft.stage import StageError
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
+class WeightFiles(Mapping[str, torch.Tensor]):
+    """`{name on disk: tensor}` of a directory's weight files, lazily, so a large model is never held whole.
 
-def weights_digest(model: nn.Module) -> str:
-    """sha256 over name, dtype, shape and bytes of every parameter and saved buffer, sorted by name.
-
-    Frozen weights count too: an adapter on another base is another model.
+    StageError when there are no weights, a file is damaged, or the index and the files do not agree.
     """
-    import torch
 
-    sha = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        sha.update(memoryview(plain.numpy()))
-    return sha.hexdigest()
+    def __init__(self, directory: Path | str, pattern: str = "model*.safetensors"):
+        self.directory = Path(directory)
+        files = sorted(self.directory.glob(pattern))
+        if not files:
+            raise StageError(f"{self.directory}: no weights ({pattern})")
+        self._handles = {}
+        self._file_of: dict[str, Path] = {}
+        for file in files:
+            try:
+                self._handles[file] = safe_open(file, "pt")
+            except SafetensorError as error:
+                raise StageError(f"{file}: damaged ({error})") from None
+            names = self._handles[file].keys()
+            for name in names:
+                if name in self._file_of:
+                    raise StageError(f"{file}: {name} is in {self._file_of[name].name} as well")
+                self._file_of[name] = file
+        index = self.directory / INDEX
+        if index.is_file():
+            declared = json.loads(index.read_text())["weight_map"]
+            if declared != {name: file.name for name, file in self._file_of.items()}:
+                raise StageError(f"{index}: does not say what is in the weight files")
+        elif len(files) > 1:
+            raise StageError(f"{self.directory}: {len(files)} weight files and no {INDEX}")
 
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._handles[self._file_of[name]].get_tensor(name)
 
-def check_loaded(model: nn.Module, directory: Path) -> int:
-    """Compare the weights in memory with the safetensors files of `directory`; returns how many tensors agree.
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
 
-    Names must be the same and values equal, after the cast to the dtype in memory. StageError names what is
-    missing, unexpected or different. A tied weight that the files hold once only counts as present.
-    """
-    import torch
-    from safetensors import safe_open
+    def __len__(self) -> int:
+        return len(self._file_of)
 
-    loaded = _names_as_published(model)
-    ignored = [re.compile(pattern) for pattern in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()]
-    seen: set[str] = set()
-    unexpected, different = [], []
-    for file in sorted(directory.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
-                if name not in loaded:
-                    if not any(pattern.search(name) for pattern in ignored):
-                        unexpected.append(name)
-                    continue
-                seen.add(name)
-                ours = loaded[name].detach().cpu()
-                if not torch.equal(ours, tensors.get_tensor(name).to(ours.dtype)):
-                    different.append(name)
-    present = {loaded[name].data_ptr() for name in seen}
-    missing = [name for name, tensor in loaded.items() if tensor.data_ptr() not in present]
-    faults = {"not in the files": missing, "not in the model": unexpected, "with another value": different}
-    if not seen or any(faults.values()):
-        found = "; ".join(f"{len(names)} {kind} ({', '.join(names[:3])})" for kind, names in faults.items() if names)
-        raise StageError(
-            f"{directory}: the model in memory is not the one in the files: {found or 'no safetensors file'}. "
-            f"Make the model again, or report this with the versions of transformers and safetensors"
-        )
-    return len(seen)
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The tensor's shape, without reading it."""
+        return tuple(self._handles[self._file_of[name]].get_slice(name).get_shape())
 
-
-def _names_as_published(model: nn.Module) -> dict[str, Tensor]:
-    """The state of a model under the names that its files use, which transformers renames on loading."""
-    from transformers.core_model_loading import revert_weight_conversion
-
-    ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
-    state = {name: tensor for name, tensor in model.state_dict().items() if name not in ignored}
-    return revert_weight_conversion(model, state)
+    def dtype(self, name: str) -> str:
+        """The tensor's type as torch names it ("float32"), without reading it."""
+        kind = self._handles[self._file_of[name]].get_slice(name).get_dtype()
+        return _TORCH_NAMES.get(kind, kind)
 
 
-def parameter_counts(model: nn.Module) -> tuple[int, int]:
-    """`(all, trainable)` parameters; tied ones count once."""
-    parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+# safetensors' names of the types that weights have.
+_TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}

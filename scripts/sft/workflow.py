@@ -5,6 +5,7 @@ clone, a copy or a `touch`. Here manifests decide (see sft.freshness): stale res
 files to be made again, and its own triggers are switched off so that there is one truth.
 """
 
+import importlib.util
 import json
 import os
 import sys
@@ -20,6 +21,10 @@ from sft.plan import Plan, PlanError, make_plan
 
 ARCHIVE = Path("results/archive.json")
 
+# What scripts import, looked for before anything starts; without conda they run in Snakemake's own environment.
+REPORT_PACKAGES = ("matplotlib", "numpy", "pandas", "pyarrow", "seaborn")
+ALL_PACKAGES = (*REPORT_PACKAGES, "accelerate", "datasets", "peft", "PIL", "sklearn", "torch", "transformers", "trl")
+
 
 class Attached:
     """A plan and the states of its nodes, as rules ask for them."""
@@ -32,10 +37,19 @@ class Attached:
         self._deciding = False
 
     def needs(self, directory: str) -> list[str]:
-        """Manifests that must exist before the node in `directory` is made."""
+        """Manifests that must exist before the node in `directory` is made.
+
+        A fresh node needs no gates any more: what it is made from is fresh too, and a gate that is examined again
+        is no reason to make it again.
+        """
         self._decide()
         node = self._node(directory)
-        return [above.manifest for above in [*node.inputs.values(), *node.gates.values()]]
+        gates = [] if self.fresh(directory) else node.gates.values()
+        return [above.manifest for above in [*node.inputs.values(), *gates]]
+
+    def fresh(self, directory: str) -> bool:
+        """Whether the result in `directory` exists and is what the plan says."""
+        return self.states[directory].fresh
 
     def setting(self, directory: str, key: str) -> Any:
         """An execution setting of a node, in the form that the rules pass on."""
@@ -106,6 +120,8 @@ def attach(workflow: Any) -> Attached:
     except (ConfigError, PlanError) as error:
         sys.exit(str(error))
     attached.workflow = workflow
+    if not _uses_conda(workflow):
+        _require(REPORT_PACKAGES if attached.archived else ALL_PACKAGES)
     if workflow.is_main_process:
         _say_what_is_stale(attached)
     return attached
@@ -152,6 +168,21 @@ def link_runs(plan: Plan) -> None:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(target)
+
+
+def _uses_conda(workflow: Any) -> bool:
+    deployment = workflow.deployment_settings
+    return deployment is not None and any(m.name == "CONDA" for m in deployment.deployment_method)
+
+
+def _require(packages: tuple[str, ...]) -> None:
+    """One clear line where Snakemake was started by another Python than the project's."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"error: {sys.executable} has no {', '.join(missing)}. Use the environment of this project: make setup, "
+            "then .venv/bin/snakemake; or let Snakemake build environments with --sdm conda (see README.md)"
+        )
 
 
 def _say_what_is_stale(attached: Attached) -> None:

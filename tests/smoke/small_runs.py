@@ -19,12 +19,12 @@ from sft import manifest, rendering
 from sft.examples import SCHEMA
 from sft.loading import load_model, load_processor
 from sft.tiny_models import make_model, make_processor
+from sft.weight_check import weights_digest
 
 CHOICES = [str(digit) for digit in range(10)]
 LETTERS = "ABCDEFGHIJ"
-PROMPT = "Which digit is shown?\n" + " ".join(
-    f"{letter} {digit}" for letter, digit in zip(LETTERS, CHOICES, strict=True)
-)
+LISTED = " ".join(f"{letter} {digit}" for letter, digit in zip(LETTERS, CHOICES, strict=True))
+PROMPT = f"Which digit is shown?\n{LISTED}"
 STEPS = (2, 4)
 
 
@@ -147,11 +147,8 @@ def write_run(
         if step in STEPS:
             record(step)
             path = f"checkpoints/checkpoint-{step}"
-            # The layout in which a resumed Trainer finds its weights again.
-            layout = {"save_original_format": False} if method == "full" else {}
-            trained.save_pretrained(directory / path, **layout)
-            prepare.save_pretrained(directory / path)
-            kept.append({"step": step, "path": path})
+            trained.save_pretrained(directory / path)
+            kept.append({"step": step, "path": path, "digest": weights_digest(trained)})
     save_file({name: tensor.contiguous() for name, tensor in stored.items()}, directory / "probe.safetensors")
     (directory / "kept.json").write_text(json.dumps({"kept": kept, "probe": {}}))
     return finish(directory, {"method": method, "precision": "float32"}, "train_model")

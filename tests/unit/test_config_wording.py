@@ -1,10 +1,14 @@
 """What a person reads about a configuration that does not fit its sections: file, line, key, fault, fix."""
 
+import random
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
+
+from conftest import ROOT
 from sft.config.errors import ConfigError, FieldError, Problem, dotted, from_validation_error, nearest
+from sft.config.experiment import Config
 from sft.config.fields import Integer, Name, Number, Section
 from sft.config.strict_yaml import read_yaml
 
@@ -87,24 +91,26 @@ TABLE = {
     "Write a whole number such as 8",
     "  max_steps: many": 'training.max_steps: expected a whole number or null, not the text "many". '
     "Write a whole number such as 8",
-    "  width: 100": "training.width: must be a multiple of 64, not 100",
+    "  width: 100": "training.width: must be a multiple of 64, not 100. The nearest is 128",
     "  width: 128.5": "training.width: expected a whole number, not the number 128.5. Write a whole number such as 64",
     "  scheduler: cosin": "training.scheduler: cosin is not one of linear, cosine. Did you mean cosine?",
-    "  scheduler: 3": "training.scheduler: expected one of linear, cosine, not the number 3",
+    "  scheduler: 3": "training.scheduler: expected one of linear, cosine, not the number 3. "
+    "Write one of linear, cosine",
     "  extra: {seed: 3}": "training.extra.seed: is set by seeds:. Remove it",
     "  extra: fast": 'training.extra: expected a mapping, not the text "fast". Write its keys below it, indented',
     "method: lorra": "method: lorra is not one of full, lora. Did you mean lora?",
     "lora: 3": "lora: expected a mapping or null, not the number 3. Write its keys below it, indented",
-    "lora: {r: 0}": "lora.r: must be greater than 0, not 0",
+    "lora: {r: 0}": "lora.r: must be greater than 0, not 0. Write a larger number",
     "lora: {r: fast}": 'lora.r: expected a whole number, not the text "fast". Write a whole number such as 16',
     "lora: {targets: 3}": 'lora.targets: expected text or a list, not the number 3. Quote it: "3"',
     "lora: {targets: [q, 3]}": 'lora.targets[1]: expected text, not the number 3. Quote it: "3"',
     "lora: {rslora: 7}": "lora.rslora: expected true or false, not the number 7. Write true or false",
     "seeds: 0": "seeds: expected a list, not the number 0. Write [0]",
-    "seeds: []": "seeds: needs at least 1 item, not an empty list",
+    "seeds: []": "seeds: needs at least 1 item, not an empty list. Add items, or remove the key",
     "seeds: [1, x]": 'seeds[1]: expected a whole number, not the text "x". Write a whole number such as 8',
     "title: 1.10": 'title: expected text or null, not the number 1.1. Quote it: "1.10"',
-    "dataset: 3": "dataset: a data set is a name or {mix: {name: count}}, not the number 3",
+    "dataset: 3": "dataset: a data set is a name or {mix: {name: count}}, not the number 3. "
+    "Write it in one of these forms",
     "dataset: {mixx: {}}": "dataset.mixx: unknown key. Did you mean mix?",
     "dataset: {mix: {digits: al}}": "dataset.mix.digits: al is not all or a whole number. Did you mean all?",
     "dataset: {mix: {digits: true}}": "dataset.mix.digits: expected all or a whole number, not true. "
@@ -224,6 +230,44 @@ def test_nothing_of_pydantic_shows(complaints):
             "extra_forbidden",
         ):
             assert jargon not in said
+
+
+VALUES = [None, True, -1, 0, 1.5, 10**9, "x", "", "a b", [], [1], [None], {}, {"a": 1}, {"mix": {"digits": 3}}]
+
+
+def paths(value, above=()):
+    """The key paths of everything inside `value`."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inside:
+        yield (*above, key)
+        yield from paths(item, (*above, key))
+
+
+def replaced(value, keys, new):
+    if not keys:
+        return new
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[keys[0]] = replaced(value[keys[0]], keys[1:], new)
+    return changed
+
+
+def test_whatever_stands_at_a_key_is_complained_of_in_one_line_with_a_fix():
+    document = read_yaml(ROOT / "config/config.yaml")
+    refused = 0
+    for keys in paths(document.data):
+        for value in random.Random(str(keys)).sample(VALUES, 5):
+            try:
+                Config.model_validate(replaced(document.data, keys, value))
+            except ValidationError as error:
+                refused += 1
+                for problem in from_validation_error(error, document, (), Config):
+                    assert problem.line
+                    assert problem.message
+                    assert len(str(problem).splitlines()) == 1
+                    assert not [word for word in JARGON if word in str(problem).lower()], problem
+                    # What a validator of ours says stands on its own.
+                    assert problem.fix or "cannot" in problem.message, problem
+    assert refused > 200
 
 
 def test_nearest():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from conftest import ROOT
 from sft.config.study import load
 from sft.differences import Difference, differences, flattened, record_differences

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import yaml
+
 from sft.config import strict_yaml
 from sft.config.errors import ConfigError
 from sft.config.strict_yaml import read_yaml

@@ -7,13 +7,7 @@ HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
 SCRIPTS = (HERE / "../../scripts").resolve()
 sys.path.insert(0, str(SCRIPTS))
 
-try:
-    from sft.workflow import attach
-except ModuleNotFoundError as error:
-    sys.exit(
-        f"error: {sys.executable} has no module {error.name}. "
-        "Use the environment of this project: make setup, then .venv/bin/snakemake (see README.md)"
-    )
+from sft.workflow import attach
 
 STUDY = attach(workflow)
 ARCHIVED = STUDY.archived
@@ -36,11 +30,14 @@ def script(name):
 def made_from(directory):
     """Input function: manifests of what the node in `directory` (a pattern) is made from, and of its gates.
 
-    They are `ancient` because times of files decide nothing here: sft.freshness does, by content.
+    For a fresh node they are `ancient`, since times of files decide nothing here (sft.freshness does, by content).
+    For one that has to be made they are plain: Snakemake follows a job to the jobs after it only along such files.
     """
 
     def manifests(wildcards):
-        return [ancient(path) for path in STUDY.needs(directory.format(**wildcards))]
+        node = directory.format(**wildcards)
+        paths = STUDY.needs(node)
+        return [ancient(path) for path in paths] if STUDY.fresh(node) else paths
 
     return manifests
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from sft.config.fields import Integer, Section, execution, identity
+from sft.config.fields import Integer, Section, Truth, execution, identity
 
 
 class Evaluation(Section):
@@ -31,8 +31,10 @@ class Execution(Section):
         None, describe="rows at once on a device; must divide global_batch_size; null: all", unit="rows", gt=0
     )
     memory_mib: Integer = execution(2000, describe="memory asked for a training or prediction job", unit="MiB", gt=0)
-    runtime_minutes: Integer = execution(60, describe="time asked for a training or prediction job", gt=0)
-    keep_optimizer: bool = execution(False, describe="keep optimizer states of finished runs")
+    runtime_minutes: Integer = execution(
+        60, describe="time asked for a training or prediction job", unit="minutes", gt=0
+    )
+    keep_optimizer: Truth = execution(False, describe="keep optimizer states of finished runs")
     code_policy: Literal["rerun", "warn", "accept"] = execution(
         "rerun", describe="what to do with results that an older version of our code made"
     )

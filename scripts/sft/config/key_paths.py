@@ -50,17 +50,17 @@ def _walk(annotation: Any, rest: tuple[str | int, ...], at: Located) -> Iterator
         yield at
         return
     part, after = rest[0], rest[1:]
-    options = _options(annotation)
-    if len(options) > 1:
+    branches = alternatives(annotation)
+    if len(branches) > 1:
         label = str(part)
-        branches = (*at.branches, Branch(len(at.keys), label, annotation))
+        trail = (*at.branches, Branch(len(at.keys), label, annotation))
         words = set(re.findall(r"\w+", label))
-        meant = [option for option in options if label == _tag(option)]
-        meant = meant or [option for option in options if _core_name(option) in words]
-        for option in meant or options:
-            yield from _walk(option, after, at._replace(annotation=option, branches=branches))
+        meant = [option for option in branches if label == _tag(option)]
+        meant = meant or [option for option in branches if _core_name(option) in words]
+        for option in meant or branches:
+            yield from _walk(option, after, at._replace(annotation=option, branches=trail))
         return
-    inner = bare(options[0]) if options else None
+    inner = bare(branches[0]) if branches else None
     if isinstance(inner, type) and issubclass(inner, BaseModel):
         yield from _walk_section(inner, rest, at)
     elif get_origin(inner) is dict:
@@ -91,7 +91,7 @@ def bare(annotation: Any) -> Any:
     return annotation
 
 
-def _options(annotation: Any) -> list[Any]:
+def alternatives(annotation: Any) -> list[Any]:
     """The branches of a union without None; the annotation itself where it is none."""
     annotation = bare(annotation)
     if get_origin(annotation) in (Union, types.UnionType):
@@ -114,8 +114,8 @@ def _core_name(annotation: Any) -> str:
 
 def sections_in(annotation: Any) -> list[type[BaseModel]]:
     """The sections that may stand where `annotation` is."""
-    options = [bare(option) for option in _options(annotation)]
-    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+    kinds = map(bare, alternatives(annotation))
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
 def field_of(located: Located) -> FieldInfo | None:
@@ -138,7 +138,7 @@ def literals(annotation: Any) -> list[Any]:
     """All fixed values that `annotation` allows."""
     return [
         value
-        for option in _options(annotation)
+        for option in alternatives(annotation)
         if get_origin(bare(option)) is Literal
         for value in get_args(bare(option))
     ]

@@ -6,6 +6,7 @@ All problems of all files are reported at once, each with file, line, key and fi
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from sft.config.dataset import Dataset, Mix
 from sft.config.errors import ConfigError, Problem, from_validation_error, nearest
 from sft.config.evaluation import Execution
-from sft.config.experiment import Cell, Config, Frame
+from sft.config.experiment import Cell, Config, Experiment, Frame
 from sft.config.fields import NAME
 from sft.config.model import FinishedRun, Model
 from sft.config.strict_yaml import Document, read_yaml
@@ -170,7 +171,8 @@ class _Reader:
         if base in (*above, name):
             self._problem(self.home["datasets", name], place, f"{' -> '.join((*above, name, base))} is a circle", "")
             return entry
-        return {**self._extended(base, entries, (*above, name)), **entry}
+        below = self._extended(base, entries, (*above, name))
+        return {**below, **entry} if isinstance(below, dict) else entry
 
     def _experiment(self, name: str, entry: Any, study: Study) -> StudyExperiment | None:
         place = ("experiments", name)
@@ -196,13 +198,13 @@ class _Reader:
                 execution = self._checked(Execution, both, (*place, "execution")) or execution
             label = label or content.method
             if label in cells:
-                self._problem(self.home[place], at, f"two cells are called {label}", "Rename a variant")
+                self._problem(self.home[place], place, f"two cells are called {label}", "Rename a variant")
             cells[label] = StudyCell(label, content, execution, changes)
             self._check_batches(place, cells[label])
         return StudyExperiment(name, frame, cells) if cells else None
 
-    def _cells(self, name: str, frame: Frame) -> list[tuple[str, dict[str, Any], tuple]]:
-        """(label, dotted changes, place in the file) of every combination of variants and grid values."""
+    def _cells(self, name: str, frame: Frame) -> list[tuple[str, dict[str, Any], list[tuple]]]:
+        """(label, dotted changes, places in the file) of every combination of variants and grid values."""
         place = ("experiments", name)
         axes: list[list[tuple[str, dict[str, Any], tuple]]] = []
         if frame.variants:
@@ -210,11 +212,12 @@ class _Reader:
         for key, values in frame.grid.items():
             if not self._known_key(key, (*place, "grid", key)):
                 continue
-            axes.append([(_value_label(key, value), {key: value}, (*place, "grid", key)) for value in values])
+            axes.append([(_value_label(key, value), {key: value}, (*place, "grid")) for value in values])
         combinations = []
         for chosen in itertools.product(*axes):
             changes = {key: value for _, part, _ in chosen for key, value in part.items()}
-            combinations.append(("_".join(label for label, _, _ in chosen), changes, chosen[0][2] if chosen else place))
+            places = list(dict.fromkeys(at for _, _, at in chosen))
+            combinations.append(("_".join(label for label, _, _ in chosen), changes, places))
         return combinations
 
     def _known_key(self, key: str, place: tuple) -> bool:
@@ -295,12 +298,16 @@ class _Reader:
         problem = f"there is no {what} {name}{_hint(name, known)}"
         self._problem(self.home[place], (*place, key), problem, f"Known: {listed}")
 
-    def _checked(self, section: type, entry: Any, place: tuple, document: Document | None = None, specific: tuple = ()):
+    def _checked(
+        self, section: type, entry: Any, place: tuple, document: Document | None = None, specific: Sequence[tuple] = ()
+    ):
         document = document or self.home.get(place[:2]) or self.documents[0]
         try:
             return section.model_validate(entry)
         except ValidationError as error:
-            for problem in from_validation_error(error, document, [specific, place] if specific else place, section):
+            # A cell is checked as what is written: hints name the keys of an experiment, frame included.
+            written = Experiment if section in (Cell, Frame) else section
+            for problem in from_validation_error(error, document, [*specific, place], written):
                 if problem not in self.problems:
                     self.problems.append(problem)
             return None
@@ -312,12 +319,15 @@ class _Reader:
 
 
 def _assigned(entry: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
-    """A copy of `entry` with the dotted key set; a mapping is merged into a mapping that is there."""
+    """A copy of `entry` with the dotted key set; a mapping is merged into a mapping that is there.
+
+    A data set or a model is one thing, not a bundle of settings: it is replaced as a whole.
+    """
     head, *rest = keys
     old = entry.get(head)
     if rest:
         return {**entry, head: _assigned(old if isinstance(old, dict) else {}, rest, value)}
-    if isinstance(value, dict) and isinstance(old, dict):
+    if isinstance(value, dict) and isinstance(old, dict) and head not in ("dataset", "model"):
         for key, item in value.items():
             old = _assigned(old, [key], item)
         return {**entry, head: old}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from sft.config.errors import FieldError, nearest
-from sft.config.fields import Integer, Number, Section, identity
+from sft.config.fields import Integer, Number, Section, Truth, identity
 
 TRAINER_FIELDS = Path(__file__).resolve().parent.parent / "trainer_fields.json"
 
@@ -21,12 +21,14 @@ class Training(Section):
 
     learning_rate: Number = identity(describe="peak learning rate", gt=0)
     global_batch_size: Integer = identity(describe="rows per optimizer step, over all devices", unit="rows", gt=0)
-    max_steps: Integer | None = identity(None, describe="optimizer steps; or give num_train_epochs", gt=0)
-    num_train_epochs: Number | None = identity(None, describe="passes over train; or give max_steps", gt=0)
+    max_steps: Integer | None = identity(None, describe="optimizer steps; or give num_train_epochs", unit="steps", gt=0)
+    num_train_epochs: Number | None = identity(
+        None, describe="passes over train; or give max_steps", unit="epochs", gt=0
+    )
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = identity(
         "cosine", describe="shape of the learning rate"
     )
-    warmup_steps: Integer = identity(0, describe="steps of linear warm-up", ge=0)
+    warmup_steps: Integer = identity(0, describe="linear warm-up", unit="steps", ge=0)
     optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = identity(
         "adamw_torch", describe="optimizer; the 8-bit ones are bitsandbytes'"
     )
@@ -41,13 +43,18 @@ class Training(Section):
     )
     loss_on: Literal["completion", "all"] = identity("completion", describe="which tokens are learned")
     save_steps: Integer | None = identity(
-        None, describe="every how many steps a checkpoint is kept and evaluated; null: only the last", gt=0
+        None,
+        describe="every how many steps a checkpoint is kept and evaluated; null: only the last",
+        unit="steps",
+        gt=0,
     )
     eval_steps: Integer | None = identity(
-        None, describe="every how many steps the validation loss is measured; null: first and last", gt=0
+        None, describe="every how many steps the validation loss is measured; null: first and last", unit="steps", gt=0
     )
-    logging_steps: Integer = identity(1, describe="every how many steps loss and grad_norm are recorded", gt=0)
-    activation_checkpointing: bool = identity(False, describe="recompute activations to save memory")
+    logging_steps: Integer = identity(
+        1, describe="every how many steps loss and grad_norm are recorded", unit="steps", gt=0
+    )
+    activation_checkpointing: Truth = identity(False, describe="recompute activations to save memory")
     precision: Literal["float32", "bfloat16"] = identity(
         "float32", describe="bfloat16: mixed precision over float32 master weights"
     )
@@ -114,8 +121,8 @@ class Lora(Section):
     alpha: Integer = identity(32, describe="lora_alpha: the update is scaled by alpha / r", gt=0)
     dropout: Number = identity(0.0, describe="lora_dropout", ge=0, lt=1)
     target_modules: str | tuple[str, ...] = identity("all-linear", describe="all-linear, a regex, or module names")
-    use_rslora: bool = identity(False, describe="scale by alpha / sqrt(r)")
-    use_dora: bool = identity(False, describe="weight-decomposed LoRA")
+    use_rslora: Truth = identity(False, describe="scale by alpha / sqrt(r)")
+    use_dora: Truth = identity(False, describe="weight-decomposed LoRA")
     modules_to_save: tuple[str, ...] = identity((), describe="modules trained in full and saved with the adapter")
 
     @model_validator(mode="after")

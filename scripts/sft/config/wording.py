@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from sft.config.errors import FieldError, KeyPath, nearest
 from sft.config.key_paths import Located, expected, field_of, homes, literals, locate, sections_in
@@ -116,20 +117,24 @@ def _complaint(fault: _Fault, model: type[BaseModel]) -> Complaint:
         return Complaint(keys, str(cause) if cause else fault.text)
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
-        return Complaint(keys, f"must be {words} {context[name]:g}, not {_number(value)}")
+        fix = f"Write a {'larger' if name in ('gt', 'ge') else 'smaller'} number"
+        return Complaint(keys, f"must be {words} {context[name]:g}, not {_number(value)}", fix)
     if kind == "multiple_of":
-        return Complaint(keys, f"must be a multiple of {context['multiple_of']}, not {_number(value)}")
+        step = context["multiple_of"]
+        near = max(step, round(float(value) / step) * step)
+        return Complaint(keys, f"must be a multiple of {step}, not {_number(value)}", f"The nearest is {near}")
     if kind == "finite_number":
-        return Complaint(keys, f"must be a finite number, not {shown(value)}")
+        return Complaint(keys, f"must be a finite number, not {shown(value)}", "Write a number such as 1.5")
     if kind in ("too_short", "too_long", "string_too_short", "string_too_long"):
-        return Complaint(keys, _length(kind, context, value))
+        return _wrong_length(keys, kind, context, value)
     if kind == "string_pattern_mismatch":
-        return Complaint(keys, f"must match {context['pattern']}, which {shown(value)} does not")
+        return Complaint(keys, f"{shown(value)} does not match {context['pattern']}", "Write a text that does")
     if _WRONG_TYPE.fullmatch(kind):
         return _wrong_type(fault)
     if sections_in(fault.at.annotation):
         return _unknown_branch(fault)
-    return Complaint(keys, f"{fault.text.replace('Input should be', 'must be')}, not {shown(value)}")
+    text = fault.text.replace("Input should be", "must be")
+    return Complaint(keys, f"{text}, not {shown(value)}", "See config/README.md")
 
 
 def _instead_of_unknown(at: Located, model: type[BaseModel]) -> str:
@@ -146,11 +151,11 @@ def _instead_of_unknown(at: Located, model: type[BaseModel]) -> str:
 def _unknown_branch(fault: _Fault) -> Complaint:
     """For a value of which no branch of a union could be told; the message is the section's own."""
     if not isinstance(fault.value, dict):
-        return Complaint(fault.at.keys, f"{fault.text}, not {shown(fault.value)}")
+        return Complaint(fault.at.keys, f"{fault.text}, not {shown(fault.value)}", "Write it in one of these forms")
     known = [name for section in sections_in(fault.at.annotation) for name in section.model_fields]
     near = [found for key in fault.value if key not in known and (found := nearest(str(key), known))]
     message = f"{fault.text}; keys found: {', '.join(map(quoted, fault.value)) or 'none'}"
-    return Complaint(fault.at.keys, message, f"Did you mean {near[0]}?" if near else "")
+    return Complaint(fault.at.keys, message, f"Did you mean {near[0]}?" if near else "Write it in one of these forms")
 
 
 def _wrong_type(fault: _Fault) -> Complaint:
@@ -159,33 +164,36 @@ def _wrong_type(fault: _Fault) -> Complaint:
     allowed = [choice for choice in literals(annotation) if isinstance(choice, str)]
     if isinstance(value, str) and allowed:
         near = nearest(value, allowed)
-        return Complaint(keys, f"{quoted(value)} is not {wanted}", f"Did you mean {near}?" if near else "")
+        fix = f"Did you mean {near}?" if near else f"Write {wanted}"
+        return Complaint(keys, f"{quoted(value)} is not {wanted}", fix)
     message = f"expected {wanted}, not {shown(value)}"
-    field = field_of(fault.at)
-    default = field.default if field else None
-    fix = ""
     if "text" in wanted and isinstance(value, (bool, int, float)):
         return Complaint(keys, message, quote=True)
-    if "a list" in wanted and not isinstance(value, (list, dict)) and value is not None:
-        fix = f"Write [{quoted(value)}]"
-    elif "a mapping" in wanted:
-        fix = "Write its keys below it, indented"
-    elif "number" in wanted:
+    return Complaint(keys, message, _instead_of_wrong_type(wanted, value, field_of(fault.at)))
+
+
+def _instead_of_wrong_type(wanted: str, value: Any, field: FieldInfo | None) -> str:
+    default = field.default if field else None
+    if "a list" in wanted:
+        single = isinstance(value, (str, int, float))
+        return f"Write [{quoted(value)}]" if single else "Write a list: [first, second]"
+    if "a mapping" in wanted:
+        return "Write its keys below it, indented"
+    if "number" in wanted:
         whole = "whole" in wanted
         example = default if isinstance(default, (int, float)) and default else (8 if whole else "2e-5")
-        fix = f"Write a {'whole ' if whole else ''}number such as {example}"
-    elif wanted == "true or false":
-        fix = "Write true or false"
-    return Complaint(keys, message, fix)
+        return f"Write a {'whole ' if whole else ''}number such as {example}"
+    return f"Write {wanted}"
 
 
 def _number(value: Any) -> str:
     return quoted(value) if isinstance(value, (int, float, str)) else shown(value)
 
 
-def _length(kind: str, context: dict[str, Any], value: Any) -> str:
+def _wrong_length(keys: KeyPath, kind: str, context: dict[str, Any], value: Any) -> Complaint:
     unit = "character" if kind.startswith("string") else "item"
     if kind.endswith("short"):
         least = context["min_length"]
-        return f"needs at least {least} {unit}{'s' if least != 1 else ''}, not {shown(value)}"
-    return f"takes at most {context['max_length']} {unit}s, not {shown(value)}"
+        message = f"needs at least {least} {unit}{'s' if least != 1 else ''}, not {shown(value)}"
+        return Complaint(keys, message, f"Add {unit}s, or remove the key")
+    return Complaint(keys, f"takes at most {context['max_length']} {unit}s, not {shown(value)}", f"Remove {unit}s")

@@ -1,0 +1,95 @@
+"""Plot what each cell learnt and forgot: accuracy before and after training on every test set, and the path between.
+
+From the ledger of an experiment. Makes comparison.pdf, .svg, .png and comparison.csv (the plotted numbers). The first
+two test sets span the plane of the second panel; with one test set there is no second panel, and with one cell and
+one test set the rows are the evaluated steps.
+
+    python scripts/plot_comparison.py results/experiments/digits_shift/figures/comparison
+"""
+
+from typing import Any
+
+from sft.stage import Stage, run_stage
+
+LEAST_PLANE, LARGEST_PLANE = 2.0, 2.3  # inches
+PLANE_MARGIN = 0.62  # inches left of the plane, for its value axis
+
+
+def make(stage: Stage) -> None:
+    from sft import figure_style as style
+
+    style.prepare()
+    from sft import comparison, curves, series
+    from sft.figure_sheet import EDGE, Sheet
+
+    config, cells, datasets = stage.config, stage.config["cells"], stage.config["datasets"]
+    seeds = series.scores(series.read_ledger(stage.input("ledger")), config)
+    mean = series.means(seeds)
+    by_step = len(cells) == len(datasets) == 1
+    two = len(datasets) > 1
+    rows = [_step_name(step) for step in mean["step"]] if by_step else cells
+    height = max(comparison.changes_height(len(datasets), len(rows)), LEAST_PLANE if two else 0.0)
+    sheet = Sheet(
+        style.TEXT_INCHES if two else style.COLUMN_INCHES,
+        height,
+        config["title"],
+        curves.accuracy_name(config["metric"])
+        + (" at every evaluated step" if by_step else ": base model (hollow) and last step (filled)"),
+        _legend(mean, datasets),
+        curves.footer(config, seeds),
+    )
+    names = comparison.name_space(rows)
+    columns = ["mean"] if by_step else ["base", "final", "change"]
+    numbers = len(columns) * comparison.NUMBER_WIDTH + EDGE
+    plane = min(height, LARGEST_PLANE)
+    width = sheet.width - EDGE - names - numbers - (PLANE_MARGIN + plane + EDGE if two else 0.0)
+    panel = sheet.panel(EDGE + names, width)
+    changes = comparison.Changes(sheet, panel, len(datasets), len(rows), names, columns)
+    changes.axes.set_xlabel("Accuracy (%)")
+    for dataset in datasets:
+        changes.heading(dataset, f"{series.rows_scored(seeds)[dataset]} test rows")
+        here, middle = seeds[seeds["dataset"] == dataset], mean[mean["dataset"] == dataset]
+        if by_step:
+            for _, point in middle.iterrows():
+                step = point["step"]
+                changes.row(_step_name(step), 0, [(point, here[here["step"] == step], step == 0)])
+        else:
+            for place, cell in enumerate(cells):
+                lines, points = here[here["cell"] == cell], middle[middle["cell"] == cell]
+                before = (series.base(points).iloc[0], series.base(lines), True)
+                after = (series.final(points).iloc[0], series.final(lines), False)
+                changes.row(cell, place, [before, after])
+    if two:
+        left = sheet.width - EDGE - plane - 0.1
+        path = sheet.panel(left, plane, "Path", _steps(mean["step"].unique()), height=plane)
+        comparison.draw_path(sheet, path, seeds, mean, *datasets[:2])
+        path.set_xlabel(f"Accuracy on {datasets[1]} (%)")
+        path.set_ylabel(f"Accuracy on {datasets[0]} (%)")
+    style.save(sheet.figure, stage, "comparison")
+    series.plotted(seeds, mean).to_csv(stage.output("comparison.csv"), index=False, lineterminator="\n")
+    curves.record_sources(stage, seeds)
+    stage.summary(f"{len(cells)} cells, {len(config['seeds'])} seeds, {len(datasets)} test sets")
+
+
+def _legend(mean: Any, datasets: list[str]) -> list[Any]:
+    from sft import curves
+    from sft import figure_style as style
+    from sft.figure_sheet import Entry
+
+    legend = curves.spread_entries(mean, points=True)
+    if len(datasets) > 1:
+        legend.append(Entry(f"base model on {datasets[1]}", style.DASHED))
+    return legend
+
+
+def _step_name(step: int) -> str:
+    return f"step {step}" if step else "base model"
+
+
+def _steps(steps: Any) -> str:
+    known = [str(step) for step in sorted(steps)]
+    return "steps " + (", ".join(known) if len(known) <= 6 else f"{known[0]} to {known[-1]}")
+
+
+if __name__ == "__main__":
+    run_stage(make, __doc__)

@@ -1,0 +1,80 @@
+"""How torch and the libraries above it are started: offline, repeatable, on one device, without what is not needed."""
+
+import importlib
+import os
+import subprocess
+import sys
+from typing import Any
+
+from sft.stage import StageError
+
+
+def prepare(threads: int, needs_bitsandbytes: bool) -> None:
+    """Import the training libraries and make them repeatable. Call before anything else imports torch."""
+    # Nothing may be fetched or reported: every input is a local, verified directory.
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # cuBLAS repeats itself only with a fixed workspace (CUDA toolkit documentation, cublasSetWorkspace).
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+    # One process trains on one device; with several visible, Trainer would choose nn.DataParallel.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+    if not needs_bitsandbytes:
+        _import_without("bitsandbytes", "peft")
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # With the line above torch also fills fresh memory with NaN, which nothing here reads.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    transformers.utils.logging.set_verbosity_warning()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _import_without(missing: str, name: str) -> None:
+    """Import `name` as if `missing` were not installed: peft imports bitsandbytes where it finds it (2.5 CPU s)."""
+    if missing in sys.modules:
+        return
+    # None in sys.modules makes an import fail and find_spec return None (Python reference, "The module cache").
+    sys.modules[missing] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module(name)
+    finally:
+        del sys.modules[missing]
+
+
+def chosen_device(asked: str) -> str:
+    """ "cpu" or "cuda"; StageError when CUDA is asked for and there is none."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise StageError(
+            f"--device cuda: torch {torch.__version__} sees no CUDA device. Use --device cpu, or install the CUDA "
+            f"build of torch and check the driver with nvidia-smi"
+        )
+    return "cuda" if available and asked != "cpu" else "cpu"
+
+
+def device_facts(device: str) -> dict[str, Any]:
+    """What the device is, for the record: names and versions, None where there is none."""
+    import torch
+
+    if device == "cpu":
+        return {"device": "cpu", "device_name": None, "cuda": None, "driver": None}
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        driver = None
+    return {
+        "device": "cuda",
+        "device_name": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        "driver": driver,
+    }

@@ -1,0 +1,144 @@
+"""Trains one run: supervised fine-tuning of a base model on tokenised rows, in full or as a LoRA adapter.
+
+Makes kept checkpoints (state in checkpoints/, listed in kept.json), metrics.parquet, effective.json and
+probe.safetensors. Writes metrics.jsonl and tensorboard/ as it goes. Killed or stopped (SIGTERM: exit code 75),
+the same command continues from the newest complete checkpoint, to the same result bit for bit on a CPU.
+
+    python scripts/train_model.py results/runs/digits-full-1a2b3c4d --device cpu --micro-batch-size 16
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from sft import attempts, metrics_stream, resume, tensorboard_mirror, torch_setup
+from sft.accounting import Accounting
+from sft.checkpoint import EFFECTIVE, Checkpoints
+from sft.run_setup import Run, make_trainer
+from sft.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
+from sft.stop_request import StopRequest
+from sft.training_arguments import extra_faults, kept_steps, micro_batch, total_steps
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: cuda where it is")
+    parser.add_argument(
+        "--micro-batch-size",
+        type=int,
+        default=0,
+        metavar="N",
+        help="rows per forward pass; gradients add up to the global batch (0: all at once)",
+    )
+    parser.add_argument("--code-policy", choices=resume.POLICIES, default="rerun", help="checkpoints of other code")
+    parser.add_argument(
+        "--keep-optimizer",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="keep the optimizer state of kept checkpoints",
+    )
+    parser.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=15.0,
+        metavar="M",
+        help="also save, for continuing only, every M minutes (default: 15)",
+    )
+
+
+def make(stage: Stage) -> None:
+    stop = StopRequest()
+    training = stage.config["training"]
+    if faults := extra_faults(training["extra"]):
+        raise StageError("; ".join(faults))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise StageError("train_model runs as one process. Start it without accelerate launch or torchrun")
+    micro_batch(training["global_batch_size"], stage.options.micro_batch_size)
+    total = total_steps(training, _training_rows(stage.input("tokens")))
+    kept = kept_steps(training, total)
+    made_from = resume.provenance(stage)
+    checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say)
+    start = resume.find_start(checkpoints, made_from, stage.options.code_policy, kept, total)
+    attempt = attempts.begin(stage.directory, start.step if start.path else None, stage.options)
+    run = Run(stage, total, kept, made_from, checkpoints, start, attempt, stop)
+    if start.step < total:
+        stage.say(f"continuing from step {start.step} of {total}" if start.path else f"{total} steps to train")
+        _train(run)
+    else:
+        stage.say(f"all {total} steps are trained; writing the results")
+    _finish(run)
+
+
+def _training_rows(tokens: Path) -> int:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_metadata(tokens / "train.parquet").num_rows
+    if not rows:
+        raise StageError(f"{tokens / 'train.parquet'}: no rows to train on")
+    return rows
+
+
+def _train(run: Run) -> None:
+    """Train from where the run starts to its last step; SystemExit(75) when stopped on request before that."""
+    stage = run.stage
+    torch_setup.prepare(stage.options.threads, needs_bitsandbytes="8bit" in stage.config["training"]["optim"])
+    device = torch_setup.chosen_device(stage.options.device)
+    attempts.note(stage.directory, run.attempt, torch_setup.device_facts(device))
+    trainer = make_trainer(run, device)
+    tensorboard_mirror.rewrite(run.metrics, stage.directory / "tensorboard")
+    run.stop.defer()
+    trainer.train(resume_from_checkpoint=str(run.start.path) if run.start.path else None)
+    stream = trainer.books.stream
+    stream.close()
+    attempts.note(stage.directory, run.attempt, {"replayed": stream.replayed, "replayed_equal": stream.replayed_equal})
+    if trainer.state.global_step < run.total_steps:
+        stage.say(f"stopped on request after step {trainer.state.global_step} of {run.total_steps}; start again")
+        raise SystemExit(EXIT_RESUMABLE)
+
+
+def _finish(run: Run) -> None:
+    """Write the outputs, from what lies in the kept checkpoints and the metrics stream."""
+    from sft import probe
+
+    stage, total = run.stage, run.total_steps
+    found = {checkpoint.step: checkpoint for checkpoint in run.checkpoints.all()}
+    kept = [found[step] for step in run.kept_steps]
+    shapes = probe.assemble([checkpoint.path for checkpoint in kept], stage.output("probe.safetensors"))
+    entries = [
+        {
+            "step": checkpoint.step,
+            "path": checkpoint.path.relative_to(stage.directory).as_posix(),
+            "digest": checkpoint.marker["weights_digest"],
+        }
+        for checkpoint in kept
+    ]
+    _write_json(stage.output("kept.json"), {"kept": entries, "probe": shapes})
+    effective = json.loads((kept[-1].path / EFFECTIVE).read_text())
+    _write_json(stage.output("effective.json"), effective)
+    rows = metrics_stream.read(run.metrics, up_to=total)
+    metrics_stream.write_tidy(rows, stage.output("metrics.parquet"))
+    tensorboard_mirror.rewrite(run.metrics, stage.directory / "tensorboard")
+    run.checkpoints.rotate(run.kept_steps, stage.options.keep_optimizer, newest=0)
+    attempts.note(stage.directory, run.attempt, {"finished": True})
+
+    codes = Accounting.load(kept[-1].path).codes
+    last = rows[total, "train"]
+    facts = attempts.facts(stage.directory)
+    stage.record(
+        **effective["run"],
+        **facts,
+        steps=total,
+        tokens_seen=last["tokens_seen"],
+        supervised_tokens_seen=last["supervised_tokens_seen"],
+        mixed_code=codes if len(codes) > 1 else None,
+    )
+    stage.summary(f"{total} steps, loss {last['loss']:.2g}, {facts['tokens_per_second']:,.0f} tokens/s")
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage(make, __doc__, add_options)

@@ -1,0 +1,243 @@
+"""Tokens and labels with real (tiny) processors, in one process; the text path; what is refused."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from sft import rendering
+from sft.loading import load_model, load_processor, tokenizer_of
+from sft.stage import Stage, StageError
+from sft.tiny_models import make_processor
+from sft.tokenization import Tokenization
+
+POLICY = {"max_length": 64, "on_too_long": "error", "loss_on": "completion"}
+SOURCE = {"initialise": "llama", "hidden_size": 64, "num_layers": 1, "initializer_range": 0.1, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return make_processor("llama")
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    return make_processor("qwen2_5_vl")
+
+
+def example(identifier="a", prompt="Which digit is shown?", completion="H. 7", images=(), system=None) -> dict:
+    return {"id": identifier, "prompt": prompt, "completion": completion, "images": list(images), "system": system}
+
+
+def picture(side: int = 16) -> bytes:
+    from PIL import Image
+    from sft import pictures
+
+    return pictures.png(Image.new("RGB", (side, side), (9, 99, 199)))
+
+
+def tokenised(processor, examples, **policy):
+    tokenization = Tokenization(processor, POLICY | policy, "train")
+    return list(tokenization.tokenise(examples)), tokenization.audit()
+
+
+def stage(directory: Path, rule: str, config: dict, **inputs: Path) -> Stage:
+    """A stage whose `make` is called here, in this process."""
+    directory.mkdir(parents=True)
+    paths = {name: path.as_posix() for name, path in inputs.items()}
+    node = {"rule": rule, "id": directory.name, "config": config, "identity": config, "inputs": paths}
+    (directory / "config.json").write_text(json.dumps(node))
+    return Stage(directory, argparse.Namespace(threads=1))
+
+
+def made(stage: Stage, make) -> Path:
+    """The node after `make`, its outputs in place."""
+    make(stage)
+    for path in stage.attempt.iterdir():
+        path.rename(stage.directory / path.name)
+    return stage.directory
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A processor node and a model node of the text family."""
+    import download_model
+    import download_processor
+
+    folder = tmp_path_factory.mktemp("small")
+    config = {"source": {"initialise": "llama"}, "chat_template": None}
+    processor = made(stage(folder / "processor", "download_processor", config), download_processor.make)
+    model = made(
+        stage(folder / "model", "download_model", {"source": SOURCE}, processor=processor), download_model.make
+    )
+    return processor, model
+
+
+def test_letters_are_tokens_of_their_own(llama):
+    pieces = [llama.decode([number]) for number in llama.encode("<|im_start|>assistant\nH. 7<|im_end|>\n")]
+    assert pieces == ["<|im_start|>", "assistant", "\n", "H", ".", " 7", "<|im_end|>", "\n"]
+    assert len(llama.encode(" H")) == 1
+
+
+def test_text_rows(llama):
+    rows, audit = tokenised(llama, [example(system="Be brief.")])
+    text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhich digit is shown?<|im_end|>\n"
+    assert llama.decode(rows[0]["input_ids"]) == text + "<|im_start|>assistant\nH. 7<|im_end|>\n"
+    assert llama.decode([label for label in rows[0]["labels"] if label != -100]) == "H. 7<|im_end|>\n"
+    assert audit["end_of_turn_ids"] == {str(llama.eos_token_id): 1}
+
+
+def test_picture_rows_are_what_the_processor_gives(qwen):
+    from sft import pictures
+
+    row = example(images=[picture()])
+    rows, _ = tokenised(qwen, [row, example("b")])
+    text = rendering.texts(qwen, row)[1]
+    expected = qwen(text=[text], images=[pictures.decode(picture())])["input_ids"][0]
+    assert rows[0]["input_ids"] == list(expected)
+    assert rows[0]["input_ids"].count(qwen.image_token_id) == 4
+    assert rows[1]["input_ids"].count(qwen.image_token_id) == 0
+
+
+def test_loss_on_all_leaves_out_picture_tokens_only(qwen):
+    rows, _ = tokenised(qwen, [example(images=[picture()])], loss_on="all")
+    masked = [number for number, label in zip(rows[0]["input_ids"], rows[0]["labels"], strict=True) if label == -100]
+    assert masked == [qwen.image_token_id] * 4
+
+
+def test_labels_are_those_of_trl(qwen):
+    from sft import pictures
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    rows, _ = tokenised(qwen, [example(images=[picture()])])
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which digit is shown?"}]}
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "H. 7"}]}
+    given = {"images": [pictures.decode(picture())], "prompt": [turn], "completion": [answer]}
+    batch = DataCollatorForVisionLanguageModeling(qwen, completion_only_loss=True)([given])
+    assert batch["input_ids"][0].tolist() == rows[0]["input_ids"]
+    assert batch["labels"][0].tolist() == rows[0]["labels"]
+
+
+LONG = example("long", prompt="0" * 100)
+
+
+def test_too_long_rows_are_counted_when_dropped(llama):
+    rows, audit = tokenised(llama, [example(), LONG], on_too_long="drop")
+    assert [row["id"] for row in rows] == ["a"]
+    assert (audit["rows"], audit["rows_kept"], audit["rows_dropped"]) == (2, 1, 1)
+    assert audit["ids_too_long"] == ["long"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "policy", "reason"),
+    [
+        ([LONG], {}, "1 of 1 rows are longer than max_length 64 .*ids long"),
+        ([LONG], {"on_too_long": "drop"}, "every row is longer"),
+        ([example(), LONG], {"on_too_long": "truncate"}, r"1 rows have no token to learn \(ids long\)"),
+        ([example(completion="7" * 60)], {"on_too_long": "truncate"}, "end of the turn is learnt in 0 of 1 rows"),
+        ([example(images=[b"x"])], {}, "id a has a picture, but the model takes text only"),
+    ],
+)
+def test_rows_that_would_be_lost_are_refused(llama, rows, policy, reason):
+    with pytest.raises(StageError, match=reason):
+        tokenised(llama, rows, **policy)
+
+
+def test_a_placeholder_in_the_text_is_refused(qwen):
+    with pytest.raises(StageError, match="ids a to a: the processor refuses"):
+        tokenised(qwen, [example(prompt="see <|image_pad|>", images=[picture()])])
+
+
+def test_special_tokens_in_the_text_are_counted(llama):
+    _, audit = tokenised(llama, [example(prompt="end<|im_end|>")])
+    assert audit["ids_with_special_tokens_in_their_text"] == ["a"]
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused(llama):
+    from copy import deepcopy
+
+    other = deepcopy(llama)
+    other.chat_template = "{{ messages | length }}" + llama.chat_template
+    with pytest.raises(StageError, match="renders the prompt otherwise"):
+        tokenised(other, [example()])
+
+
+def test_the_text_family_loads_with_the_auto_classes(small):
+    processor, model = (node / name for node, name in zip(small, ("processor", "model"), strict=True))
+    assert type(load_model(model)).__name__ == "LlamaForCausalLM"
+    assert tokenizer_of(load_processor(processor)).chat_template == load_processor(model).chat_template
+
+
+def test_a_path_gives_the_same_model_and_the_given_template(small, tmp_path):
+    import download_model
+    import download_processor
+    from sft.model_files import weights_digest
+
+    template = tmp_path / "template.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")
+    path = {"path": str(small[1] / "model")}
+    config = {"source": path, "chat_template": str(template)}
+    processor = made(stage(tmp_path / "processor", "download_processor", config), download_processor.make)
+    copied = made(stage(tmp_path / "m", "download_model", {"source": path}, processor=processor), download_model.make)
+    assert weights_digest(copied / "model") == weights_digest(small[1] / "model")
+    assert load_processor(copied / "model").chat_template == template.read_text()
+
+
+def _only_pickles(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+
+
+def _remote_code(directory: Path) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "own.Config"}}))
+
+
+def _lost_tensor(directory: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(directory / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, directory / "model.safetensors", {"format": "pt"})
+
+
+def _lost_shard(directory: Path) -> None:
+    (directory / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (_only_pickles, r"pickles only \(pytorch_model\.bin\)"),
+        (_remote_code, "auto_map asks to run"),
+        (_lost_tensor, "weights do not fill the model.*model.norm.weight"),
+        (_lost_shard, "not there: model-00001-of-00002"),
+        (lambda directory: (directory / "config.json").unlink(), "no config.json"),
+        (lambda directory: (directory / "model.safetensors").unlink(), "holds no model.safetensors"),
+    ],
+)
+def test_a_model_that_cannot_be_trusted_is_refused(small, tmp_path, damage, reason):
+    import shutil
+
+    import download_model
+
+    shutil.copytree(small[1] / "model", tmp_path / "given")
+    damage(tmp_path / "given")
+    node = stage(tmp_path / "m", "download_model", {"source": {"path": str(tmp_path / "given")}}, processor=small[0])
+    with pytest.raises(StageError, match=reason):
+        download_model.make(node)
+
+
+def test_a_picture_model_needs_the_processor_of_its_family(small, tmp_path):
+    import download_model
+
+    config = {"source": SOURCE | {"initialise": "qwen2_5_vl"}}
+    with pytest.raises(StageError, match="takes pictures, but its processor does not"):
+        download_model.make(stage(tmp_path / "m", "download_model", config, processor=small[0]))
+
+
+def test_a_directory_that_lost_its_processor_class_is_refused(qwen, tmp_path):
+    qwen.save_pretrained(tmp_path)
+    path = tmp_path / "processor_config.json"
+    path.write_text(path.read_text().replace("PaddleOCRVLProcessor", "NoSuchProcessor"))
+    with pytest.raises(StageError, match="takes no pictures"):
+        load_processor(tmp_path)

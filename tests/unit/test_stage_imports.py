@@ -1,0 +1,77 @@
+"""Each rule's conda environment has every package that the rule's script, or a module of ours behind it, imports."""
+
+import ast
+import re
+import sys
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from sft.code import SCRIPTS, sources
+from sft.pins import normal, read_source, read_yaml
+
+OURS = {path.stem for path in SCRIPTS.iterdir()}
+
+
+def stages() -> dict[str, str]:
+    """The script of each rule, and the name of the environment that the rule gives it."""
+    rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    found = {}
+    for rule in re.split(r"^rule ", rules, flags=re.MULTILINE)[1:]:
+        if script := re.search(r'script\("(\w+)"\)', rule):
+            environment = re.search(r'conda:\s+"\.\./\.\./envs/(\w+)\.yaml"', rule)
+            assert environment, f"the rule with scripts/{script[1]}.py names no environment (conda:)"
+            found[script[1]] = environment[1]
+    return found
+
+
+@cache
+def distributions() -> dict[str, set[str]]:
+    return {module: {normal(name) for name in names} for module, names in packages_distributions().items()}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of other people's modules that `path` imports anywhere, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - OURS
+
+
+def missing(script: str, stage: str) -> list[str]:
+    has = set(read_yaml(ROOT / f"envs/{stage}.yaml", ROOT).pins)
+    return [
+        f"{path.relative_to(ROOT)} imports {module}, which envs/{stage}.yaml does not have"
+        for path in sorted(sources(script))
+        for module in sorted(imported(path))
+        if not distributions().get(module, {module}) & has
+    ]
+
+
+def test_every_rule_that_runs_a_script_has_an_environment():
+    assert len(stages()) >= 15
+
+
+@pytest.mark.parametrize(("script", "stage"), stages().items())
+def test_the_environment_of_a_rule_has_what_its_script_imports(script, stage):
+    assert missing(script, stage) == []
+
+
+def test_a_package_that_an_environment_lacks_is_noticed():
+    assert any("imports seaborn" in text or "imports matplotlib" in text for text in missing("plot_accuracy", "data"))
+
+
+def test_what_our_files_import_is_pinned_directly_and_not_by_way_of_something_else():
+    pinned = set(read_source(ROOT / "requirements.in", ROOT).pins)
+    indirect = {
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in SCRIPTS.rglob("*.py")
+        for module in imported(path)
+        if not distributions().get(module, {module}) & pinned
+    }
+    assert indirect == set()

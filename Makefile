@@ -49,6 +49,11 @@ demo: setup ## set up, run the embedded default experiments, show the results (m
 	$(BIN)/snakemake --report results/report.html
 	$(BIN)/python scripts/show_results.py
 
+.PHONY: demo-conda
+demo-conda: setup ## the same with one conda environment per stage, made by your conda (24.7.1 or newer)
+	$(BIN)/snakemake --cores $(CORES) --sdm conda
+	$(BIN)/python scripts/show_results.py
+
 .PHONY: setup
 setup: ## make or update .venv from the hashed locks
 	$(SET_UP)
@@ -59,7 +64,7 @@ setup-tests:
 
 .PHONY: test
 test: setup-tests ## all tests that need no GPU and no cluster
-	$(BIN)/python -m pytest -n 2 -m "not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu"
 
 .PHONY: test-fast
 test-fast: setup-tests ## the tests of seconds, under a minute together

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sft import manifest
 from sft.stage import Stage, StageError, run_stage
 
 SHOWN_GAPS = 20
@@ -23,7 +24,11 @@ def make(stage: Stage) -> None:
 
     cells, names = stage.config["cells"], stage.config.get("datasets", {})
     table = ledger.collect(stage.config["experiment"], cells, stage.inputs(), names)
-    gaps = ledger.gaps(table, cells, sorted(set(names.values())))
+    asked = [
+        [names.get(name, name) for name in manifest.read(path)["config"]["datasets"]]
+        for path in stage.inputs("scores-").values()
+    ]
+    gaps = ledger.gaps(table, cells, asked)
     if gaps:
         more = [f"and {len(gaps) - SHOWN_GAPS} more"] if len(gaps) > SHOWN_GAPS else []
         raise StageError(

@@ -9,7 +9,7 @@ By hand: python scripts/download_dataset.py results/sources/digits-1a2b3c4d
 import hashlib
 from pathlib import Path
 
-from sft.manifest import file_digest
+from sft import local_files
 from sft.stage import Stage, StageError, run_stage
 
 
@@ -36,17 +36,12 @@ def _publish_digits(stage: Stage) -> None:
 def _link(stage: Stage, source: str) -> None:
     from sft.source_files import TABLES, count_rows, find_files
 
-    files, rows, described = find_files(source), {}, {}
+    files, rows = find_files(source), {}
     for name, path in files.items():
-        stage.output(f"files/{name}").symlink_to(path)
-        status = path.stat()
-        described[path.as_posix()] = {
-            "bytes": status.st_size,
-            "mtime_ns": status.st_mtime_ns,
-            "sha256": file_digest(path),
-        }
+        local_files.place(path, stage.output(f"files/{name}"))
         if Path(name).suffix.lower() in TABLES:
             rows[name] = count_rows(path)
+    described = local_files.describe(files.values())
     if not sum(rows.values()):
         raise StageError(f"source {source}: the tables hold no row ({', '.join(rows)})")
     revision = hashlib.sha256("".join(sorted(made["sha256"] for made in described.values())).encode()).hexdigest()

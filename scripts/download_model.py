@@ -8,6 +8,7 @@ By hand: python scripts/download_model.py results/models/tiny-1a2b3c4d
 
 from pathlib import Path
 
+from sft import local_files
 from sft.stage import Stage, StageError, run_stage
 
 
@@ -21,6 +22,7 @@ def make(stage: Stage) -> None:
     if "path" in source:
         copy_model(Path(source["path"]), directory)
         model = load_model(directory, dtype="auto")
+        stage.record(files=local_files.describe_directory(Path(source["path"])))
     else:
         model = _initialised(source, processor, directory)
     _check_vocabulary(model, tokenizer_of(processor), source)
@@ -43,6 +45,7 @@ def make(stage: Stage) -> None:
 def _initialised(source: dict, processor, directory: Path):
     """The new model, after saving it and finding every tensor bitwise the same in what the Auto class loads."""
     import torch
+
     from sft.loading import load_model, tokenizer_of
     from sft.tiny_models import make_model
 

@@ -8,6 +8,7 @@ By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
 
 from pathlib import Path
 
+from sft import local_files
 from sft.stage import Stage, StageError, run_stage
 
 PROBES = ["Which digit is shown?", " A 0 B 1\nC. 2\n", "Ünïcödé 文字 🙂", "<|im_start|>user\n"]
@@ -19,10 +20,12 @@ def make(stage: Stage) -> None:
     from sft.model_files import refuse_remote_code
     from sft.tokenization import special_token_ids
 
-    source = stage.config["source"]
+    source, files = stage.config["source"], {}
     if "path" in source:
         refuse_remote_code(Path(source["path"]))
         processor = load_processor(source["path"])
+        own = [path for path in Path(source["path"]).iterdir() if path.suffix in (".json", ".jinja", ".model", ".txt")]
+        files |= local_files.describe(own)
     else:
         from sft.tiny_models import make_processor
 
@@ -38,7 +41,10 @@ def make(stage: Stage) -> None:
     directory = stage.output("processor")
     processor.save_pretrained(directory)
     _compare(processor, load_processor(directory))
+    if template := stage.config.get("chat_template"):
+        files |= local_files.describe([Path(template)])
     stage.record(
+        files=files,
         kind=type(processor).__name__,
         template_sha256=digest(processor.chat_template),
         special_token_ids=special_token_ids(processor),

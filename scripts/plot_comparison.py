@@ -26,8 +26,10 @@ def make(stage: Stage) -> None:
     seeds = series.scores(series.read_ledger(stage.input("ledger")), config)
     mean = series.means(seeds)
     by_step = len(cells) == len(datasets) == 1
-    two = len(datasets) > 1
-    rows = [_step_name(step) for step in mean["step"]] if by_step else cells
+    pairs = list(dict.fromkeys(zip(seeds["dataset"], seeds["cell"], strict=True)))
+    plane_of = tuple(datasets[:2])
+    two = any({(name, cell) for name in plane_of} <= set(pairs) for cell in cells) and len(plane_of) == 2
+    rows = [_step_name(step) for step in mean["step"]] if by_step else [cell for _, cell in pairs]
     height = max(comparison.changes_height(len(datasets), len(rows)), LEAST_PLANE if two else 0.0)
     sheet = Sheet(
         style.TEXT_INCHES if two else style.COLUMN_INCHES,
@@ -35,7 +37,7 @@ def make(stage: Stage) -> None:
         config["title"],
         curves.accuracy_name(config["metric"])
         + (" at every evaluated step" if by_step else ": base model (hollow) and last step (filled)"),
-        _legend(mean, datasets),
+        _legend(mean, datasets[1] if two else None),
         curves.footer(config, seeds),
     )
     names = comparison.name_space(rows)
@@ -55,6 +57,8 @@ def make(stage: Stage) -> None:
                 changes.row(_step_name(step), 0, [(point, here[here["step"] == step], step == 0)])
         else:
             for place, cell in enumerate(cells):
+                if (dataset, cell) not in pairs:
+                    continue
                 lines, points = here[here["cell"] == cell], middle[middle["cell"] == cell]
                 before = (series.base(points).iloc[0], series.base(lines), True)
                 after = (series.final(points).iloc[0], series.final(lines), False)
@@ -62,7 +66,7 @@ def make(stage: Stage) -> None:
     if two:
         left = sheet.width - EDGE - plane - 0.1
         path = sheet.panel(left, plane, "Path", _steps(mean["step"].unique()), height=plane)
-        comparison.draw_path(sheet, path, seeds, mean, *datasets[:2])
+        comparison.draw_path(sheet, path, seeds, mean, cells, plane_of)
         path.set_xlabel(f"Accuracy on {datasets[1]} (%)")
         path.set_ylabel(f"Accuracy on {datasets[0]} (%)")
     style.save(sheet.figure, stage, "comparison")
@@ -71,14 +75,14 @@ def make(stage: Stage) -> None:
     stage.summary(f"{len(cells)} cells, {len(config['seeds'])} seeds, {len(datasets)} test sets")
 
 
-def _legend(mean: Any, datasets: list[str]) -> list[Any]:
+def _legend(mean: Any, old: str | None) -> list[Any]:
     from sft import curves
     from sft import figure_style as style
     from sft.figure_sheet import Entry
 
     legend = curves.spread_entries(mean, points=True)
-    if len(datasets) > 1:
-        legend.append(Entry(f"base model on {datasets[1]}", style.DASHED))
+    if old is not None:
+        legend.append(Entry(f"base model on {old}", style.DASHED))
     return legend
 
 

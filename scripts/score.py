@@ -19,18 +19,16 @@ DECLARED = ["id", "answer", "completion", "choices"]
 
 def make(stage: Stage) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from sft.tables import read_rows, write_rows
 
     predicted = stage.input("predictions")
-    datasets = manifest.read(predicted)["config"]["datasets"]
-    splits = stage.inputs("test-")
-    if len(datasets) != len(splits):
-        raise StageError(
-            f"{stage.directory}: {len(splits)} test splits for the {len(datasets)} data sets of {predicted}"
-        )
-    table = pq.read_table(predicted / "predictions.parquet", columns=PREDICTED)
+    datasets, splits = stage.config["datasets"], stage.inputs("test-")
+    asked = manifest.read(predicted)["config"]["datasets"]
+    if datasets != asked or len(datasets) != len(splits):
+        raise StageError(f"{stage.directory}: {predicted} asked {asked}, but {datasets} are to be scored")
     rows: dict[str, list[dict]] = {name: [] for name in datasets}
-    for row in table.to_pylist():
+    for row in read_rows(predicted / "predictions.parquet", PREDICTED):
         if row["dataset"] not in rows:
             raise StageError(f"{predicted}: predictions on {row['dataset']!r}, which was not asked for")
         rows[row["dataset"]].append(row)
@@ -38,7 +36,7 @@ def make(stage: Stage) -> None:
     scores = []
     for index, name in enumerate(datasets):
         path = splits[f"test-{index}"] / "test.parquet"
-        declared = pq.read_table(path, columns=DECLARED).to_pylist()
+        declared = read_rows(path, DECLARED)
         try:
             scored = score_dataset(name, rows[name], declared)
         except ValueError as error:
@@ -65,7 +63,7 @@ def make(stage: Stage) -> None:
             ("method", pa.string()),
         ]
     )
-    pq.write_table(pa.Table.from_pylist(scores, schema=schema), stage.output("scores.parquet"))
+    write_rows(scores, schema, stage.output("scores.parquet"))
 
     last = max(score["step"] for score in scores)
     shown = [

@@ -14,7 +14,7 @@ import pandas as pd
 from sft import figure_style as style
 from sft import series
 from sft.curves import MEAN_WIDTH, SEED_ALPHA, SEED_WIDTH
-from sft.figure_sheet import POINTS_PER_INCH, text_inches
+from sft.figure_sheet import LEADING, POINTS_PER_INCH, text_inches, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,9 @@ HEADING = 0.25  # and the name of a test set above its rows
 SEED_DROP = 0.062  # inches between the mean and the points of the seeds below it
 SEED_LEVEL = 0.03  # inches further down for a point that would cover another
 SEED_LEVELS = 3
+LONGEST_NAME = 1.05  # inches, before the name of a row is broken
 NUMBER_WIDTH = 0.42  # of the columns of numbers beside the panel
+NARROW = 1.2  # inches; fewer labels on the axis below that
 PERCENT = 100
 LIMITS = (-2.0, 102.0)
 
@@ -36,17 +38,26 @@ MARGIN = 0.06  # below the last row
 
 
 def changes_height(headings: int, rows: int) -> float:
-    """Inches that the panel of changes needs for `rows` rows under each of `headings` headings."""
-    return headings * (HEADING + rows * ROW) + MARGIN
+    """Inches that the panel of changes needs for `rows` rows in all, under `headings` headings."""
+    return headings * HEADING + rows * ROW + MARGIN
+
+
+def row_name(name: str) -> tuple[list[str], float]:
+    """The lines that the name of a row is written in, and their size in points: two small lines for a long one."""
+    if text_inches(name, style.TEXT_POINTS) <= LONGEST_NAME:
+        return [name], style.TEXT_POINTS
+    lines = wrapped(name, style.SMALL_POINTS, LONGEST_NAME, after=" _,/")
+    return [lines[0], "".join(lines[1:])] if len(lines) > 1 else lines, style.SMALL_POINTS
 
 
 def name_space(names: Sequence[str]) -> float:
     """Inches that the names of the rows need at the left of the panel of changes."""
-    return max(text_inches(name, style.TEXT_POINTS) for name in names) + 0.12
+    sizes = [text_inches(line, points) for lines, points in map(row_name, names) for line in lines]
+    return max(sizes) + 0.12
 
 
 class Changes:
-    """The panel of changes, filled from top to bottom, with room for `rows` rows under each of `headings` headings.
+    """The panel of changes, filled from top to bottom, with room for `rows` rows in all, under `headings` headings.
 
     `names` is the space for the names of the rows (inches); `columns` names the numbers at the right.
     """
@@ -55,7 +66,7 @@ class Changes:
         self, sheet: "Sheet", axes: "Axes", headings: int, rows: int, names: float, columns: Sequence[str]
     ):
         self.sheet, self.axes = sheet, axes
-        self.row_height = min(WIDEST_ROW, ((sheet.panel_height - MARGIN) / headings - HEADING) / rows)
+        self.row_height = min(WIDEST_ROW, (sheet.panel_height - MARGIN - headings * HEADING) / rows)
         self.low, self.y = sheet.bottom, sheet.panel_height
         box = axes.get_position()
         self.left = box.x0 * sheet.width
@@ -63,7 +74,7 @@ class Changes:
         self.columns = [box.x1 * sheet.width + NUMBER_WIDTH * (k + 1) for k in range(len(columns))]
         axes.set_ylim(0, sheet.panel_height)
         axes.set_xlim(*LIMITS)
-        axes.set_xticks(range(0, 101, 20))
+        axes.set_xticks(range(0, 101, 20 if box.width * sheet.width > NARROW else 50))
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.grid(visible=True, axis="x")
@@ -89,7 +100,10 @@ class Changes:
             self._point(y, place, mean, seeds, hollow)
         level = self.low + y
         ink = colour if any(not hollow for _, _, hollow in points) else style.SOFT
-        self.sheet.beside(self.left - 0.08, level, name, style.TEXT_POINTS, ink, ha="right")
+        lines, size = row_name(name)
+        for k, line in enumerate(lines):
+            shift = ((len(lines) - 1) / 2 - k) * size * LEADING / POINTS_PER_INCH
+            self.sheet.beside(self.left - 0.08, level + shift, line, size, ink, ha="right")
         numbers = [(f"{centre:.1f}", style.INK, "normal") for centre in centres]
         if len(centres) > 1:
             numbers.append((f"{centres[-1] - centres[0]:+.1f}".replace("-", "−"), colour, "medium"))
@@ -131,8 +145,17 @@ class Changes:
         return x, SEED_DROP + SEED_LEVEL * np.array(levels)
 
 
-def draw_path(sheet: "Sheet", axes: "Axes", seeds: pd.DataFrame, mean: pd.DataFrame, new: str, old: str) -> None:
-    """Draw the path of every cell through the plane of accuracy on `old` (right) and on `new` (up)."""
+def draw_path(
+    sheet: "Sheet",
+    axes: "Axes",
+    seeds: pd.DataFrame,
+    mean: pd.DataFrame,
+    cells: Sequence[str],
+    plane: tuple[str, str],
+) -> None:
+    """Draw the path of every cell that has both test sets of `plane`, accuracy on the first up, on the second right."""
+    new, old = plane
+    seeds, mean = seeds[seeds["dataset"].isin(plane)], mean[mean["dataset"].isin(plane)]
     axes.set_xlim(*LIMITS)
     axes.set_ylim(*LIMITS)
     axes.set_xticks(range(0, 101, 20))
@@ -141,7 +164,9 @@ def draw_path(sheet: "Sheet", axes: "Axes", seeds: pd.DataFrame, mean: pd.DataFr
     before = PERCENT * series.base(mean).groupby("dataset")["value"].mean()
     axes.axvline(before[old], zorder=1, **style.DASHED)
     ends, busy = [], [(before[old], y) for y in np.linspace(0, 100, 60)]
-    for place, cell in enumerate(dict.fromkeys(seeds["cell"])):
+    for place, cell in enumerate(cells):
+        if seeds.loc[seeds["cell"] == cell, "dataset"].nunique() < 2:
+            continue
         colour = style.colour(place)
         for seed in dict.fromkeys(seeds["seed"]) if seeds["seed"].nunique() > 1 else ():
             x, y = _path(seeds[(seeds["cell"] == cell) & (seeds["seed"] == seed)], new, old)

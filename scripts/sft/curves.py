@@ -208,13 +208,17 @@ def footer(config: dict[str, Any], seeds: pd.DataFrame) -> list[tuple[str, str]]
     if failed:
         asked = int(seeds.loc[seeds["n_errors"].notna(), "denominator"].sum())
         lines.append((f"{failed} of {asked} answers failed; they count as wrong.", style.WARNING))
-    codes = {code: sorted(set(seeds.loc[seeds["code"] == code, "cell"])) for code in sorted(seeds["code"].unique())}
-    if len(codes) > 1:
-        shown = "; ".join(f"{code[:8]} ({', '.join(cells)})" for code, cells in list(codes.items())[:SHOWN_CODES])
-        more = f"; and {len(codes) - SHOWN_CODES} more" if len(codes) > SHOWN_CODES else ""
-        text = f"The runs were trained by {len(codes)} versions of the training code: {shown}{more}."
-        lines.append((text, style.WARNING))
+    cells = {code: sorted(set(seeds.loc[seeds["code"] == code, "cell"])) for code in sorted(seeds["code"].unique())}
+    if len(cells) > 1 or any("+" in code for code in cells):
+        shown = [f"{_short(code)} ({', '.join(names)})" for code, names in list(cells.items())[:SHOWN_CODES]]
+        shown += [f"{len(cells) - SHOWN_CODES} more"] if len(cells) > SHOWN_CODES else []
+        lines.append((f"Trained by different versions of the code: {'; '.join(shown)}.", style.WARNING))
     return lines
+
+
+def _short(code: str) -> str:
+    """The first digits of a code digest, or of several that one run was trained by."""
+    return " then ".join(part[:8] for part in code.split("+"))
 
 
 def record_sources(stage: Any, seeds: pd.DataFrame) -> None:

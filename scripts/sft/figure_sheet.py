@@ -3,6 +3,7 @@
 The height follows from the content, so that a long title or footer moves the panels down instead of over them.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -149,15 +150,15 @@ def _flowed(legend: Iterable[Entry], room: float) -> list[list[tuple[float, Entr
     return rows
 
 
-def wrapped(text: str, points: float, room: float, weight: str = "normal") -> list[str]:
-    """`text` broken at blanks into lines of at most `room` inches; a longer word keeps a line of its own."""
+def wrapped(text: str, points: float, room: float, weight: str = "normal", after: str = " ") -> list[str]:
+    """`text` broken after the characters `after` into lines of at most `room` inches; a longer word keeps its line."""
     lines: list[str] = []
-    for word in text.split():
-        if lines and text_inches(f"{lines[-1]} {word}", points, weight) <= room:
-            lines[-1] += f" {word}"
-        else:
+    for word in re.findall(f"[^{re.escape(after)}]*[{re.escape(after)}]*", " ".join(text.split())):
+        if lines and text_inches((lines[-1] + word).rstrip(), points, weight) <= room:
+            lines[-1] += word
+        elif word:
             lines.append(word)
-    return lines
+    return [line.rstrip() for line in lines]
 
 
 @cache

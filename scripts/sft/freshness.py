@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
+from sft import local_files, manifest
 from sft.canonical import digest
 from sft.code import code_digest
 from sft.node import Node
 from sft.plan import Plan
+from sft.source_files import find_files
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def _state(
         if file.stat().st_size != expected["bytes"]:
             return State("stale", f"{relative} was changed after it was made")
     for file, expected in record["facts"].get("files", {}).items():
-        if change := _changed_source(Path(file), expected):
+        if change := local_files.change(file, expected):
             return State("stale", change)
-    if node.rule == "download_dataset" and (new := _unseen_files(node, record)):
+    if node.rule == "download_dataset" and (new := _unseen_file(node, record)):
         return State("stale", f"{new} joined the source")
     if record["code"] != code(node.rule):
         reason = f"was made by an older version of scripts/{node.rule}.py or a module it imports"
@@ -82,30 +83,14 @@ def _state(
     return State("fresh")
 
 
-def _changed_source(file: Path, expected: dict[str, Any]) -> str:
-    """Why a local source file is not the one that was read; empty where it is (a mere touch is no change)."""
-    if not file.is_file():
-        return f"its source {file} is gone"
-    stat = file.stat()
-    if stat.st_size == expected["bytes"] and stat.st_mtime_ns == expected["mtime_ns"]:
+def _unseen_file(node: Node, record: dict[str, Any]) -> str:
+    """A file that lies in a local source now and did not when it was read."""
+    source = node.config["source"].get("path")
+    if source is None:
         return ""
-    if stat.st_size != expected["bytes"] or manifest.file_digest(file) != expected["sha256"]:
-        return f"its source {file} has other bytes now"
-    return ""
-
-
-def _unseen_files(node: Node, record: dict[str, Any]) -> str:
-    from sft.config.fields import matching_files
-
-    path = node.config["source"].get("path")
-    if path is None:
-        return ""
-    there = [f for match in matching_files(path) for f in (match.rglob("*") if match.is_dir() else [match])]
     known = record["facts"].get("files", {})
-    new = sorted(
-        str(f) for f in there if f.is_file() and str(f.resolve()) not in known and str(f.absolute()) not in known
-    )
-    return new[0] if new else ""
+    names = (local_files.recorded_name(path) for path in find_files(source).values())
+    return next((name for name in names if name not in known), "")
 
 
 def _in_order(plan: Plan) -> list[Node]:

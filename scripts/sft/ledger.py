@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         ("high", pa.float64()),
         ("n_errors", pa.int64()),
         ("run_key", pa.string()),  # first 12 digits of the full key of the training
-        ("code", pa.string()),  # first 12 digits of the digest of the code that trained
+        ("code", pa.string()),  # first 12 digits of the digest of the code that trained; several joined by +
     ]
 )
 KEY = ["cell", "seed", "dataset", "split", "metric", "step"]
@@ -59,7 +59,7 @@ def collect(experiment: str, cells: list[dict[str, Any]], inputs: dict[str, Path
             "seed": cell["seed"],
             "run": cell["run"],
             "run_key": training["key"][:DIGITS],
-            "code": training["code"][:DIGITS],
+            "code": "+".join(sorted(code[:DIGITS] for code in training["facts"].get("mixed_code") or [training["code"]])),
         }
         metrics = pq.read_table(inputs[f"run-{i}"] / "metrics.parquet")
         scores = pq.read_table(inputs[f"scores-{i}"] / "scores.parquet")
@@ -82,6 +82,10 @@ def _costs(training: dict[str, Any], metrics: pa.Table) -> pa.Table:
     Every number among the recorded facts counts; a metric of the same name that the run logged itself wins.
     """
     values = {name: training[name] for name in ("wall_seconds", "cpu_seconds", "peak_rss_mib")}
+    attempts = training["facts"].get("attempts", [])
+    if len(attempts) > 1:
+        # The manifest's own clocks saw the last attempt only; CPU seconds of killed ones are not known.
+        values |= {"wall_seconds": sum(attempt["wall_seconds"] for attempt in attempts), "cpu_seconds": None}
     values |= {"max_grad_norm": training["config"].get("training", {}).get("max_grad_norm")}
     values |= training["facts"]
     logged = set(pc.unique(metrics["metric"]).to_pylist())
@@ -123,11 +127,12 @@ def _refuse_duplicates(table: pa.Table) -> None:
         )
 
 
-def gaps(table: pa.Table, cells: list[dict[str, Any]], datasets: list[str]) -> list[str]:
+def gaps(table: pa.Table, cells: list[dict[str, Any]], asked: list[list[str]]) -> list[str]:
     """What a comparison of `cells` lacks, one line each: runs, scores, the base model, equal test sets.
 
-    A comparison is whole when every cell has every seed, every run is scored on every data set at the same steps as
-    the other seeds of its cell, from the base model (step 0) on, and a data set has one number of rows throughout.
+    A comparison is whole when every cell has every seed, every run is scored on the data sets that were `asked` of it
+    (names, by place in `cells`) at the same steps as the other seeds of its cell, from the base model (step 0) on, and
+    a data set has one number of rows throughout.
     """
     labels = list(dict.fromkeys(cell["cell"] for cell in cells))
     seeds = list(dict.fromkeys(cell["seed"] for cell in cells))
@@ -141,7 +146,8 @@ def gaps(table: pa.Table, cells: list[dict[str, Any]], datasets: list[str]) -> l
     ):
         steps.setdefault((cell, dataset, seed), set()).add(step)
         rows.setdefault(dataset, set()).add(denominator)
-    for cell, seed in sorted(planned):
+    for entry, datasets in zip(cells, asked, strict=True):
+        cell, seed = entry["cell"], entry["seed"]
         for dataset in datasets:
             found = steps.get((cell, dataset, seed), set())
             together = set().union(*(steps.get((cell, dataset, other), set()) for other in seeds))
@@ -166,7 +172,7 @@ def write(table: pa.Table, parquet: Path, csv: Path) -> None:
 def provenance(directories: list[Path]) -> dict[str, dict[str, Any]]:
     """`{directory: manifest}` of these results and of everything they were made from, as far as it is still there.
 
-    Left out of the copies: the host name (archives are published) and the nested identity, which the manifests of
+    Left out of the copies: host names (archives are published) and the nested identity, which the manifests of
     the inputs repeat.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -179,7 +185,12 @@ def provenance(directories: list[Path]) -> dict[str, dict[str, Any]]:
         if made is None:
             continue
         made.pop("identity", None)
-        made.get("machine", {}).pop("host", None)
-        found[directory] = made
+        found[directory] = _without_hosts(made)
         waiting += [source["path"] for source in made["inputs"].values()]
     return dict(sorted(found.items()))
+
+
+def _without_hosts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_hosts(item) for name, item in value.items() if name not in ("host", "pid")}
+    return [_without_hosts(item) for item in value] if isinstance(value, list) else value

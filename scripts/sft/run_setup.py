@@ -51,7 +51,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     from sft.effective import effective_arguments
     from sft.loading import load_processor, tokenizer_of
     from sft.token_rows import load_rows
-    from sft.trainer import Bookkeeping, RunTrainer
+    from sft.trainer import Bookkeeping, RunTrainer, score_labelled_positions_only
     from sft.weight_check import parameter_counts
 
     stage, config, options = run.stage, run.stage.config, run.stage.options
@@ -100,6 +100,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     )
     if len(trainer.train_dataset) != len(rows["train"]):
         raise StageError(f"{len(rows['train'])} rows were prepared, {len(trainer.train_dataset)} reached the trainer")
+    books.effective["built"] = {"logits": "labelled positions" if score_labelled_positions_only() else "all positions"}
     every, trainable = parameter_counts(trainer.model)
     books.effective |= effective_arguments(requested, trainer.args)
     books.effective["run"] = {

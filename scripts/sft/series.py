@@ -32,15 +32,20 @@ def read_ledger(directory: Path) -> pd.DataFrame:
 def scores(ledger: pd.DataFrame, config: dict[str, Any], metric: str | None = None) -> pd.DataFrame:
     """The scores (test sets, one metric) of the cells, data sets and seeds of `config`, in its order.
 
-    StageError lists every (cell, data set, seed) that has no score, or none of the base model (step 0).
+    A cell may be scored on some of the data sets only, but then with all seeds. StageError lists every (cell, data set,
+    seed) that has no score, or none of the base model (step 0).
     """
     metric = metric or config["metric"]
     frame = ledger[(ledger["split"] == "test") & (ledger["metric"] == metric)]
     found = set(zip(frame["cell"], frame["dataset"], frame["seed"], strict=True))
     based = frame[frame["step"] == 0]
     with_base = set(zip(based["cell"], based["dataset"], based["seed"], strict=True))
-    missing = []
-    for cell, dataset, seed in _wanted(config):
+    pairs = {(cell, dataset) for cell, dataset, _ in found}
+    missing = [f"cell {cell}: no {metric} at all" for cell in config["cells"] if cell not in {c for c, _ in pairs}]
+    missing += [f"no cell has {metric} on {name}" for name in config["datasets"] if name not in {d for _, d in pairs}]
+    for cell, dataset, seed in ((c, d, s) for c in config["cells"] for d in config["datasets"] for s in config["seeds"]):
+        if (cell, dataset) not in pairs:
+            continue
         if (cell, dataset, seed) not in found:
             missing.append(f"cell {cell}, seed {seed}: no {metric} on {dataset}")
         elif (cell, dataset, seed) not in with_base:
@@ -143,10 +148,6 @@ def plotted(seeds: pd.DataFrame, mean: pd.DataFrame) -> pd.DataFrame:
     columns = ["series", "cell", "dataset", "split", "seed", "step", "n", "value", "low", "high", "interval"]
     frame = pd.concat([lines, middle], ignore_index=True).reindex(columns=columns)
     return frame.astype({"seed": "Int64", "n": "Int64"})
-
-
-def _wanted(config: dict[str, Any]) -> Iterable[tuple[str, str, int]]:
-    return ((c, d, s) for c in config["cells"] for d in config["datasets"] for s in config["seeds"])
 
 
 def _refuse(missing: list[str], config: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from sft import manifest, orphan
 from sft.canonical import digest
 from sft.code import SCRIPTS, code_digest
+from sft.environment import quiet_environment
 
 CONFIG = "config.json"
 
@@ -108,7 +109,10 @@ def run_stage(
 def _run(work: Callable[[Stage], None], options: argparse.Namespace) -> int:
     started, clock, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
     stage = Stage(options.directory, options)
+    # Only what downloads may talk to the network; nothing reports home.
+    quiet_environment(network=stage.rule.startswith("download_"))
     orphan.die_with_parents()
+    code = code_digest(stage.rule)  # now, not at the end: a source edited meanwhile is not what ran
     with _claim(stage.directory):
         made_from = {name: _verified_input(name, path) for name, path in stage.inputs().items()}
         for leftover in stage.directory.glob(".attempt-*"):
@@ -121,7 +125,6 @@ def _run(work: Callable[[Stage], None], options: argparse.Namespace) -> int:
         finally:
             shutil.rmtree(stage.attempt, ignore_errors=True)
         versions = manifest.imported_versions()
-        code = code_digest(stage.rule)
         environment = digest(versions)
         record = {
             "schema": 1,

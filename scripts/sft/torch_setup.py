@@ -1,6 +1,5 @@
 """How torch and the libraries above it are started: offline, repeatable, on one device, without what is not needed."""
 
-import importlib
 import os
 import subprocess
 import sys
@@ -23,7 +22,7 @@ def prepare(threads: int, needs_bitsandbytes: bool) -> None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
     if not needs_bitsandbytes:
-        _import_without("bitsandbytes", "peft")
+        _import_peft_without_bitsandbytes()
     import torch
     import transformers
 
@@ -36,16 +35,18 @@ def prepare(threads: int, needs_bitsandbytes: bool) -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _import_without(missing: str, name: str) -> None:
-    """Import `name` as if `missing` were not installed: peft imports bitsandbytes where it finds it (2.5 CPU s)."""
-    if missing in sys.modules:
+def _import_peft_without_bitsandbytes() -> None:
+    """peft imports bitsandbytes, and so torch's compiler, wherever it finds it; that costs 2 to 5 CPU seconds."""
+    if "bitsandbytes" in sys.modules:
         return
     # None in sys.modules makes an import fail and find_spec return None (Python reference, "The module cache").
-    sys.modules[missing] = None  # type: ignore[assignment]
+    sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
     try:
-        importlib.import_module(name)
+        import peft.import_utils
+
+        peft.import_utils.is_bnb_available()  # remembers its first answer
     finally:
-        del sys.modules[missing]
+        del sys.modules["bitsandbytes"]
 
 
 def chosen_device(asked: str) -> str:

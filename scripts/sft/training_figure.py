@@ -22,9 +22,9 @@ def draw_training_metric(
     ledger = series.read_ledger(stage.input("ledger"))
     seeds = series.training_metric(ledger, config, metric, splits)
     averaged, window = series.windows(seeds, MOST_STEPS)
-    mean = series.means(averaged, geometric=curves.spans_much(seeds["value"]))
     crowded = len(seeds) > MOST_POINTS
     drawn = averaged if crowded else seeds
+    mean = series.means(averaged, geometric=curves.spans_much(drawn["value"]))
     shown = [split for split in splits if (seeds["split"] == split).any()]
     lines = sorted(set(ledger.loc[(ledger["metric"] == threshold) & ledger["cell"].isin(cells), "value"]))
     marked = mean.groupby(["cell", "split"]).size().max() <= curves.MOST_MARKED_STEPS

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+
 from sft import manifest, rendering
 from sft.examples import SCHEMA
 from sft.loading import load_model, load_processor

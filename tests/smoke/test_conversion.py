@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 from safetensors.torch import load_file, save_file
+from small_runs import finish, write_base, write_node, write_run
+
+from conftest import ROOT
 from sft import manifest
 from sft.export import write_full, write_merged
 from sft.gate import Gate
 from sft.loading import load_model, load_processor
 from sft.merge import ADAPTER_FILES
-from small_runs import finish, write_base, write_node, write_run
 
 STEP = 4
 QUERY = "model.layers.{}.self_attn.q_proj.weight"

@@ -3,14 +3,19 @@
 import json
 import os
 import signal
-import subprocess
 import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import small_runs
+from sft import metrics_stream
 from sft.loading import load_processor
 from sft.tokenization import Tokenization
 
@@ -93,18 +98,160 @@ def command(run: Path, *options: str) -> list[str]:
     return [sys.executable, str(SCRIPT), str(run), "--device", "cpu", *options]
 
 
-def train(run: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Train to the end in a process of its own."""
-    return subprocess.run(command(run, *options), capture_output=True, text=True, check=False, timeout=300)
+class Child:
+    """A trainer in a process of its own, forked from this one so that the libraries are imported once for all tests.
+
+    It runs what the command runs, and dies of the signals that the command dies of.
+    """
+
+    def __init__(self, run: Path, *options: str, patch: Callable[[], None] | None = None):
+        _import_libraries()
+        self.run = run
+        self.returncode: int | None = None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _child(run, options, patch)
+
+    def poll(self) -> int | None:
+        """The exit code (negative: the signal it died of), or None while it runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, seconds: float = 240) -> int:
+        """The exit code, once it has ended."""
+        self.wait_until(lambda: self.poll() is not None, seconds)
+        return self.returncode
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        """Return when `condition` holds; fail when the trainer ends before, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self.returncode is not None or time.monotonic() > deadline:
+                pytest.fail(f"the trainer ended ({self.returncode}) or took too long:\n{log(self.run)}")
+            self.poll()
+            time.sleep(0.001)
+
+    def signal(self, number: int) -> None:
+        """Send a signal; the process may have ended by itself."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> int:
+        """SIGKILL, as the kernel does when memory runs out; returns the exit code."""
+        self.signal(signal.SIGKILL)
+        return self.wait()
 
 
-def start(run: Path, *options: str) -> subprocess.Popen[str]:
-    """Start training; its standard error is kept in `run`/log."""
-    with (run / "log").open("a") as log:
-        return subprocess.Popen(command(run, *options), stdout=subprocess.DEVNULL, stderr=log, text=True)
+def train(run: Path, *options: str, patch: Callable[[], None] | None = None) -> int:
+    """Train to the end; the exit code."""
+    return Child(run, *options, patch=patch).wait()
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL, as the kernel does when memory runs out."""
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+def train_well(run: Path, *options: str) -> Path:
+    """Train to the end, successfully; returns `run`."""
+    code = train(run, *options)
+    assert code == 0, log(run)
+    return run
+
+
+def log(run: Path) -> str:
+    """What the trainers of `run` wrote to standard output and error."""
+    path = run / "log"
+    return path.read_text() if path.exists() else ""
+
+
+@cache
+def _import_libraries() -> None:
+    from sft import torch_setup
+
+    torch_setup.prepare(threads=1, needs_bitsandbytes=False)
+    import sft.effective
+    import sft.probe
+    import sft.token_rows
+    import sft.trainer  # noqa: F401
+
+
+def _child(run: Path, options: tuple[str, ...], patch: Callable[[], None] | None) -> NoReturn:
+    code = 1
+    try:
+        output = os.open(run / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115 (a descriptor)
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
+        sys.argv = command(run, *options)[1:]
+        if patch:
+            patch()
+        import train_model
+        from sft.stage import run_stage
+
+        run_stage(train_model.make, train_model.__doc__, train_model.add_options)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+# What came out
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """The rows of the metrics stream that count, without what may differ between two executions."""
+    return [metrics_stream.comparable(row) for row in metrics_stream.read(run / "metrics.jsonl").values()]
+
+
+def last_step(run: Path) -> int:
+    """The newest training step in the stream; 0 before the first."""
+    lines = metrics_stream.read_lines(run / "metrics.jsonl")
+    return max((row["step"] for row in lines if row["split"] == "train"), default=0)
+
+
+def saved_steps(run: Path) -> list[int]:
+    """Steps of the checkpoints that have a marker."""
+    return sorted(int(path.parent.name.split("-")[1]) for path in run.glob("checkpoints/checkpoint-*/complete.json"))
+
+
+def attempts(run: Path) -> list[dict[str, Any]]:
+    """The attempts in the manifest of a finished run."""
+    return json.loads((run / "manifest.json").read_text())["facts"]["attempts"]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Fail unless two finished runs (trained with --keep-optimizer) are the same bit for bit."""
+    import torch
+
+    assert rows(one) == rows(other)
+    assert saved_steps(one) == saved_steps(other)
+    for step in saved_steps(one):
+        pair = [run / "checkpoints" / f"checkpoint-{step}" for run in (one, other)]
+        weights = [path.name for path in pair[0].glob("*.safetensors")]
+        assert weights
+        for name in weights:
+            assert (pair[0] / name).read_bytes() == (pair[1] / name).read_bytes(), f"{name} of step {step}"
+        for name in ("optimizer.pt", "scheduler.pt"):
+            first, second = (torch.load(path / name, weights_only=True) for path in pair)
+            assert _equal(first, second), f"{name} of step {step}"
+        markers = [json.loads((path / "complete.json").read_text()) for path in pair]
+        assert markers[0]["weights_digest"] == markers[1]["weights_digest"]
+    for name in ("metrics.parquet", "probe.safetensors", "kept.json", "effective.json"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def _equal(one: Any, other: Any) -> bool:
+    import torch
+
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
+    if torch.is_tensor(one):
+        return torch.equal(one, other)
+    return one == other

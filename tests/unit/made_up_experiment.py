@@ -137,7 +137,7 @@ def write_runs(
             finish_node(run, "train_model", config, {"model": base}, facts=facts)
             scores = run / "evaluations" / "both-cccc3333" / "scores"
             write_scores(scores, {name: by_seed[seed] for name, by_seed in CORRECT[cell].items()})
-            finish_node(scores, "score", {}, {})
+            finish_node(scores, "score", {"datasets": list(IDS)}, {})
             i = len(described)
             inputs |= {f"run-{i}": run, f"scores-{i}": scores}
             described.append({"cell": cell, "seed": seed, "run": run.name, "settings": {"method": cell}})

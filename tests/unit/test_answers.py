@@ -1,6 +1,7 @@
 """What counts as an answer, and what does not."""
 
 import pytest
+
 from sft.answers import is_strictly_right, named_letter, normalised
 
 DIGITS = [str(digit) for digit in range(10)]

@@ -1,6 +1,7 @@
 """Intervals and tests against published values."""
 
 import pytest
+
 from sft.statistics import mcnemar_exact, paired_mcnemar, wilson_interval
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT, SNAKEMAKE, Checkout, new_checkout
 
 

@@ -1,0 +1,148 @@
+"""The results table as text for readers: Markdown, and LaTeX with booktabs. Standard library only.
+
+Both have the same two tables, results and costs, from the same list of columns.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+MINUS = "−"
+NO_NUMBER = "–"
+METRICS = {"accuracy_strict": "strict", "accuracy_lenient": "lenient", "accuracy_likelihood": "likeliest"}
+COST_NAMES = {
+    "trainable_parameters": "trained parameters",
+    "parameters": "parameters",
+    "steps": "steps",
+    "tokens_seen": "tokens",
+    "tokens_per_second": "tokens/s",
+    "wall_seconds": "wall s",
+    "cpu_seconds": "CPU s",
+    "peak_memory_mib": "memory MiB",
+}
+TEX_SIGNS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+TEX_SIGNS |= {sign: f"\\{sign}" for sign in "&%$#_{}"} | {MINUS: "$-$", NO_NUMBER: "--"}
+
+
+def percent(value: float | None, signed: bool = False) -> str:
+    """A share as percent with one decimal; "–" where there is none."""
+    if value is None:
+        return NO_NUMBER
+    return f"{100 * value:{'+' if signed else ''}.1f}".replace("-", MINUS)
+
+
+def interval(low: float | None, high: float | None, signed: bool = False) -> str:
+    """`[low, high]` in percent; empty where there is none."""
+    return "" if low is None else f"[{percent(low, signed)}, {percent(high, signed)}]"
+
+
+def result_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
+    """(heading, text of a row) of the results table."""
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("cell", lambda row: row["cell"]),
+        ("test set", lambda row: row["dataset"]),
+        ("base", lambda row: percent(row["base"])),
+        ("final", lambda row: percent(row["final"])),
+        ("95 % interval", lambda row: interval(row["low"], row["high"]) or interval(row["pooled_low"], row["pooled_high"])),
+        ("seeds", lambda row: " ".join(percent(float(value)) for value in row["by_seed"].split(";"))),
+        ("change", lambda row: percent(row["change"], signed=True)),
+    ]
+    if any(row["difference"] is not None for row in rows):
+        columns.append(("against first", _difference))
+    shown = {row["metric"] for row in rows}
+    for metric, name in METRICS.items():
+        if metric not in shown and any(row.get(metric) is not None for row in rows):
+            columns.append((name, lambda row, metric=metric: percent(row.get(metric))))
+    return columns
+
+
+def cost_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
+    """(heading, text of a row) of the cost table."""
+    columns: list[tuple[str, Callable[[Row], str]]] = [("cell", lambda row: row["cell"])]
+    for metric, name in COST_NAMES.items():
+        if rows and metric in rows[0]:
+            columns.append((name, lambda row, metric=metric: _amount(row[metric])))
+    return columns
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What the numbers are, one sentence each."""
+    first, seeds = rows[0], sorted({row["n_seeds"] for row in rows})
+    sizes = dict.fromkeys(f"{row['dataset']} {row['test_rows']}" for row in rows)
+    told = [
+        f"Accuracy ({METRICS.get(first['metric'], first['metric'])}) in percent; rows: {', '.join(sizes)}.",
+        f"final: mean over {' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''} at the last step; "
+        "base: the model before training.",
+    ]
+    if seeds[-1] > 1:
+        told.append("95 % interval: t interval of the mean over seeds.")
+    if seeds[0] == 1:
+        told.append("95 % interval of one seed: Wilson interval over test rows.")
+    if any(row["difference"] is not None for row in rows):
+        of = ", t interval of the differences" if seeds[-1] > 1 else ""
+        told.append(f"against first: difference to {first['cell']}, paired by seed{of}.")
+    failed = sum(row["errors"] for row in rows)
+    if failed:
+        told.append(f"{failed} answers failed; they count as wrong.")
+    if len({row["code"] for row in rows}) > 1 or any(sign in first["code"] for sign in ";+"):
+        told.append("The runs were trained by different versions of the code.")
+    return told
+
+
+def markdown(title: str, rows: Sequence[Row], costs: Sequence[Row]) -> str:
+    """Both tables in Markdown."""
+    parts = [f"# {title}", _markdown_table(result_columns(rows), rows), "\n".join(f"- {note}" for note in notes(rows))]
+    if costs:
+        parts += ["Cost of the training, mean over seeds:", _markdown_table(cost_columns(costs), costs)]
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(title: str, rows: Sequence[Row], costs: Sequence[Row]) -> str:
+    """Both tables in LaTeX; needs the package booktabs."""
+    parts = ["% \\usepackage{booktabs}", f"% {title}", _latex_table(result_columns(rows), rows, gap_after="dataset")]
+    parts += [f"% {note}" for note in notes(rows)]
+    if costs:
+        parts += ["", "% Cost of the training, mean over seeds", _latex_table(cost_columns(costs), costs)]
+    return "\n".join(parts) + "\n"
+
+
+def _difference(row: Row) -> str:
+    if row["difference"] is None:
+        return NO_NUMBER
+    return f"{percent(row['difference'], signed=True)} {interval(row['difference_low'], row['difference_high'], True)}".strip()
+
+
+def _amount(value: float | None) -> str:
+    if value is None:
+        return NO_NUMBER
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _markdown_table(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row]) -> str:
+    names = 2 if len(columns) > 1 and columns[1][0] == "test set" else 1
+    table = [[heading for heading, _ in columns]]
+    table += [[text(row).replace("|", "\\|") for _, text in columns] for row in rows]
+    widths = [max(len(line[k]) for line in table) for k in range(len(columns))]
+    rule = ["-" * wide if k < names else "-" * (wide - 1) + ":" for k, wide in enumerate(widths)]
+    padded = [
+        [cell.ljust(wide) if k < names else cell.rjust(wide) for k, (cell, wide) in enumerate(zip(line, widths, strict=True))]
+        for line in table
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
+
+
+def _latex_table(
+    columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row], gap_after: str = ""
+) -> str:
+    letters = "".join("l" if heading in ("cell", "test set") else "r" for heading, _ in columns)
+    lines = [f"\\begin{{tabular}}{{@{{}}{letters}@{{}}}}", "\\toprule"]
+    lines += [" & ".join(_tex(heading) for heading, _ in columns) + " \\\\", "\\midrule"]
+    for above, row in zip([None, *rows[:-1]], rows, strict=True):
+        if gap_after and above is not None and above[gap_after] != row[gap_after]:
+            lines.append("\\addlinespace")
+        lines.append(" & ".join(_tex(text(row)) for _, text in columns) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
+
+
+def _tex(text: str) -> str:
+    return "".join(TEX_SIGNS.get(sign, sign) for sign in text)

@@ -1,0 +1,81 @@
+"""Show the results of all experiments in the terminal: their tables, and where the figures are.
+
+Reads results/experiments/*/table/results.csv; imports nothing heavy.
+
+    python scripts/show_results.py
+    python scripts/show_results.py results/experiments/digits_shift
+"""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sft.stage import CONFIG
+from sft.table_text import notes, result_columns
+
+FIGURES = "figures/*/*.png"
+REPORTS = ("results/report.html", "results/report.zip")
+TEXTS = ("experiment", "cell", "dataset", "metric", "seeds", "by_seed", "code")
+COUNTS = ("test_rows", "n_seeds", "step", "errors")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="*", type=Path, help="default: all of results/experiments")
+    experiments = parser.parse_args().experiments or sorted(Path("results/experiments").glob("*"))
+    shown = [experiment for experiment in experiments if (experiment / "table/results.csv").exists()]
+    if not shown:
+        print("error: no finished table below results/experiments; run: snakemake --cores all", file=sys.stderr)
+        return 1
+    console = Console(highlight=False)
+    for experiment in shown:
+        show(console, experiment)
+    for report in REPORTS:
+        if Path(report).exists():
+            console.print(f"report: {report}")
+    return 0
+
+
+def show(console: Console, experiment: Path) -> None:
+    """Print the table of one experiment, what its numbers are, and the paths of its figures."""
+    rows = read_rows(experiment / "table/results.csv")
+    title = json.loads((experiment / "table" / CONFIG).read_text())["config"]["title"]
+    table = Table(title=f"{experiment.name}: {title}", title_justify="left", title_style="bold", box=None)
+    columns = result_columns(rows)
+    for k, (heading, _) in enumerate(columns):
+        table.add_column(heading, justify="left" if k < 2 else "right", style="bold" if heading == "final" else "")
+    for above, row in zip([rows[0], *rows], rows, strict=False):
+        if above["dataset"] != row["dataset"]:
+            table.add_section()
+        table.add_row(*(text(row) for _, text in columns))
+    console.print(table)
+    for note in notes(rows):
+        console.print(f"  {note}", style="dim")
+    for figure in sorted(experiment.glob(FIGURES)):
+        console.print(f"  {figure}")
+    console.print()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of results.csv with their types."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: typed(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def typed(name: str, text: str) -> Any:
+    """One field: text, a count, a number, or None where it is empty."""
+    if name in TEXTS:
+        return text
+    if not text:
+        return None
+    return int(text) if name in COUNTS else float(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

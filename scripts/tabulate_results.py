@@ -1,0 +1,31 @@
+"""Tabulate the results of one experiment: one row for each cell and test set.
+
+From the ledger of the experiment. Makes results.csv (every number, exact), results.md and results.tex (for readers,
+in percent, with what training cost).
+
+    python scripts/tabulate_results.py results/experiments/digits_shift/table
+"""
+
+from sft.stage import Stage, run_stage
+
+
+def make(stage: Stage) -> None:
+    import pandas as pd
+
+    from sft import series, table_text
+    from sft.results_table import cost_rows, result_rows
+
+    config = stage.config
+    ledger = series.read_ledger(stage.input("ledger"))
+    rows, costs = result_rows(ledger, config), cost_rows(ledger, config)
+    by_cell = {row["cell"]: row for row in costs}
+    everything = pd.DataFrame([row | by_cell.get(row["cell"], {}) for row in rows]).astype({"paired_seeds": "Int64"})
+    everything.to_csv(stage.output("results.csv"), index=False, lineterminator="\n")
+    for name, text in (("results.md", table_text.markdown), ("results.tex", table_text.latex)):
+        stage.output(name).write_text(text(config["title"], rows, costs), encoding="utf-8")
+    stage.record(codes=sorted({row["code"] for row in rows}))
+    stage.summary(f"{len(rows)} rows")
+
+
+if __name__ == "__main__":
+    run_stage(make, __doc__)

@@ -1,0 +1,89 @@
+"""What breaks a run, and what is left and said: killed heads, damaged inputs, two heads at once."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import SNAKEMAKE, Checkout, new_checkout
+
+pytestmark = pytest.mark.slow
+
+
+def start(checkout: Checkout, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [SNAKEMAKE, "--cores", "2", *arguments],
+        cwd=checkout.path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, seconds: float = 90.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_killed_head_takes_its_jobs_along_and_the_next_run_completes(tmp_path: Path, finished: Checkout) -> None:
+    checkout = new_checkout(tmp_path / "killed")
+    head = start(checkout, "audits")
+    wait_for(lambda: any((checkout.path / "results").glob("*/*/.attempt-*")))
+    jobs = [p for p in psutil.Process(head.pid).children(recursive=True) if "scripts/" in " ".join(p.cmdline())]
+    assert jobs
+    os.kill(head.pid, signal.SIGKILL)
+    head.wait()
+    psutil.wait_procs(jobs, timeout=10)
+    assert not [p for p in jobs if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert checkout.snakemake("--unlock").returncode == 0
+    done = checkout.snakemake("audits")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not list((checkout.path / "results").rglob(".attempt-*"))
+
+
+def test_damaged_input_is_named_before_it_is_used(checkout: Checkout) -> None:
+    tokens = next((checkout.path / "results/tokens").glob("*/train.parquet"))
+    data = bytearray(tokens.read_bytes())
+    data[len(data) // 2] ^= 1
+    tokens.write_bytes(data)
+    checkout.replace("config/config.yaml", "learning_rate: 2e-3", "learning_rate: 3e-3")
+    done = checkout.snakemake("runs")
+    assert done.returncode == 1
+    log = next(
+        p for p in (checkout.path / "results/runs").glob("*/train_model.log") if "is not what was" in p.read_text()
+    )
+    assert f"error: input tokens: {tokens.relative_to(checkout.path)} is not what was written" in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def test_leak_stops_the_run_before_training(checkout: Checkout) -> None:
+    """A test row that is also a train row, under another id."""
+    checkout.edit("data/test.jsonl", lambda text: text.replace("say 41 in letters", "say 7 in letters"))
+    done = checkout.snakemake("runs")
+    assert done.returncode == 1
+    log = next((checkout.path / "results/audits").glob("*/audit_splits.log")).read_text()
+    assert "by content: 1 of" in log
+    assert "train_model" not in checkout.snakemake("-n", "audits").stdout
+
+
+def test_two_heads_make_one_result(tmp_path: Path) -> None:
+    checkout = new_checkout(tmp_path / "two")
+    heads = [start(checkout, "--nolock", "audits") for _ in range(2)]
+    codes = [head.wait(timeout=300) for head in heads]
+    assert 0 in codes
+    assert checkout.planned("audits") == {}
+
+
+def test_script_by_hand_says_what_it_needs(finished: Checkout, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["python", "scripts/score.py", str(tmp_path)], cwd=finished.path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "config.json is missing. Snakemake writes it; by hand: python scripts/check_config.py --write" in done.stderr
+    assert done.stderr.count("\n") == 1

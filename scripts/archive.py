@@ -57,8 +57,7 @@ def make(stage: Stage) -> None:
 def pack(files: dict[str, bytes]) -> bytes:
     """A gzip-compressed tar archive of {path: content}, sorted, without times or owners."""
     tar = io.BytesIO()
-    # USTAR has no extended headers, in which Python would write times; its paths may have 255 bytes.
-    with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path, content in sorted(files.items()):
             member = tarfile.TarInfo(Path(path).as_posix())
             member.size, member.mode = len(content), 0o644

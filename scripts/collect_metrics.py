@@ -7,6 +7,7 @@ runs and of all they were made from). A comparison that lacks a run or a score i
     python scripts/collect_metrics.py results/experiments/digits_shift/ledger
 """
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,9 @@ def make(stage: Stage) -> None:
 
 
 def _write_runs(stage: Stage, provenance: dict[str, dict[str, Any]], path: Path) -> None:
-    import pandas as pd
-
     from sft.ledger import DIGITS
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, cell in enumerate(stage.config["cells"]):
         directory, scores = stage.input(f"run-{i}").as_posix(), stage.input(f"scores-{i}").as_posix()
         made = provenance[directory]
@@ -77,7 +76,11 @@ def _write_runs(stage: Stage, provenance: dict[str, dict[str, Any]], path: Path)
             }
             | {f"settings.{key}": value for key, value in cell.get("settings", {}).items()}
         )
-    pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

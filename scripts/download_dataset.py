@@ -45,7 +45,7 @@ def _link(stage: Stage, source: str) -> None:
     if not sum(rows.values()):
         raise StageError(f"source {source}: the tables hold no row ({', '.join(rows)})")
     revision = hashlib.sha256("".join(sorted(made["sha256"] for made in described.values())).encode()).hexdigest()
-    stage.record(rows=rows, files=described, licence=None, revision=f"sha256:{revision}")
+    stage.record(rows=rows, source_files=described, licence=None, revision=f"sha256:{revision}")
     pictures = len(files) - len(rows)
     stage.summary(f"{sum(rows.values())} rows in {len(rows)} files" + (f" and {pictures} pictures" if pictures else ""))
 

@@ -22,7 +22,7 @@ def make(stage: Stage) -> None:
     if "path" in source:
         copy_model(Path(source["path"]), directory)
         model = load_model(directory, dtype="auto")
-        stage.record(files=local_files.describe_directory(Path(source["path"])))
+        stage.record(source_files=local_files.describe_directory(Path(source["path"])))
     else:
         model = _initialised(source, processor, directory)
     _check_vocabulary(model, tokenizer_of(processor), source)

@@ -44,7 +44,7 @@ def make(stage: Stage) -> None:
     if template := stage.config.get("chat_template"):
         files |= local_files.describe([Path(template)])
     stage.record(
-        files=files,
+        source_files=files,
         kind=type(processor).__name__,
         template_sha256=digest(processor.chat_template),
         special_token_ids=special_token_ids(processor),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sft.stage import CONFIG
@@ -21,6 +22,8 @@ from sft.table_text import notes, result_columns
 
 FIGURES = "figures/*/*.png"
 REPORTS = ("results/report.html", "results/report.zip")
+ALWAYS = ("cell", "base", "final", "95 % interval", "change", "against first")
+WIDE = 110  # columns of a terminal that has room for the rest
 TEXTS = ("experiment", "cell", "dataset", "metric", "seeds", "by_seed", "code")
 COUNTS = ("test_rows", "n_seeds", "step", "errors")
 
@@ -46,19 +49,25 @@ def show(console: Console, experiment: Path) -> None:
     """Print the table of one experiment, what its numbers are, and the paths of its figures."""
     rows = read_rows(experiment / "table/results.csv")
     title = json.loads((experiment / "table" / CONFIG).read_text())["config"]["title"]
-    table = Table(title=f"{experiment.name}: {title}", title_justify="left", title_style="bold", box=None)
-    columns = result_columns(rows)
-    for k, (heading, _) in enumerate(columns):
-        table.add_column(heading, justify="left" if k < 2 else "right", style="bold" if heading == "final" else "")
-    for above, row in zip([rows[0], *rows], rows, strict=False):
-        if above["dataset"] != row["dataset"]:
-            table.add_section()
-        table.add_row(*(text(row) for _, text in columns))
+    console.print(f"[bold]{escape(title)}[/bold] [dim]({escape(experiment.name)})[/dim]")
+    columns = [column for column in result_columns(rows) if column[0] != "test set"]
+    if console.width < WIDE:
+        columns = [column for column in columns if column[0] in ALWAYS]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading, _ in columns:
+        justify = "left" if heading == "cell" else "right"
+        table.add_column(
+            heading, justify=justify, style="bold" if heading == "final" else "", no_wrap=heading != "cell"
+        )
+    for above, row in zip([None, *rows[:-1]], rows, strict=True):
+        if above is None or above["dataset"] != row["dataset"]:
+            table.add_row(f"[cyan]{escape(row['dataset'])}[/cyan]")
+        table.add_row(*(escape(text(row)) for _, text in columns))
     console.print(table)
     for note in notes(rows):
-        console.print(f"  {note}", style="dim")
+        console.print(f"[dim]{escape(note)}[/dim]")
     for figure in sorted(experiment.glob(FIGURES)):
-        console.print(f"  {figure}")
+        console.print(escape(str(figure)), soft_wrap=True)
     console.print()
 
 

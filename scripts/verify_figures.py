@@ -72,7 +72,9 @@ def verify(directory: Path, files: dict[str, str], versions: dict[str, str]) -> 
         if done.returncode:
             print(f"failed     {directory}\n{done.stderr.rstrip()}")
             return DIFFERENT
-        made = {name: hashlib.sha256((copy / name).read_bytes()).hexdigest() for name in files if (copy / name).exists()}
+        made = {
+            name: hashlib.sha256((copy / name).read_bytes()).hexdigest() for name in files if (copy / name).exists()
+        }
     differing = [name for name in files if made.get(name) != files[name]]
     if not differing:
         print(f"equal      {directory} ({len(files)} files)")

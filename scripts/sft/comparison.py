@@ -62,9 +62,7 @@ class Changes:
     `names` is the space for the names of the rows (inches); `columns` names the numbers at the right.
     """
 
-    def __init__(
-        self, sheet: "Sheet", axes: "Axes", headings: int, rows: int, names: float, columns: Sequence[str]
-    ):
+    def __init__(self, sheet: "Sheet", axes: "Axes", headings: int, rows: int, names: float, columns: Sequence[str]):
         self.sheet, self.axes = sheet, axes
         self.row_height = min(WIDEST_ROW, (sheet.panel_height - MARGIN - headings * HEADING) / rows)
         self.low, self.y = sheet.bottom, sheet.panel_height
@@ -115,7 +113,9 @@ class Changes:
         colour = style.SOFT if hollow else style.colour(place)
         if pd.notna(mean["low"]) and not hollow:
             low, high = np.clip([PERCENT * mean["low"], PERCENT * mean["high"]], 0, PERCENT)
-            self.axes.plot([low, high], [y, y], color=colour, linewidth=5.0, alpha=0.22, solid_capstyle="butt", zorder=1)
+            self.axes.plot(
+                [low, high], [y, y], color=colour, linewidth=5.0, alpha=0.22, solid_capstyle="butt", zorder=1
+            )
         if len(seeds) > 1:
             dots = {"facecolors": "white" if hollow else colour, "edgecolors": colour, "linewidths": 0.5}
             x, drops = self._unstacked(PERCENT * seeds["value"].to_numpy())
@@ -132,7 +132,6 @@ class Changes:
             markeredgewidth=0.8,
             zorder=5 if hollow else 6,
         )
-
 
     def _unstacked(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sorted `values` and how far below the row each is drawn, so that equal seeds lie under each other."""
@@ -179,7 +178,9 @@ def draw_path(
         axes.plot(x[-1:], y[-1:], color=colour, zorder=6, **end)
         ends.append((cell, x[-1], y[-1], colour))
         busy += _along(x, y)
-    axes.plot([before[old]], [before[new]], marker="o", markersize=4.5, color="white", markeredgecolor=style.SOFT, zorder=5)
+    axes.plot(
+        [before[old]], [before[new]], marker="o", markersize=4.5, color="white", markeredgecolor=style.SOFT, zorder=5
+    )
     ends.append(("base model", before[old], before[new], style.SOFT))
     if len(ends) > MOST_PATH_LABELS:
         ends = ends[-1:]  # the rows of the other panel tell the colours

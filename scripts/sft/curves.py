@@ -171,9 +171,7 @@ def cell_entries(cells: Sequence[str], marked: bool = True) -> list[Entry]:
     ]
 
 
-def spread_entries(
-    mean: pd.DataFrame, window: int = 1, points: bool = False, crowded: bool = False
-) -> list[Entry]:
+def spread_entries(mean: pd.DataFrame, window: int = 1, points: bool = False, crowded: bool = False) -> list[Entry]:
     """Legend entries that say what thin lines (and `points`), thick lines and bands are.
 
     `window` is the number of logged steps that were averaged before the seeds were; in a `crowded` figure the lines

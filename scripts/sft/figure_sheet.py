@@ -59,7 +59,10 @@ class Sheet:
         titled: bool = True,
     ):
         room = width - 2 * EDGE
-        head = [(line, style.TITLE_POINTS, "medium", style.INK) for line in wrapped(title, style.TITLE_POINTS, room, "medium")]
+        head = [
+            (line, style.TITLE_POINTS, "medium", style.INK)
+            for line in wrapped(title, style.TITLE_POINTS, room, "medium")
+        ]
         head += [(line, style.TEXT_POINTS, "normal", style.SOFT) for line in wrapped(subtitle, style.TEXT_POINTS, room)]
         keys = _flowed(legend, room)
         foot = [(line, colour) for text, colour in footer for line in wrapped(text, style.SMALL_POINTS, room)]

@@ -124,8 +124,6 @@ def marker(place: int) -> str:
 
 def save(figure: "Figure", stage: "Stage", name: str) -> None:
     """Write `name`.pdf, .svg and .png without dates, versions or anything else that is not the picture."""
-    figure.savefig(
-        stage.output(f"{name}.pdf"), metadata={"Creator": None, "Producer": None, "CreationDate": None}
-    )
+    figure.savefig(stage.output(f"{name}.pdf"), metadata={"Creator": None, "Producer": None, "CreationDate": None})
     figure.savefig(stage.output(f"{name}.svg"), metadata={"Creator": None, "Date": None})
     figure.savefig(stage.output(f"{name}.png"), metadata={"Software": None}, dpi=PNG_DPI)

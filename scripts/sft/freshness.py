@@ -72,7 +72,7 @@ def _state(
             return State("stale", f"{relative} is missing")
         if file.stat().st_size != expected["bytes"]:
             return State("stale", f"{relative} was changed after it was made")
-    for file, expected in record["facts"].get("files", {}).items():
+    for file, expected in record["facts"].get("source_files", {}).items():
         if change := local_files.change(file, expected):
             return State("stale", change)
     if node.rule == "download_dataset" and (new := _unseen_file(node, record)):
@@ -88,7 +88,7 @@ def _unseen_file(node: Node, record: dict[str, Any]) -> str:
     source = node.config["source"].get("path")
     if source is None:
         return ""
-    known = record["facts"].get("files", {})
+    known = record["facts"].get("source_files", {})
     names = (local_files.recorded_name(path) for path in find_files(source).values())
     return next((name for name in names if name not in known), "")
 

@@ -88,7 +88,7 @@ class Gate:
             faults.append("checkpoint: its weights are not those that were in memory when it was written (kept.json)")
         if self.method == "lora":
             expected, hard = merged_by_formula(self.state, checkpoint)
-            tolerances = dict.fromkeys(changed_names(checkpoint), parity.MERGE_TOLERANCE)
+            tolerances = dict.fromkeys(changed_names(checkpoint), parity.MERGE_TOLERANCES[self.dtype])
         else:
             expected, hard, tolerances = trained.state_dict(), set(), {}
         # Where no simple formula is known, the logits below decide.

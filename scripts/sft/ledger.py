@@ -5,12 +5,14 @@ denominator, its interval where it has one, and the run key and code that it com
 read nothing else.
 """
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.csv import WriteOptions, write_csv
 
 from sft import manifest
 from sft.stage import StageError
@@ -48,36 +50,48 @@ def collect(experiment: str, cells: list[dict[str, Any]], inputs: dict[str, Path
     `names` gives data sets (ids in scores) the names that a reader knows. Rows are sorted by `KEY`.
     StageError when a number is there twice.
     """
-    tables = []
+    runs, metrics, costs, scores = [], [], [], []
     for i, cell in enumerate(cells):
         training = manifest.read(inputs[f"run-{i}"]) or {}
         if training["id"] != cell["run"]:
             raise StageError(f"run-{i}: {inputs[f'run-{i}']} is the run {training['id']}, not {cell['run']}")
-        constants = {
-            "experiment": experiment,
-            "cell": cell["cell"],
-            "seed": cell["seed"],
-            "run": cell["run"],
-            "run_key": training["key"][:DIGITS],
-            "code": "+".join(sorted(code[:DIGITS] for code in training["facts"].get("mixed_code") or [training["code"]])),
-        }
-        metrics = pq.read_table(inputs[f"run-{i}"] / "metrics.parquet")
-        scores = pq.read_table(inputs[f"scores-{i}"] / "scores.parquet")
-        scores = scores.rename_columns([{"errors": "n_errors"}.get(name, name) for name in scores.column_names])
-        shown = [names.get(name, name) for name in scores["dataset"].to_pylist()]
-        scores = scores.set_column(scores.column_names.index("dataset"), "dataset", pa.array(shown, pa.string()))
-        tables += [
-            _fitted(metrics, constants | {"dataset": ""}),
-            _fitted(_costs(training, metrics), constants | {"dataset": "", "split": "train"}),
-            _fitted(scores, constants | {"split": "test"}),
-        ]
-    table = pa.concat_tables(tables).sort_by([(name, "ascending") for name in KEY])
+        codes = training["facts"].get("mixed_code") or [training["code"]]
+        runs.append(
+            {
+                "experiment": experiment,
+                "cell": cell["cell"],
+                "seed": cell["seed"],
+                "run": cell["run"],
+                "run_key": training["key"][:DIGITS],
+                "code": "+".join(sorted(code[:DIGITS] for code in codes)),
+            }
+        )
+        metrics.append(_read(inputs[f"run-{i}"] / "metrics.parquet", i))
+        costs.append(_costs(training, metrics[-1], i))
+        scores.append(_read(inputs[f"scores-{i}"] / "scores.parquet", i))
+    scored = pa.concat_tables(scores)
+    scored = scored.rename_columns([{"errors": "n_errors"}.get(name, name) for name in scored.column_names])
+    shown = pa.array([names.get(name, name) for name in scored["dataset"].to_pylist()], pa.string())
+    scored = scored.set_column(scored.column_names.index("dataset"), "dataset", shown)
+    parts = [
+        _fitted(pa.concat_tables(metrics), runs, {"dataset": ""}),
+        _fitted(pa.concat_tables(costs), runs, {"dataset": "", "split": "train"}),
+        _fitted(scored, runs, {"split": "test"}),
+    ]
+    table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEY])
     _refuse_duplicates(table)
     return table
 
 
-def _costs(training: dict[str, Any], metrics: pa.Table) -> pa.Table:
-    """What the training cost and how large it was, as metrics at its last step: from its manifest.
+def _read(path: Path, i: int) -> pa.Table:
+    """The table of run `i`, with a column `i`."""
+    with pq.ParquetFile(path) as file:
+        table = file.read(use_threads=False)
+    return table.replace_schema_metadata().append_column("i", pa.repeat(i, len(table)))
+
+
+def _costs(training: dict[str, Any], metrics: pa.Table, i: int) -> pa.Table:
+    """What the training of run `i` cost and how large it was, as metrics at its last step: from its manifest.
 
     Every number among the recorded facts counts; a metric of the same name that the run logged itself wins.
     """
@@ -96,20 +110,27 @@ def _costs(training: dict[str, Any], metrics: pa.Table) -> pa.Table:
     }
     last = pc.max(metrics["step"]).as_py() or 0
     return pa.table(
-        {"metric": list(kept), "step": [last] * len(kept), "value": pa.array(kept.values(), pa.float64())}
+        {
+            "metric": list(kept),
+            "step": [last] * len(kept),
+            "value": pa.array(kept.values(), pa.float64()),
+            "i": [i] * len(kept),
+        }
     )
 
 
-def _fitted(table: pa.Table, constants: dict[str, Any]) -> pa.Table:
-    """`table` with the columns of `SCHEMA`: its own, the constants, and nulls."""
+def _fitted(table: pa.Table, runs: list[dict[str, Any]], constants: dict[str, str]) -> pa.Table:
+    """`table` with the columns of `SCHEMA`: its own, those of its run (by its column `i`), the constants, and nulls."""
     columns = []
-    for column in SCHEMA:
-        if column.name in constants:
-            columns.append(pa.repeat(pa.scalar(constants[column.name], column.type), len(table)))
-        elif column.name in table.column_names:
-            columns.append(table[column.name].cast(column.type).combine_chunks())
+    for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True):
+        if name in constants:
+            columns.append(pa.repeat(pa.scalar(constants[name], kind), len(table)))
+        elif name in runs[0]:
+            columns.append(pa.array([run[name] for run in runs], kind).take(table["i"].combine_chunks()))
+        elif name in table.column_names:
+            columns.append(table[name].cast(kind))
         else:
-            columns.append(pa.nulls(len(table), column.type))
+            columns.append(pa.nulls(len(table), kind))
     return pa.table(columns, schema=SCHEMA)
 
 
@@ -122,7 +143,9 @@ def _refuse_duplicates(table: pa.Table) -> None:
             for row in twice.slice(0, SHOWN_DUPLICATES).to_pylist()
         ]
         raise StageError(
-            f"{len(twice)} numbers are in the ledger more than once:\n" + "\n".join(lines) + "\nTwo cells of one label, "
+            f"{len(twice)} numbers are in the ledger more than once:\n"
+            + "\n".join(lines)
+            + "\nTwo cells of one label, "
             "or a metrics stream that was written twice: give the cells different labels, or train the run again"
         )
 
@@ -166,7 +189,14 @@ def gaps(table: pa.Table, cells: list[dict[str, Any]], asked: list[list[str]]) -
 def write(table: pa.Table, parquet: Path, csv: Path) -> None:
     """The same rows twice: Parquet for programs, CSV (floats in their shortest exact text) for readers and git."""
     pq.write_table(table, parquet, compression="zstd")
-    table.to_pandas().to_csv(csv, index=False, lineterminator="\n")
+    # pyarrow quotes all text or none; pandas, which quotes where needed, takes ten times as long.
+    texts = [
+        table[name].unique().to_pylist()
+        for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True)
+        if kind == "string"
+    ]
+    plain = not any(set(text) & set(',"\r\n') for text in chain.from_iterable(texts))
+    write_csv(table, csv, WriteOptions(quoting_header="none", quoting_style="none" if plain else "needed"))
 
 
 def provenance(directories: list[Path]) -> dict[str, dict[str, Any]]:

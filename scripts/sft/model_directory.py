@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from sft import manifest
 from sft.stage import StageError
 
 
@@ -20,6 +21,8 @@ def model_directory(node: Path, step: int | None = None) -> Path:
 
 
 def converted_steps(node: Path) -> dict[int, Path]:
-    """`{N: node/step-<N>}` of a conversion, ascending."""
-    found = {int(match[1]): path for path in node.iterdir() if (match := re.fullmatch(r"step-(\d+)", path.name))}
-    return dict(sorted(found.items()))
+    """`{N: node/step-<N>}` of a finished conversion, ascending; only steps that its manifest vouches for."""
+    made = manifest.read(node)
+    names = made["outputs"] if made else {}
+    steps = {int(match[1]) for name in names if (match := re.match(r"step-(\d+)/", name))}
+    return {step: node / f"step-{step}" for step in sorted(steps)}

@@ -21,6 +21,7 @@ LEDGER = "ledger.parquet"
 T_INTERVAL = "95 % t interval of the mean"
 GEOMETRIC_INTERVAL = "95 % t interval of the geometric mean"
 WILSON_INTERVAL = "95 % Wilson interval"
+NUMBERS = ["value", "low", "high"]
 GROUP = ["cell", "dataset", "split", "step"]
 
 
@@ -43,7 +44,9 @@ def scores(ledger: pd.DataFrame, config: dict[str, Any], metric: str | None = No
     pairs = {(cell, dataset) for cell, dataset, _ in found}
     missing = [f"cell {cell}: no {metric} at all" for cell in config["cells"] if cell not in {c for c, _ in pairs}]
     missing += [f"no cell has {metric} on {name}" for name in config["datasets"] if name not in {d for _, d in pairs}]
-    for cell, dataset, seed in ((c, d, s) for c in config["cells"] for d in config["datasets"] for s in config["seeds"]):
+    for cell, dataset, seed in (
+        (c, d, s) for c in config["cells"] for d in config["datasets"] for s in config["seeds"]
+    ):
         if (cell, dataset) not in pairs:
             continue
         if (cell, dataset, seed) not in found:
@@ -99,7 +102,9 @@ def means(seeds: pd.DataFrame, geometric: bool = False) -> pd.DataFrame:
     mean["low"] = mean["low"].where(~several, mean["value"] - half)
     mean["high"] = mean["high"].where(~several, mean["value"] + half)
     if geometric:
-        mean[["value", "low", "high"]] = np.exp(mean[["value", "low", "high"]].astype(float))
+        mean[NUMBERS] = np.exp(mean[NUMBERS].astype(float))
+    # The last digits of logarithms depend on the processor (numpy chooses its instructions); a figure must not.
+    mean[NUMBERS] = mean[NUMBERS].map(lambda number: float(f"{number:.12g}"))
     one = mean["low"].notna().map({True: WILSON_INTERVAL, False: ""})
     mean["interval"] = one.where(~several, GEOMETRIC_INTERVAL if geometric else T_INTERVAL)
     return mean[[*GROUP, "n", "value", "low", "high", "interval"]]

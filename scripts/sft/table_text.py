@@ -43,7 +43,10 @@ def result_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]
         ("test set", lambda row: row["dataset"]),
         ("base", lambda row: percent(row["base"])),
         ("final", lambda row: percent(row["final"])),
-        ("95 % interval", lambda row: interval(row["low"], row["high"]) or interval(row["pooled_low"], row["pooled_high"])),
+        (
+            "95 % interval",
+            lambda row: interval(row["low"], row["high"]) or interval(row["pooled_low"], row["pooled_high"]),
+        ),
         ("seeds", lambda row: " ".join(percent(float(value)) for value in row["by_seed"].split(";"))),
         ("change", lambda row: percent(row["change"], signed=True)),
     ]
@@ -109,7 +112,8 @@ def latex(title: str, rows: Sequence[Row], costs: Sequence[Row]) -> str:
 def _difference(row: Row) -> str:
     if row["difference"] is None:
         return NO_NUMBER
-    return f"{percent(row['difference'], signed=True)} {interval(row['difference_low'], row['difference_high'], True)}".strip()
+    limits = interval(row["difference_low"], row["difference_high"], signed=True)
+    return f"{percent(row['difference'], signed=True)} {limits}".strip()
 
 
 def _amount(value: float | None) -> str:
@@ -125,15 +129,16 @@ def _markdown_table(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: S
     widths = [max(len(line[k]) for line in table) for k in range(len(columns))]
     rule = ["-" * wide if k < names else "-" * (wide - 1) + ":" for k, wide in enumerate(widths)]
     padded = [
-        [cell.ljust(wide) if k < names else cell.rjust(wide) for k, (cell, wide) in enumerate(zip(line, widths, strict=True))]
+        [
+            cell.ljust(wide) if k < names else cell.rjust(wide)
+            for k, (cell, wide) in enumerate(zip(line, widths, strict=True))
+        ]
         for line in table
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
 
 
-def _latex_table(
-    columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row], gap_after: str = ""
-) -> str:
+def _latex_table(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row], gap_after: str = "") -> str:
     letters = "".join("l" if heading in ("cell", "test set") else "r" for heading, _ in columns)
     lines = [f"\\begin{{tabular}}{{@{{}}{letters}@{{}}}}", "\\toprule"]
     lines += [" & ".join(_tex(heading) for heading, _ in columns) + " \\\\", "\\midrule"]

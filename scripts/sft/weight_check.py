@@ -35,30 +35,27 @@ def check_loaded(model: nn.Module, directory: Path) -> int:
     missing, unexpected or different. A tied weight that the files hold once only counts as present.
     """
     import torch
-    from safetensors import safe_open
 
-    loaded = _names_as_published(model)
+    from sft.weights import WeightFiles
+
+    loaded, stored = _names_as_published(model), WeightFiles(directory)
     ignored = [re.compile(pattern) for pattern in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()]
-    seen: set[str] = set()
-    unexpected, different = [], []
-    for file in sorted(directory.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
-                if name not in loaded:
-                    if not any(pattern.search(name) for pattern in ignored):
-                        unexpected.append(name)
-                    continue
-                seen.add(name)
-                ours = loaded[name].detach().cpu()
-                if not torch.equal(ours, tensors.get_tensor(name).to(ours.dtype)):
-                    different.append(name)
+    unexpected = [
+        name for name in stored if name not in loaded and not any(pattern.search(name) for pattern in ignored)
+    ]
+    seen = [name for name in stored if name in loaded]
+    different = []
+    for name in seen:
+        ours = loaded[name].detach().cpu()
+        if not torch.equal(ours, stored[name].to(ours.dtype)):
+            different.append(name)
     present = {loaded[name].data_ptr() for name in seen}
     missing = [name for name, tensor in loaded.items() if tensor.data_ptr() not in present]
     faults = {"not in the files": missing, "not in the model": unexpected, "with another value": different}
-    if not seen or any(faults.values()):
+    if any(faults.values()):
         found = "; ".join(f"{len(names)} {kind} ({', '.join(names[:3])})" for kind, names in faults.items() if names)
         raise StageError(
-            f"{directory}: the model in memory is not the one in the files: {found or 'no safetensors file'}. "
+            f"{directory}: the model in memory is not the one in the files: {found}. "
             f"Make the model again, or report this with the versions of transformers and safetensors"
         )
     return len(seen)

@@ -11,12 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_runs import finish, write_base, write_node, write_run
 
-from conftest import ROOT
 from sft import manifest
+from sft.code import SCRIPTS
 from sft.export import write_full, write_merged
 from sft.gate import Gate
 from sft.loading import load_model, load_processor
 from sft.merge import ADAPTER_FILES
+
+# One group: the small models and runs are made once per worker.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("conversion")]
 
 STEP = 4
 QUERY = "model.layers.{}.self_attn.q_proj.weight"
@@ -270,7 +273,7 @@ def test_another_base_than_the_trained_one_is_found(small, tmp_path):
 def convert_by_script(small: Small, node: Path, run: Path, method: str) -> subprocess.CompletedProcess:
     inputs = {"run": run, "model": small.model, "processor": small.processor}
     write_node(node, "convert_checkpoint", {"dtype": "float32", "method": method, "steps": "all"}, inputs)
-    command = [sys.executable, str(ROOT / "scripts" / "convert_checkpoint.py"), str(node), "--threads", "1"]
+    command = [sys.executable, str(SCRIPTS / "convert_checkpoint.py"), str(node), "--threads", "1"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -174,8 +174,8 @@ def test_a_linked_source_records_its_bytes_and_notices_a_change(road, tmp_path):
     source = road.make("linked", "download_dataset", {"source": {"path": str(table)}})
     assert (source / "files/train-0.csv").samefile(table)
     facts = manifest(source)["facts"]
-    assert facts["files"][str(table)]["bytes"] == 19
-    assert facts["files"][str(table)]["mtime_ns"] == table.stat().st_mtime_ns
+    assert facts["source_files"][str(table)]["bytes"] == 19
+    assert facts["source_files"][str(table)]["mtime_ns"] == table.stat().st_mtime_ns
     table.write_text("question,reply\nx,z\n")
     assert "is not what was written" in road.refused("changed", "prepare_dataset", PREPARED, {"source": "linked"})
 

@@ -13,11 +13,15 @@ import torch
 from small_runs import examples, finish, write_base, write_node, write_split
 from transformers import GenerationConfig
 
-from conftest import ROOT
-from sft import likelihood, manifest, rendering
+from sft import likelihood, manifest, pictures, rendering
+from sft.code import SCRIPTS
 from sft.generation import end_of_turn_ids, generate, set_greedy
 from sft.loading import load_model, load_processor, tokenizer_of
 from sft.prompt_batches import PromptBatches
+from sft.stage import StageError
+
+# One group: the small models and runs are made once per worker.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("predict")]
 
 
 class Base:
@@ -112,8 +116,6 @@ def test_letters_are_scored_as_the_model_would_continue(vision):
 
 
 def _pictures(row: dict) -> list:
-    from sft import pictures
-
     return [pictures.decode(image) for image in row["images"]]
 
 
@@ -148,7 +150,7 @@ def test_pictures_are_prepared_once_for_all_models(vision):
     again = PromptBatches(examples(8), vision.processor(), 4, memory_bytes=0)
     for one, other in zip(first, again, strict=True):
         assert torch.equal(one.inputs["pixel_values"], other.inputs["pixel_values"])
-    assert list(again)[0] is not list(again)[0]
+    assert next(iter(again)) is not next(iter(again))
 
 
 def test_the_prompt_is_the_one_of_training(vision):
@@ -170,7 +172,7 @@ def converted(base: Base, directory: Path) -> Path:
 
 
 def run_script(name: str, node: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), str(node), "--threads", "1", *options]
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), str(node), "--threads", "1", *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -243,7 +245,5 @@ def test_free_completions_have_no_choices(text, tmp_path):
 
 
 def test_pictures_for_a_text_model_are_refused(text):
-    from sft.stage import StageError
-
     with pytest.raises(StageError, match="the model takes text only"):
         PromptBatches(examples(2), text.processor(), 4)

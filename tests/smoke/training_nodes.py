@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import small_runs
+
 from sft import metrics_stream
 from sft.loading import load_processor
 from sft.tokenization import Tokenization
@@ -136,6 +137,12 @@ class Child:
             self.poll()
             time.sleep(0.001)
 
+    def wait_for(self, saved: int = 0, step: int = 0) -> None:
+        """Return when the checkpoint of `saved` is complete and the row of `step` is in the stream."""
+        self.wait_until(
+            lambda: (not saved or max(saved_steps(self.run), default=0) >= saved) and last_step(self.run) >= step
+        )
+
     def signal(self, number: int) -> None:
         """Send a signal; the process may have ended by itself."""
         if self.poll() is None:
@@ -182,8 +189,8 @@ def _child(run: Path, options: tuple[str, ...], patch: Callable[[], None] | None
         output = os.open(run / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115 (a descriptor)
-        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 (a descriptor)
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         sys.argv = command(run, *options)[1:]
         if patch:
             patch()

@@ -58,7 +58,9 @@ def finish_node(directory: Path, rule: str, config: dict[str, Any], inputs: dict
     for name, path in inputs.items():
         made = manifest.read(path)
         made_from[name] = {"path": path.as_posix(), "key": made["key"], "content": made["content"]}
-    files = {p.name: {"bytes": p.stat().st_size, "sha256": manifest.file_digest(p)} for p in directory.glob("*.parquet")}
+    files = {
+        p.name: {"bytes": p.stat().st_size, "sha256": manifest.file_digest(p)} for p in directory.glob("*.parquet")
+    }
     record = {
         "schema": 1,
         "rule": rule,
@@ -93,7 +95,8 @@ def write_scores(directory: Path, correct: dict[str, tuple[int, ...]], steps: tu
                 count = max(right - less, 0)
                 low, high = wilson_interval(count, ROWS)
                 rows.append((dataset, step, metric, count, ROWS, count / ROWS, low, high, 0, 0.95, "wilson"))
-    names = "dataset step metric numerator denominator value low high errors confidence method".split()
+    names = ["dataset", "step", "metric", "numerator", "denominator", "value", "low", "high"]
+    names += ["errors", "confidence", "method"]
     directory.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows, columns=names).to_parquet(directory / "scores.parquet")
 
@@ -113,7 +116,9 @@ def write_metrics(directory: Path, cell: str, seed: int, last: int = 80, every: 
         rows.append((step, "train", "grad_norm", None, None, grad))
         rows.append((step, "train", "learning_rate", None, None, 1e-3 * (1 + np.cos(np.pi * step / last)) / 2))
     for step in range(max(1, last // 8), last + 1, max(1, last // 8)):
-        value = float((0.09 + 4.4 * np.exp(-step / speed) + 0.5 * np.exp(-step / (3 * speed))) * random.lognormal(0, 0.05))
+        value = float(
+            (0.09 + 4.4 * np.exp(-step / speed) + 0.5 * np.exp(-step / (3 * speed))) * random.lognormal(0, 0.05)
+        )
         rows.append((step, "validation", "loss", value * 600, 600.0, value))
     directory.mkdir(parents=True, exist_ok=True)
     names = ["step", "split", "metric", "numerator", "denominator", "value"]

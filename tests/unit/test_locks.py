@@ -206,9 +206,9 @@ FAULTS = {
     ),
     "two environments disagree": (
         "envs/train.yaml",
-        r"pandas==\S+",
-        "pandas==1.0.0",
-        r"envs/train\.yaml:{line}: pandas==1\.0\.0, but envs/data\.yaml:\d+ says",
+        r"pillow==\S+",
+        "pillow==1.0.0",
+        r"envs/train\.yaml:{line}: pillow==1\.0\.0, but envs/data\.yaml:\d+ says",
     ),
     "two environments with two Pythons": (
         "envs/train.yaml",
@@ -230,9 +230,9 @@ FAULTS = {
     ),
     "a version in a stage": (
         "envs/data.in",
-        r"^pandas ",
-        "pandas==3.0.0 ",
-        r"envs/data\.in:{line}: 'pandas==3\.0\.0' is not a bare package name",
+        r"^pillow ",
+        "pillow==3.0.0 ",
+        r"envs/data\.in:{line}: 'pillow==3\.0\.0' is not a bare package name",
     ),
 }
 

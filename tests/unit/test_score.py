@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import ROOT
 from sft import manifest
+from sft.code import SCRIPTS
 from sft.scoring import likeliest, score_dataset
 
 CHOICES = [str(digit) for digit in range(10)]
@@ -144,7 +144,7 @@ def run_score(tmp_path, predictions: list[dict], rows: list[dict]) -> subprocess
     }
     (tmp_path / "scores").mkdir()
     (tmp_path / "scores" / "config.json").write_text(json.dumps(node))
-    command = [sys.executable, str(ROOT / "scripts" / "score.py"), str(tmp_path / "scores")]
+    command = [sys.executable, str(SCRIPTS / "score.py"), str(tmp_path / "scores")]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -1,0 +1,185 @@
+"""Figures: same bytes from the same ledger, every seed in them, and no figure of half a comparison."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import made_up_experiment as made
+import pandas as pd
+import pytest
+
+from sft import manifest
+
+KINDS = ("accuracy", "loss", "grad_norm", "comparison")
+CELLS = ("full", "lora", "replay")
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.write_experiment(tmp_path_factory.mktemp("experiment"))
+
+
+def draw(kind: str, directory: Path, ledger: Path, config: dict, **how) -> subprocess.CompletedProcess:
+    made.write_node(directory, f"plot_{kind}", config, {"ledger": ledger})
+    return made.run_script(f"plot_{kind}", directory, **how)
+
+
+def digests(directory: Path, kind: str) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(directory.glob(f"{kind}.*"))}
+
+
+@pytest.fixture(scope="module")
+def drawn(ledger: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("figures")
+    for kind in KINDS:
+        done = draw(kind, folder / kind, ledger, made.shown(CELLS))
+        assert done.returncode == 0, done.stderr
+    return {kind: folder / kind for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_machine_draws_the_same_bytes(kind: str, drawn: dict[str, Path], ledger: Path, tmp_path: Path):
+    """Another home (none), locale, time zone, hash seed and a matplotlibrc change nothing, and warn of nothing."""
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 20\naxes.facecolor: red\n")
+    made.write_node(tmp_path / kind, f"plot_{kind}", made.shown(CELLS), {"ledger": ledger})
+    strange = {"HOME": "/nonexistent", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7", "MPLBACKEND": "svg"}
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPYCACHEPREFIX") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, str(made.ROOT / "scripts" / f"plot_{kind}.py"), kind],
+        env=kept | strange | {"SOURCE_DATE_EPOCH": "1", "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / kind, kind) == digests(drawn[kind], kind)
+    assert len(digests(drawn[kind], kind)) == 4  # pdf, svg, png, csv
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not list(tmp_path.glob("matplotlib-*"))  # the temporary font list is gone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_seed_is_plotted_and_the_band_has_a_name(kind: str, drawn: dict[str, Path]):
+    plotted = pd.read_csv(drawn[kind] / f"{kind}.csv")
+    seeds = plotted[plotted["series"] == "seed"]
+    assert set(zip(seeds["cell"], seeds["seed"].astype(int), strict=True)) == {
+        (c, s) for c in CELLS for s in made.SEEDS
+    }
+    means = plotted[plotted["series"] == "mean"]
+    assert (means["n"] == 3).all()
+    assert means["interval"].str.contains("95 % t interval of the").all()
+
+
+def test_accuracy_shows_the_numbers_of_the_runs(drawn: dict[str, Path]):
+    plotted = pd.read_csv(drawn["accuracy"] / "accuracy.csv")
+    at = plotted[(plotted["cell"] == "full") & (plotted["dataset"] == made.OLD) & (plotted["step"] == 80)]
+    assert at.loc[at["series"] == "seed", "value"].tolist() == [182 / 360, 190 / 360, 225 / 360]
+    assert at.loc[at["series"] == "mean", "value"].item() == pytest.approx(597 / 1080)
+
+
+def test_no_date_no_version_no_system_font(drawn: dict[str, Path]):
+    svg = (drawn["comparison"] / "comparison.svg").read_text()
+    assert not re.search(r"Matplotlib|<dc:date>|20\d\d-\d\d", svg)
+    pdf = (drawn["comparison"] / "comparison.pdf").read_bytes()
+    assert b"Roboto" in pdf
+    assert b"CreationDate" not in pdf
+    assert b"/Type3" not in pdf
+    assert b"Matplotlib" not in (drawn["comparison"] / "comparison.png").read_bytes()
+
+
+def test_manifest_says_which_runs_and_which_ledger(drawn: dict[str, Path], ledger: Path):
+    facts = manifest.read(drawn["comparison"])["facts"]
+    assert len(facts["runs"]) == 9
+    assert facts["runs"][0]["run"] == "digits-full-s0"
+    assert facts["ledger"]["sha256"] == manifest.file_digest(ledger / "ledger.parquet")
+
+
+def test_missing_runs_are_listed_and_nothing_is_drawn(ledger: Path, tmp_path: Path):
+    config = made.shown((*CELLS, "qlora"), (0, 1, 2, 3))
+    for kind in ("comparison", "loss"):
+        done = draw(kind, tmp_path / kind, ledger, config)
+        assert done.returncode == 1
+        assert "cell full, seed 3: no " in done.stderr
+        assert "cell qlora" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert [p.name for p in (tmp_path / kind).glob("*.p*")] == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "datasets", "cells"),
+    [
+        ((0,), [made.NEW, made.OLD], ("full", "lora")),
+        ((0, 1), [made.OLD], ("lora",)),
+        ((0, 1, 2), [made.NEW], CELLS),
+    ],
+    ids=["one seed", "one cell, one test set", "one test set"],
+)
+def test_smaller_experiments_are_drawn_too(seeds: tuple, datasets: list, cells: tuple, ledger: Path, tmp_path: Path):
+    for kind in ("accuracy", "comparison", "loss"):
+        done = draw(kind, tmp_path / kind, ledger, made.shown(cells, seeds, datasets=datasets, chance=None))
+        assert done.returncode == 0, done.stderr
+        intervals = pd.read_csv(tmp_path / kind / f"{kind}.csv").query("series == 'mean'")["interval"].fillna("none")
+        if len(seeds) == 1:
+            assert set(intervals) == {"none" if kind == "loss" else "95 % Wilson interval"}
+
+
+def test_mixed_code_and_failed_answers_are_told(ledger: Path, tmp_path: Path):
+    from sft import figure_style
+
+    figure_style.prepare()
+    from sft import curves, series
+
+    config = made.shown(CELLS)
+    seeds = series.scores(series.read_ledger(ledger), config)
+    assert len(curves.footer(config, seeds)) == 1
+    seeds.loc[seeds["cell"] == "lora", "code"] = "abcdefabcdef+012345678901"
+    seeds.loc[0, "n_errors"] = 3
+    texts = [text for text, _ in curves.footer(config, seeds)]
+    asked = len(CELLS) * len(made.SEEDS) * 2 * len(made.STEPS) * made.ROWS
+    assert texts[1] == f"3 of {asked} answers failed; they count as wrong."
+    assert "abcdefab then 01234567 (lora)" in texts[2]
+    assert "different versions of the code" in texts[2]
+
+
+def test_labels_never_lie_on_each_other():
+    from sft import figure_style
+
+    figure_style.prepare()
+    from sft.figure_sheet import spread
+
+    places = spread([0.9, 0.91, 0.92, 0.1], 0.1, 0.0, 1.0)
+    assert places[0] < places[1] < places[2]
+    assert min(b - a for a, b in zip(sorted(places), sorted(places)[1:], strict=False)) >= 0.1 - 1e-12
+    assert max(places) <= 1.0
+    assert places[3] == pytest.approx(0.1)
+
+
+def test_verify_sees_what_changed(ledger: Path, tmp_path: Path):
+    """Equal after drawing; other numbers are found; a drawing of other bytes with equal numbers is told apart."""
+    directory = tmp_path / "results/experiments/digits_shift/figures/accuracy"
+    assert draw("accuracy", directory, ledger, made.shown(("full",))).returncode == 0
+
+    def verify() -> subprocess.CompletedProcess:
+        command = [sys.executable, str(made.ROOT / "scripts/verify_figures.py")]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    done = verify()
+    assert (done.returncode, done.stdout.split()[0]) == (0, "equal"), done.stdout + done.stderr
+    record = json.loads((directory / "manifest.json").read_text())
+    record["outputs"]["accuracy.png"]["sha256"] = "0" * 64
+    record["versions"]["matplotlib"] = "3.0.0"
+    manifest.write(directory, record)
+    done = verify()
+    assert done.returncode == 3
+    assert "numbers equal" in done.stdout
+    assert "matplotlib 3.0.0 then" in done.stdout
+    record["outputs"]["accuracy.csv"]["sha256"] = "0" * 64
+    manifest.write(directory, record)
+    done = verify()
+    assert done.returncode == 1
+    assert "DIFFERENT" in done.stdout

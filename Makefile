@@ -51,6 +51,7 @@ demo: setup ## set up, run the embedded default experiments, show the results (m
 
 .PHONY: demo-conda
 demo-conda: setup ## the same with one conda environment per stage, made by your conda (24.7.1 or newer)
+	@command -v conda > /dev/null || { echo "error: no conda on PATH; make demo needs none" >&2; exit 1; }
 	$(BIN)/snakemake --cores $(CORES) --sdm conda
 	$(BIN)/python scripts/show_results.py
 

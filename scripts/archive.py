@@ -51,7 +51,7 @@ def make(stage: Stage) -> None:
     packed = pack(files)
     stage.output("archive.tar.gz").write_bytes(packed)
     stage.record(members=len(files), figures=len(figures))
-    stage.summary(f"{len(files)} files of {len(stage.config['experiments'])} experiments, {len(packed) / 1024:.0f} KiB")
+    stage.summary(f"{len(files)} files, {len(packed) / 1024:.0f} KiB")
 
 
 def pack(files: dict[str, bytes]) -> bytes:

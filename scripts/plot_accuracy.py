@@ -60,7 +60,7 @@ def make(stage: Stage) -> None:
     style.save(sheet.figure, stage, "accuracy")
     series.plotted(seeds, mean).to_csv(stage.output("accuracy.csv"), index=False, lineterminator="\n")
     curves.record_sources(stage, seeds)
-    stage.summary(f"{len(cells)} cells, {len(config['seeds'])} seeds, {len(config['datasets'])} test sets")
+    stage.summary(curves.shown(config))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def make(stage: Stage) -> None:
         curves.footer(config, seeds),
     )
     names = comparison.name_space(rows)
-    columns = ["mean"] if by_step else ["base", "final", "change"]
+    columns = ["mean" if len(config["seeds"]) > 1 else "accuracy"] if by_step else ["base", "final", "change"]
     numbers = len(columns) * comparison.NUMBER_WIDTH + EDGE
     plane = min(height, LARGEST_PLANE)
     width = sheet.width - EDGE - names - numbers - (PLANE_MARGIN + plane + EDGE if two else 0.0)
@@ -72,7 +72,7 @@ def make(stage: Stage) -> None:
     style.save(sheet.figure, stage, "comparison")
     series.plotted(seeds, mean).to_csv(stage.output("comparison.csv"), index=False, lineterminator="\n")
     curves.record_sources(stage, seeds)
-    stage.summary(f"{len(cells)} cells, {len(config['seeds'])} seeds, {len(datasets)} test sets")
+    stage.summary(curves.shown(config))
 
 
 def _legend(mean: Any, old: str | None) -> list[Any]:

@@ -111,7 +111,7 @@ class Changes:
 
     def _point(self, y: float, place: int, mean: pd.Series, seeds: pd.DataFrame, hollow: bool) -> None:
         colour = style.SOFT if hollow else style.colour(place)
-        if pd.notna(mean["low"]) and not hollow:
+        if pd.notna(mean["low"]):
             low, high = np.clip([PERCENT * mean["low"], PERCENT * mean["high"]], 0, PERCENT)
             self.axes.plot(
                 [low, high], [y, y], color=colour, linewidth=5.0, alpha=0.22, solid_capstyle="butt", zorder=1

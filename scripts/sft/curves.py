@@ -219,6 +219,12 @@ def _short(code: str) -> str:
     return " then ".join(part[:8] for part in code.split("+"))
 
 
+def shown(config: dict[str, Any]) -> str:
+    """What a figure shows, counted: "3 cells, 3 seeds, 2 test sets"."""
+    counts = {"cell": len(config["cells"]), "seed": len(config["seeds"]), "test set": len(config["datasets"])}
+    return ", ".join(f"{number} {noun}{'s' * (number != 1)}" for noun, number in counts.items())
+
+
 def record_sources(stage: Any, seeds: pd.DataFrame) -> None:
     """Put into the manifest which runs the figure shows, and which ledger they were read from."""
     from sft import manifest

@@ -79,11 +79,17 @@ def prepare() -> None:
         directory = tempfile.mkdtemp(prefix="matplotlib-")
         os.environ["MPLCONFIGDIR"] = directory
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    import matplotlib
+
     # seaborn imports scipy.stats, if there is one, for density estimates. Nothing here draws them, and the import
     # takes as long as the whole figure (2 of 4 seconds).
-    sys.modules.setdefault("scipy", None)
-    import matplotlib
+    hidden = "scipy" not in sys.modules
+    if hidden:
+        sys.modules["scipy"] = None
     import seaborn
+
+    if hidden:
+        del sys.modules["scipy"]
     from matplotlib import font_manager
 
     fonts = font_manager.fontManager

@@ -60,19 +60,19 @@ def scores(ledger: pd.DataFrame, config: dict[str, Any], metric: str | None = No
 def training_metric(ledger: pd.DataFrame, config: dict[str, Any], metric: str, splits: Iterable[str]) -> pd.DataFrame:
     """What training itself measured (`metric` on `splits`) for the cells and seeds of `config`.
 
-    StageError lists every (cell, seed) without it. A split that no run measured is left out.
+    A cell may lack some of the splits, but then with all seeds. StageError lists every (cell, seed) that has less.
     """
     frame = ledger[(ledger["dataset"] == "") & (ledger["metric"] == metric) & ledger["split"].isin(list(splits))]
-    missing = []
-    for split in frame["split"].unique() if len(frame) else [next(iter(splits))]:
-        here = frame[frame["split"] == split]
-        found = set(zip(here["cell"], here["seed"], strict=True))
-        missing += [
-            f"cell {cell}, seed {seed}: no {metric} ({split})"
-            for cell in config["cells"]
-            for seed in config["seeds"]
-            if (cell, seed) not in found
-        ]
+    found = set(zip(frame["cell"], frame["split"], frame["seed"], strict=True))
+    pairs = {(cell, split) for cell, split, _ in found}
+    missing = [f"cell {cell}: no {metric} at all" for cell in config["cells"] if cell not in {c for c, _ in pairs}]
+    missing += [
+        f"cell {cell}, seed {seed}: no {metric} ({split})"
+        for cell in config["cells"]
+        for split in splits
+        for seed in config["seeds"]
+        if (cell, split) in pairs and (cell, split, seed) not in found
+    ]
     _refuse(missing, config)
     return _ordered(frame, config, [""])
 

@@ -114,7 +114,7 @@ def _run(work: Callable[[Stage], None], options: argparse.Namespace) -> int:
     orphan.die_with_parents()
     code = code_digest(stage.rule)  # now, not at the end: a source edited meanwhile is not what ran
     with _claim(stage.directory):
-        made_from = {name: _verified_input(name, path) for name, path in stage.inputs().items()}
+        made_from = _verified_inputs(stage.inputs())
         for leftover in stage.directory.glob(".attempt-*"):
             shutil.rmtree(leftover)
         stage.attempt.mkdir()
@@ -185,11 +185,17 @@ def _claim(directory: Path):
     return lock
 
 
-def _verified_input(name: str, path: Path) -> dict[str, Any]:
-    """The manifest facts of an input, after checking that its files still are the ones it was finished with."""
-    made = manifest.read(path)
-    if made is None:
-        raise StageError(f"input {name}: {path} holds no finished result (no {manifest.NAME})")
+def _verified_inputs(inputs: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """What the manifest will say of each input; StageError lists all that are not finished, or names a damaged one."""
+    manifests = {name: manifest.read(path) for name, path in inputs.items()}
+    unfinished = [f"{name} ({inputs[name]})" for name, made in manifests.items() if made is None]
+    if unfinished:
+        raise StageError(f"not finished (no {manifest.NAME}): {', '.join(unfinished)}. Make them first")
+    return {name: _verified(name, inputs[name], made) for name, made in manifests.items() if made}
+
+
+def _verified(name: str, path: Path, made: dict[str, Any]) -> dict[str, Any]:
+    """The facts of an input, after checking that its files still are the ones it was finished with."""
     for relative, expected in made["outputs"].items():
         file = path / relative
         if not file.is_file():

@@ -74,8 +74,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
     sizes = dict.fromkeys(f"{row['dataset']} {row['test_rows']}" for row in rows)
     told = [
         f"Accuracy ({METRICS.get(first['metric'], first['metric'])}) in percent; rows: {', '.join(sizes)}.",
-        f"final: mean over {' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''} at the last step; "
-        "base: the model before training.",
+        f"final: {'mean over ' + ' or '.join(map(str, seeds)) + ' seeds' if seeds != [1] else 'one seed'} at the last "
+        "step; base: the model before training.",
     ]
     if seeds[-1] > 1:
         told.append("95 % interval: t interval of the mean over seeds.")

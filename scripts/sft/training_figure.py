@@ -55,4 +55,4 @@ def draw_training_metric(
     style.save(sheet.figure, stage, name)
     series.plotted(drawn, mean).to_csv(stage.output(f"{name}.csv"), index=False, lineterminator="\n")
     curves.record_sources(stage, seeds)
-    stage.summary(f"{len(cells)} cells, {len(config['seeds'])} seeds")
+    stage.summary(curves.shown(config))

@@ -1,14 +1,14 @@
 """scripts/set_up.py makes an environment once, notices a changed lock, and touches nothing that is not its own."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -73,4 +73,4 @@ def test_a_folder_that_is_no_environment_is_left_alone(checkout, tmp_path):
     done = set_up(checkout, "--environment", str(tmp_path / "mine"))
     assert done.returncode != 0
     assert "is not a virtual environment" in done.stderr
-    assert os.listdir(tmp_path / "mine") == ["file"]
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]

@@ -135,7 +135,7 @@ class Child:
             if self.returncode is not None or time.monotonic() > deadline:
                 pytest.fail(f"the trainer ended ({self.returncode}) or took too long:\n{log(self.run)}")
             self.poll()
-            time.sleep(0.001)
+            time.sleep(0.01)
 
     def wait_for(self, saved: int = 0, step: int = 0) -> None:
         """Return when the checkpoint of `saved` is complete and the row of `step` is in the stream."""

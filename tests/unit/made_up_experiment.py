@@ -5,6 +5,8 @@ Accuracies follow runs that were measured on handwritten digits (a tiny vision-l
 gradient norms have the shape and scatter of such runs.
 """
 
+import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pandas as pd
 
 from sft import manifest
 from sft.canonical import digest
+from sft.stage import Stage
 from sft.statistics import wilson_interval
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -153,6 +156,15 @@ def run_script(rule: str, directory: Path, **how: Any) -> subprocess.CompletedPr
     """`python scripts/<rule>.py DIRECTORY` from the repository root."""
     command = [sys.executable, str(ROOT / "scripts" / f"{rule}.py"), str(directory)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, **how)
+
+
+def make_here(rule: str, directory: Path) -> Path:
+    """What `scripts/<rule>.py` makes of `directory`, within this process; returns where its outputs lie."""
+    stage = Stage(directory, argparse.Namespace(threads=1))
+    stage.attempt.mkdir()
+    importlib.import_module(rule).make(stage)
+    stage.attempt.joinpath("facts.json").write_text(json.dumps(stage.facts))
+    return stage.attempt
 
 
 def shown(cells: tuple[str, ...], seeds: tuple[int, ...] = SEEDS, **more: Any) -> dict[str, Any]:

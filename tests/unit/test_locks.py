@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
 from sft.pin_check import check
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
 from sft.code import SCRIPTS, sources
 from sft.pins import normal, read_source, read_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
 
 OURS = {path.stem for path in SCRIPTS.iterdir()}
 

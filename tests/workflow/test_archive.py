@@ -7,8 +7,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from checkouts import SNAKEMAKE, Checkout, new_checkout
 
-from conftest import SNAKEMAKE, Checkout, new_checkout
 from sft.manifest import file_digest
 
 pytestmark = pytest.mark.slow

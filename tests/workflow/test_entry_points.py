@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from conftest import ROOT, SNAKEMAKE, Checkout, new_checkout
+from checkouts import ROOT, SNAKEMAKE, Checkout, new_checkout
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from conftest import SNAKEMAKE, Checkout, new_checkout
+from checkouts import SNAKEMAKE, Checkout, new_checkout
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from conftest import Checkout
+from checkouts import Checkout
 
 pytestmark = pytest.mark.slow
 

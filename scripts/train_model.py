@@ -13,12 +13,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sft import attempts, metrics_stream, resume, tensorboard_mirror, torch_setup
+from sft import attempts, metrics_stream, resume, torch_setup
 from sft.accounting import Accounting
 from sft.checkpoint import EFFECTIVE, Checkpoints
-from sft.run_setup import Run, make_trainer
+from sft.run_setup import TENSORBOARD, Run, make_trainer
 from sft.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
 from sft.stop_request import StopRequest
+from sft.tensorboard_mirror import TensorboardMirror
 from sft.training_arguments import extra_faults, kept_steps, micro_batch, total_steps
 
 
@@ -86,11 +87,11 @@ def _train(run: Run) -> None:
     device = torch_setup.chosen_device(stage.options.device)
     attempts.note(stage.directory, run.attempt, torch_setup.device_facts(device))
     trainer = make_trainer(run, device)
-    tensorboard_mirror.rewrite(run.metrics, stage.directory / "tensorboard")
     run.stop.defer()
     trainer.train(resume_from_checkpoint=str(run.start.path) if run.start.path else None)
     stream = trainer.books.stream
     stream.close()
+    trainer.books.mirror.close()
     attempts.note(stage.directory, run.attempt, {"replayed": stream.replayed, "replayed_equal": stream.replayed_equal})
     if trainer.state.global_step < run.total_steps:
         stage.say(f"stopped on request after step {trainer.state.global_step} of {run.total_steps}; start again")
@@ -118,9 +119,11 @@ def _finish(run: Run) -> None:
     _write_json(stage.output("effective.json"), effective)
     rows = metrics_stream.read(run.metrics, up_to=total)
     metrics_stream.write_tidy(rows, stage.output("metrics.parquet"))
-    tensorboard_mirror.rewrite(run.metrics, stage.directory / "tensorboard")
+    TensorboardMirror(run.metrics, stage.directory / TENSORBOARD).close()
     run.checkpoints.rotate(run.kept_steps, stage.options.keep_optimizer, newest=0)
     attempts.note(stage.directory, run.attempt, {"finished": True})
+    if aside := sorted(path.name for path in run.checkpoints.directory.glob("set-aside-*")):
+        stage.say(f"not needed any more, may be deleted: {', '.join(aside)} in {run.checkpoints.directory}")
 
     codes = Accounting.load(kept[-1].path).codes
     last = rows[total, "train"]

@@ -37,8 +37,12 @@ def note(run: Path, number: int, facts: dict[str, Any]) -> None:
     """Add facts to an attempt."""
     path = run / NAME
     torn = path.exists() and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\n" * torn + json.dumps({"attempt": number, **facts}) + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" * torn + json.dumps({"attempt": number, **facts}) + "\n")
+    except OSError as error:
+        error.filename = str(path)  # a full disk, told with the place
+        raise
 
 
 def _events(run: Path) -> list[dict[str, Any]]:

@@ -77,8 +77,13 @@ class MetricsStream:
                 )
             self.replayed += 1
             self.replayed_equal += comparable(earlier) == comparable(row)
-        self._file.write(json.dumps({**row, "attempt": self.attempt}, allow_nan=False) + "\n")
-        self._file.flush()
+        line = json.dumps({**row, "attempt": self.attempt}, allow_nan=False) + "\n"
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            error.filename = self._file.name  # a full disk, told with the place
+            raise
         self.written.add(key)
 
     def sync(self) -> None:

@@ -8,6 +8,7 @@ features), `random/input_ids` (random ids, without pictures), and for step 0 and
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ROWS = 8
+CANDIDATES = 256
 RANDOM_SHAPE = (2, 16)
 # Logits of a model with a large vocabulary: fewer rows rather than hundreds of MB for each step.
 LARGEST_LOGITS = 2**25
@@ -33,15 +35,14 @@ STEP_FILE = "probe.safetensors"
 def probe_inputs(
     rows: Iterable[dict[str, Any]], collator: Collator, vocabulary: int, avoid: set[int], seed: int
 ) -> dict[str, Tensor]:
-    """The inputs under their names in the file, made of the first rows; random ids are never one of `avoid`."""
+    """The inputs under their names in the file, made of the first rows that fit; random ids avoid `avoid`."""
+    candidates = list(itertools.islice(rows, CANDIDATES))
     chosen: list[dict[str, Any]] = []
-    for row in rows:
-        longest = max(len(row["input_ids"]), *(len(one["input_ids"]) for one in chosen), 1)
-        if chosen and (len(chosen) + 1) * longest * vocabulary > LARGEST_LOGITS:
-            break
-        chosen.append(row)
-        if len(chosen) == ROWS:
-            break
+    for row in candidates:
+        longest = max(len(one["input_ids"]) for one in [*chosen, row])
+        if (len(chosen) + 1) * longest * vocabulary <= LARGEST_LOGITS and len(chosen) < ROWS:
+            chosen.append(row)
+    chosen = chosen or [min(candidates, key=lambda row: len(row["input_ids"]))]
     batch = collator(chosen)
     allowed = torch.tensor([number for number in range(vocabulary) if number not in avoid])
     drawn = torch.randint(len(allowed), RANDOM_SHAPE, generator=torch.Generator().manual_seed(seed))

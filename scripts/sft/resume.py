@@ -36,7 +36,7 @@ def provenance(stage: Stage) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Start:
-    """The checkpoint to continue from (None: the base model), and the kept ones before it."""
+    """The checkpoint to continue from; None: the base model."""
 
     checkpoint: Checkpoint | None
 

@@ -14,6 +14,7 @@ from sft.model_directory import model_directory
 from sft.resume import Start
 from sft.stage import Stage, StageError
 from sft.stop_request import StopRequest
+from sft.tensorboard_mirror import TensorboardMirror
 from sft.training_arguments import requested_arguments
 from sft.training_log import TrainingLog
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sft.trainer import RunTrainer
+
+
+TENSORBOARD = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,13 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     from trl import SFTConfig
 
     from sft import probe
+    from sft.bookkeeping import Bookkeeping
     from sft.collate import Collator
     from sft.effective import effective_arguments
+    from sft.lm_head import score_labelled_positions_only
     from sft.loading import load_processor, tokenizer_of
     from sft.token_rows import load_rows
-    from sft.trainer import Bookkeeping, RunTrainer, score_labelled_positions_only
+    from sft.trainer import RunTrainer
     from sft.weight_check import parameter_counts
 
     stage, config, options = run.stage, run.stage.config, run.stage.options
@@ -72,6 +78,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     requested = requested_arguments(config, device, options.micro_batch_size, str(run.checkpoints.directory))
     accounting = Accounting.load(run.start.path) if run.start.path else Accounting()
     accounting.note_code(run.start.step, run.provenance["code"], run.provenance["versions"])
+    stream = MetricsStream(run.metrics, run.start.step if run.start.path else None, run.attempt)
     books = Bookkeeping(
         global_batch_size=training["global_batch_size"],
         total_steps=run.total_steps,
@@ -82,7 +89,8 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         keep_optimizer=options.keep_optimizer,
         provenance=run.provenance,
         checkpoints=run.checkpoints,
-        stream=MetricsStream(run.metrics, run.start.step if run.start.path else None, run.attempt),
+        stream=stream,
+        mirror=TensorboardMirror(run.metrics, stage.directory / TENSORBOARD),
         log=TrainingLog(stage.say, run.total_steps, run.start.step),
         stop=run.stop,
         accounting=accounting,

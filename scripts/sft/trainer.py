@@ -8,75 +8,32 @@ Overrides methods of transformers 5.23 and TRL 1.16 whose names start with an un
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from trl import SFTTrainer
 
 from sft import probe
-from sft.accounting import Accounting, samples_digest
-from sft.checkpoint import EFFECTIVE, Checkpoint, Checkpoints
+from sft.accounting import samples_digest
+from sft.bookkeeping import Bookkeeping, Step
+from sft.checkpoint import EFFECTIVE, Checkpoint
 from sft.collate import IGNORED, SAMPLE_IDS
 from sft.effective import built
-from sft.metrics_stream import MetricsStream
 from sft.random_state import preserved_random_state
 from sft.stage import StageError
-from sft.stop_request import StopRequest
-from sft.training_log import TrainingLog
 from sft.weight_check import weights_digest
 
-
-def score_labelled_positions_only() -> bool:
-    """Let TRL's fused LM head compute the logits of labelled positions only; returns whether it now does.
-
-    TRL 1.16 does so where Triton is and scores every position elsewhere, for compilers that want fixed shapes. On
-    a CPU with a vocabulary of 49,152 and short answers that costs a third of the time.
-    """
-    from trl.trainer import utils
-
-    if not hasattr(utils, "_use_triton"):
-        return False
-    # Only the choice in this module: the kernels have a binding of their own and still ask for a Triton device.
-    utils._use_triton = lambda _device: True
-    return True
-
-
-@dataclass
-class Bookkeeping:
-    """What a run keeps beside the model: where its state goes, what was counted, when to do what."""
-
-    global_batch_size: int
-    total_steps: int
-    kept_steps: list[int]
-    eval_steps: int | None
-    logging_steps: int
-    checkpoint_seconds: float
-    keep_optimizer: bool
-    provenance: dict[str, Any]
-    checkpoints: Checkpoints
-    stream: MetricsStream
-    log: TrainingLog
-    stop: StopRequest
-    accounting: Accounting
-    probe_inputs: dict[str, torch.Tensor]
-    effective: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Step:
-    """The optimizer step in progress."""
-
-    ids: list[str]
-    tokens: int
-    supervised: int
-    losses: list[torch.Tensor] = field(default_factory=list)
+# With less than this left, a failure to write is told as a full disk.
+SPACE_LEFT_BYTES = 16 * 2**20
 
 
 class RunTrainer(SFTTrainer):
@@ -198,7 +155,7 @@ class RunTrainer(SFTTrainer):
             )
         if step % books.logging_steps == 0 or step == books.total_steps:
             loss_sum, loss_tokens = books.accounting.take_window()
-            books.stream.append(
+            self._write(
                 {
                     "step": step,
                     "split": "train",
@@ -217,6 +174,10 @@ class RunTrainer(SFTTrainer):
                 }
             )
         books.log.step(step, loss, done.tokens, seconds)
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self.books.stream.append(row)
+        self.books.mirror.add(row)
 
     # Validation
 
@@ -241,7 +202,7 @@ class RunTrainer(SFTTrainer):
             self.model.train(training)
         if rows != len(self.eval_dataset):
             raise StageError(f"validation: {rows} of {len(self.eval_dataset)} rows were evaluated")
-        self.books.stream.append(
+        self._write(
             {
                 "step": self.state.global_step,
                 "split": "validation",
@@ -260,6 +221,21 @@ class RunTrainer(SFTTrainer):
     # Checkpoints
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            self._write_checkpoint()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # A full disk is an OSError here, a RuntimeError in torch.save, a SafetensorError there.
+            directory = self.books.checkpoints.directory
+            free = shutil.disk_usage(directory).free
+            if free > SPACE_LEFT_BYTES and getattr(error, "errno", None) != errno.ENOSPC:
+                raise
+            shutil.rmtree(directory / f".writing-{self.state.global_step}", ignore_errors=True)
+            raise StageError(
+                f"{directory}: the checkpoint of step {self.state.global_step} could not be written ({error}); "
+                f"{free / 2**20:.0f} MiB are free. Make room and start again: the run continues from the one before"
+            ) from error
+
+    def _write_checkpoint(self) -> None:
         step, books = self.state.global_step, self.books
         plain = self._plain_model()
 

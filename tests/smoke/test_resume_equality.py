@@ -43,8 +43,10 @@ def test_killed_three_times_equals_uninterrupted(
 
 
 def test_stopped_by_sigterm_saves_and_continues(text_nodes, tmp_path: Path) -> None:
-    whole = runs.train_well(runs.write_run(tmp_path / "whole", text_nodes, save_steps=None), KEEP)
-    run = runs.write_run(tmp_path / "run", text_nodes, save_steps=None)
+    # An evaluation is due after every step: the one of the last step before the stop is made up for on resume.
+    settings = {"save_steps": None, "eval_steps": 1}
+    whole = runs.train_well(runs.write_run(tmp_path / "whole", text_nodes, **settings), KEEP)
+    run = runs.write_run(tmp_path / "run", text_nodes, **settings)
     child = runs.Child(run, KEEP)
     child.wait_for(step=4)
     child.signal(signal.SIGTERM)
@@ -52,6 +54,7 @@ def test_stopped_by_sigterm_saves_and_continues(text_nodes, tmp_path: Path) -> N
     stopped = runs.last_step(run)
     assert runs.saved_steps(run) == [stopped]
     assert stopped < 12
+    assert [row["step"] for row in runs.rows(run) if row["split"] == "validation"][-1] == stopped - 1
     assert not (run / "manifest.json").exists()
     assert not list(run.glob(".attempt-*"))
     runs.train_well(run, KEEP)

@@ -37,8 +37,8 @@ def _trl_alone(nodes: dict[str, Path], run: Path) -> None:
     from PIL import Image
     from trl import SFTConfig, SFTTrainer
 
+    from sft.lm_head import score_labelled_positions_only
     from sft.loading import load_model, load_processor
-    from sft.trainer import score_labelled_positions_only
     from sft.training_arguments import requested_arguments
 
     score_labelled_positions_only()
@@ -82,9 +82,9 @@ def test_losses_equal_those_of_trls_own_vision_collator(vision_nodes, tmp_path: 
 
 def test_logits_of_labelled_positions_only_give_the_loss_of_all(text_nodes, tmp_path: Path) -> None:
     def score_all() -> None:
-        from sft import trainer
+        from sft import lm_head
 
-        trainer.score_labelled_positions_only = lambda: False
+        lm_head.score_labelled_positions_only = lambda: False
 
     some = runs.train_well(runs.write_run(tmp_path / "some", text_nodes, max_steps=4))
     every = runs.write_run(tmp_path / "every", text_nodes, max_steps=4)
@@ -305,6 +305,23 @@ def test_tokens_that_are_not_those_of_the_audit_are_refused(text_nodes, tmp_path
     assert "39 rows, but 40 were prepared" in runs.log(run)
 
 
+def test_full_disk_is_told_with_its_place(text_nodes, tmp_path: Path) -> None:
+    def fill_the_disk() -> None:
+        import torch
+
+        def fail(*_args: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        torch.save = fail
+
+    run = runs.write_run(tmp_path / "run", text_nodes)
+    assert runs.train(run, patch=fill_the_disk) == 1
+    assert f"{run / 'checkpoints'}: the checkpoint of step 4 could not be written" in runs.log(run)
+    assert "Traceback" not in runs.log(run)
+    assert runs.saved_steps(run) == []
+    runs.train_well(run)
+
+
 def test_second_trainer_on_a_run_is_refused(text_nodes, tmp_path: Path) -> None:
     run = runs.write_run(tmp_path / "run", text_nodes)
     first = runs.Child(run)
@@ -343,3 +360,23 @@ def _runs(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+@pytest.mark.gpu
+def test_run_on_a_gpu_continues_after_a_kill(text_nodes, tmp_path: Path) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    run = runs.write_run(tmp_path / "run", text_nodes, max_steps=200, save_steps=50, eval_steps=50)
+    command = [*runs.command(run)[:3], "--device", "cuda"]
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while child.poll() is None and 50 not in runs.saved_steps(run):
+        time.sleep(0.1)
+    child.kill()
+    child.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told = facts(run)
+    assert (told["device"], told["resumed"][0] >= 50) == ("cuda", True)
+    assert told["attempts"][-1]["cuda"]

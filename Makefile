@@ -16,6 +16,8 @@ export PATH := $(BIN):$(PATH)
 # Without byte code every process that imports the training stack spends 26 CPU seconds on compiling it again.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH PYTHONHOME
+# Each script prints one line when it is done; Snakemake's own twelve lines a job are left out.
+QUIET := --quiet rules progress
 
 comma := ,
 # The first Python that is new enough, or one line that says what was found instead.
@@ -45,14 +47,14 @@ help: ## list these targets
 
 .PHONY: demo
 demo: setup ## set up, run the embedded default experiments, show the results (minutes on two CPU cores)
-	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/snakemake --cores $(CORES) $(QUIET)
 	$(BIN)/snakemake --report results/report.html
 	$(BIN)/python scripts/show_results.py
 
 .PHONY: demo-conda
 demo-conda: setup ## the same with one conda environment per stage, made by your conda (24.7.1 or newer)
 	@command -v conda > /dev/null || { echo "error: no conda on PATH; make demo needs none" >&2; exit 1; }
-	$(BIN)/snakemake --cores $(CORES) --sdm conda
+	$(BIN)/snakemake --cores $(CORES) --sdm conda $(QUIET)
 	$(BIN)/python scripts/show_results.py
 
 .PHONY: setup
@@ -81,7 +83,7 @@ explain: setup ## print the settings that differ between two runs or cells (A=..
 
 .PHONY: figures
 figures: setup ## rebuild the figures and tables from the ledgers that are there
-	$(BIN)/snakemake --cores 1 figures
+	$(BIN)/snakemake figures --cores 1 $(QUIET)
 
 .PHONY: report
 report: setup ## write results/report.html from the results that are there

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import local_conda
+import made_up_experiment as made_up
 import pytest
 from local_conda import HERE, ROOT
 
@@ -108,6 +109,26 @@ print(json.dumps([sys.prefix, {d.name: d.version for d in importlib.metadata.dis
     assert {normal(name): version for name, version in installed.items()} == expected
 
     assert "Nothing to be done" in conda.snakemake(tmp_path).stderr
+
+
+def test_the_report_environment_draws_the_same_bytes_as_venv(conda, tmp_path):
+    ledger = made_up.write_experiment(tmp_path / "study")
+    drawn = {}
+    for where in ("venv", "conda"):
+        config = made_up.shown(tuple(made_up.CORRECT))
+        node = made_up.write_node(tmp_path / where / "comparison", "plot_comparison", config, {"ledger": ledger})
+        if where == "venv":
+            done = made_up.run_script("plot_comparison", node)
+        else:
+            script = str(ROOT / "scripts/plot_comparison.py")
+            program = (
+                f"import subprocess, sys\nsubprocess.run([sys.executable, {script!r}, {str(node)!r}], check=True)\n"
+            )
+            done = conda.snakemake(workflow(tmp_path, (ROOT / "envs/report.yaml").read_text(), program))
+        assert done.returncode == 0, done.stdout + done.stderr
+        drawn[where] = {path.name: path.read_bytes() for path in node.glob("comparison.*")}
+    assert {"comparison.pdf", "comparison.svg", "comparison.png"} <= drawn["venv"].keys()
+    assert drawn["conda"] == drawn["venv"]
 
 
 def test_a_rule_does_not_see_the_packages_of_the_launcher(conda, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from checkouts import Checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("finished")]
 
 DATA = {"download_dataset": 1, "prepare_dataset": 1, "split_dataset": 1, "audit_splits": 1, "tokenize_dataset": 1}
 TRAINED = {"train_model": 2, "convert_checkpoint": 2, "predict": 2, "score": 2}

@@ -1,5 +1,6 @@
 # Training. Checkpoints lie beside the declared outputs: Snakemake deletes the outputs of a failed job, and a
-# restarted job has to find them.
+# restarted job has to find them. `exec`: the shell makes way for Python, so that a SIGTERM to all processes of the
+# job reaches a trainer that still has its parent, and it saves a checkpoint before it stops.
 
 
 rule train_model:
@@ -24,6 +25,6 @@ rule train_model:
     params:
         script=script("train_model"),
     shell:
-        "python {params.script} results/runs/{wildcards.run} --threads {threads}"
+        "exec python {params.script} results/runs/{wildcards.run} --threads {threads}"
         " --device {resources.device} --micro-batch-size {resources.micro_batch_size}"
         " --code-policy {resources.code_policy} {resources.keep_optimizer} 2>> {log}"

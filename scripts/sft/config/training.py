@@ -3,17 +3,13 @@
 Every default that shapes a result is stated here, not inherited from a library: an upgrade cannot change it unseen.
 """
 
-import json
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import model_validator
 
-from sft.config.errors import FieldError, nearest
+from sft.config.errors import FieldError
 from sft.config.fields import Integer, Number, Section, Truth, identity
-
-TRAINER_FIELDS = Path(__file__).resolve().parent.parent / "trainer_fields.json"
+from sft.training_arguments import extra_faults
 
 
 class Training(Section):
@@ -77,41 +73,10 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _known_extra(self) -> "Training":
-        for key in self.extra:
-            if key in type(self).model_fields:
-                raise FieldError(f"extra.{key}", "is a key of training itself", f"Write it as training.{key}")
-            if key not in trainer_fields():
-                hint = nearest(key, trainer_fields())
-                fix = f"Did you mean {hint}?" if hint else "Remove it"
-                raise FieldError(f"extra.{key}", "SFTConfig has no such field", fix)
-            if key in OURS:
-                raise FieldError(f"extra.{key}", "is set by the workflow", f"Use {OURS[key]}")
+        for fault in extra_faults(self.extra):
+            key, _, message = fault.removeprefix("training.").partition(": ")
+            raise FieldError(key, message)
         return self
-
-
-# Fields of SFTConfig that a user may not pass: each would break a promise of the workflow.
-OURS = {
-    "output_dir": "the run's directory",
-    "resume_from_checkpoint": "nothing: a restarted run resumes by itself",
-    "seed": "seeds: of the experiment",
-    "data_seed": "seeds: of the experiment",
-    "per_device_train_batch_size": "training.global_batch_size and execution.micro_batch_size",
-    "gradient_accumulation_steps": "training.global_batch_size and execution.micro_batch_size",
-    "save_strategy": "training.save_steps",
-    "eval_strategy": "training.eval_steps",
-    "use_cpu": "execution.device",
-    "bf16": "training.precision",
-    "fp16": "training.precision",
-    "dataset_kwargs": "training.max_length and loss_on: rows are tokenised before training",
-    "packing": "unpacked rows: packing is not supported",
-    "logging_nan_inf_filter": "nothing: a non-finite loss stops the run",
-}
-
-
-@cache
-def trainer_fields() -> dict[str, list[str]]:
-    """Names and simple types of SFTConfig's fields in the pinned TRL (made by scripts/make_trainer_fields.py)."""
-    return json.loads(TRAINER_FIELDS.read_text())["fields"]
 
 
 class Lora(Section):

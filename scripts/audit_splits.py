@@ -16,7 +16,7 @@ FAILED = "audit-failed.html"
 def make(stage: Stage) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from sft import audit, audit_page
+    from sft.data import audit, audit_page
 
     paths = {split: stage.input("train") / f"{split}.parquet" for split in ("train", "validation")}
     paths |= {name: directory / "test.parquet" for name, directory in stage.inputs("test-").items()}

@@ -1,7 +1,7 @@
 """Collect the ledger of one experiment: every number that its runs measured, in one tidy table.
 
-From the metrics and manifests of its runs and their scores. Makes ledger.parquet and ledger.csv (columns: see
-sft/ledger.py), runs.csv (one row a run: settings, keys, versions, cost) and provenance.json (the manifests of the
+From the metrics and manifests of its runs and their scores. Makes ledger.parquet and ledger.csv (columns:
+sft/reporting/ledger.py), runs.csv (one row a run: settings, keys, versions, cost) and provenance.json (manifests of the
 runs and of all they were made from). A comparison that lacks a run or a score is refused.
 
     python scripts/collect_metrics.py results/experiments/digits_shift/ledger
@@ -21,7 +21,7 @@ SHOWN_GAPS = 20
 def make(stage: Stage) -> None:
     import pyarrow.compute as pc
 
-    from sft import ledger
+    from sft.reporting import ledger
 
     cells, names = stage.config["cells"], stage.config.get("datasets", {})
     table = ledger.collect(stage.config["experiment"], cells, stage.inputs(), names)
@@ -50,7 +50,7 @@ def make(stage: Stage) -> None:
 
 
 def _write_runs(stage: Stage, provenance: dict[str, dict[str, Any]], path: Path) -> None:
-    from sft.ledger import DIGITS
+    from sft.reporting.ledger import DIGITS
 
     rows: list[dict[str, Any]] = []
     for i, cell in enumerate(stage.config["cells"]):

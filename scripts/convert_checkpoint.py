@@ -12,12 +12,12 @@ import json
 from pathlib import Path
 
 from sft import manifest
-from sft.model_directory import model_directory
+from sft.models.model_directory import model_directory
 from sft.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:
-    from sft import torch_setup
+    from sft.models import torch_setup
 
     method, dtype = stage.config["method"], stage.config["dtype"]
     # As in training, or logits are not equal to the last bit. Full fine-tuning needs no PEFT, which takes longer to
@@ -25,9 +25,9 @@ def make(stage: Stage) -> None:
     torch_setup.prepare(stage.options.threads, needs_bitsandbytes=method == "full")
     from safetensors.torch import load_file
 
-    from sft.export import write_full, write_merged
-    from sft.gate import Gate
-    from sft.loading import load_model
+    from sft.conversion.export import write_full, write_merged
+    from sft.conversion.gate import Gate
+    from sft.models.loading import load_model
 
     run, config = stage.input("run"), stage.config
     base = model_directory(stage.input("model"), config.get("model_step"))

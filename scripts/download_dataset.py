@@ -26,7 +26,7 @@ def make(stage: Stage) -> None:
 def _publish_digits(stage: Stage) -> None:
     from importlib import metadata
 
-    from sft import digits
+    from sft.data import digits
 
     made = digits.publish(stage.output("files"))
     stage.record(**made, licence=digits.LICENCE, revision=f"scikit-learn {metadata.version('scikit-learn')}")
@@ -34,7 +34,7 @@ def _publish_digits(stage: Stage) -> None:
 
 
 def _link(stage: Stage, source: str) -> None:
-    from sft.source_files import TABLES, count_rows, find_files
+    from sft.data.source_files import TABLES, count_rows, find_files
 
     files, rows = find_files(source), {}
     for name, path in files.items():

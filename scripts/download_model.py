@@ -1,7 +1,7 @@
 """Collects a base model as one complete directory: safetensors, configuration, tokenizer or processor.
 
 Makes `model/` from a local Hugging Face directory (copied; pickles and remote code are refused) or from nothing
-(a family of scripts/sft/tiny_models.py with seeded weights), and loads it with the Auto classes before it counts.
+(scripts/sft/models/tiny_models.py, seeded weights), and loads it with the Auto classes before it counts.
 
 By hand: python scripts/download_model.py results/models/tiny-1a2b3c4d
 """
@@ -13,9 +13,9 @@ from sft.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:
-    from sft.loading import load_model, load_processor, tokenizer_of
-    from sft.model_files import copy_model, weights_digest
-    from sft.model_kind import is_vision
+    from sft.models.loading import load_model, load_processor, tokenizer_of
+    from sft.models.model_files import copy_model, weights_digest
+    from sft.models.model_kind import is_vision
 
     source, directory = stage.config["source"], stage.output("model")
     processor = load_processor(stage.input("processor") / "processor")
@@ -46,8 +46,8 @@ def _initialised(source: dict, processor, directory: Path):
     """The new model, after saving it and finding every tensor bitwise the same in what the Auto class loads."""
     import torch
 
-    from sft.loading import load_model, tokenizer_of
-    from sft.tiny_models import make_model
+    from sft.models.loading import load_model, tokenizer_of
+    from sft.models.tiny_models import make_model
 
     model = make_model(source, tokenizer_of(processor))
     model.save_pretrained(directory)

@@ -1,7 +1,7 @@
 """Collects the tokenizer of a model (with its picture processor, where it takes pictures) and its chat template.
 
 Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a local Hugging Face directory or
-from nothing (a family of scripts/sft/tiny_models.py).
+from nothing (a family of scripts/sft/models/tiny_models.py).
 
 By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
 """
@@ -16,9 +16,9 @@ PROBES = ["Which digit is shown?", " A 0 B 1\nC. 2\n", "Ünïcödé 文字 🙂"
 
 def make(stage: Stage) -> None:
     from sft.canonical import digest
-    from sft.loading import load_processor, tokenizer_of
-    from sft.model_files import refuse_remote_code
-    from sft.tokenization import special_token_ids
+    from sft.data.tokenization import special_token_ids
+    from sft.models.loading import load_processor, tokenizer_of
+    from sft.models.model_files import refuse_remote_code
 
     source, files = stage.config["source"], {}
     if "path" in source:
@@ -27,7 +27,7 @@ def make(stage: Stage) -> None:
         own = [path for path in Path(source["path"]).iterdir() if path.suffix in (".json", ".jinja", ".model", ".txt")]
         files |= local_files.describe(own)
     else:
-        from sft.tiny_models import make_processor
+        from sft.models.tiny_models import make_processor
 
         processor = make_processor(source["initialise"])
     tokenizer = tokenizer_of(processor)
@@ -55,7 +55,7 @@ def make(stage: Stage) -> None:
 
 def _set_template(processor, path: str | None) -> None:
     """Put the template of the file, where one is given, into the processor; StageError when none is left."""
-    from sft.loading import tokenizer_of
+    from sft.models.loading import tokenizer_of
 
     if path is not None:
         template = Path(path).read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def _set_template(processor, path: str | None) -> None:
 
 def _compare(made, loaded) -> None:
     """StageError unless the processor that was saved is the one that loads."""
-    from sft.loading import tokenizer_of
+    from sft.models.loading import tokenizer_of
 
     first, second = tokenizer_of(made), tokenizer_of(loaded)
     same = {

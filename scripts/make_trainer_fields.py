@@ -14,7 +14,7 @@ import typing
 from importlib import metadata
 from typing import Any
 
-from sft.training_arguments import FIELDS
+from sft.training.training_arguments import FIELDS
 
 SIMPLE = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", list: "list", type(None): "null"}
 

@@ -13,11 +13,11 @@ MOST_COLUMNS = 2
 
 
 def make(stage: Stage) -> None:
-    from sft import figure_style as style
+    from sft.reporting import figure_style as style
 
     style.prepare()
-    from sft import curves, series
-    from sft.figure_sheet import Entry, Sheet
+    from sft.reporting import curves, series
+    from sft.reporting.figure_sheet import Entry, Sheet
 
     config, cells, chance = stage.config, stage.config["cells"], stage.config["chance"]
     seeds = series.scores(series.read_ledger(stage.input("ledger")), config)

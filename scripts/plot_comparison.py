@@ -16,11 +16,11 @@ PLANE_MARGIN = 0.62  # inches left of the plane, for its value axis
 
 
 def make(stage: Stage) -> None:
-    from sft import figure_style as style
+    from sft.reporting import figure_style as style
 
     style.prepare()
-    from sft import comparison, curves, series
-    from sft.figure_sheet import EDGE, Sheet
+    from sft.reporting import comparison, curves, series
+    from sft.reporting.figure_sheet import EDGE, Sheet
 
     config, cells, datasets = stage.config, stage.config["cells"], stage.config["datasets"]
     seeds = series.scores(series.read_ledger(stage.input("ledger")), config)
@@ -76,9 +76,9 @@ def make(stage: Stage) -> None:
 
 
 def _legend(mean: Any, old: str | None) -> list[Any]:
-    from sft import curves
-    from sft import figure_style as style
-    from sft.figure_sheet import Entry
+    from sft.reporting import curves
+    from sft.reporting import figure_style as style
+    from sft.reporting.figure_sheet import Entry
 
     legend = curves.spread_entries(mean, points=True)
     if old is not None:

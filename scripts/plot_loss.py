@@ -10,10 +10,10 @@ from sft.stage import Stage, run_stage
 
 
 def make(stage: Stage) -> None:
-    from sft import figure_style as style
+    from sft.reporting import figure_style as style
 
     style.prepare()
-    from sft.training_figure import draw_training_metric
+    from sft.reporting.training_figure import draw_training_metric
 
     draw_training_metric(
         stage,

@@ -12,9 +12,9 @@ import json
 from typing import Any
 
 from sft import manifest
-from sft.answers import named_letter
-from sft.model_directory import converted_steps, model_directory
-from sft.multiple_choice import LETTERS
+from sft.data.multiple_choice import LETTERS
+from sft.evaluation.answers import named_letter
+from sft.models.model_directory import converted_steps, model_directory
 from sft.stage import Stage, StageError, run_stage
 
 COLUMNS = ["id", "system", "prompt", "completion", "choices", "answer", "images"]
@@ -25,14 +25,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def make(stage: Stage) -> None:
-    from sft import torch_setup
+    from sft.models import torch_setup
 
     # True: leave PEFT alone, which is imported to be made cheaper and is not needed here.
     torch_setup.prepare(stage.options.threads, needs_bitsandbytes=True)
     import pyarrow as pa
 
-    from sft.loading import load_model, load_processor
-    from sft.tables import write_rows
+    from sft.data.tables import write_rows
+    from sft.models.loading import load_model, load_processor
 
     config, converted = stage.config, stage.input("converted")
     device = torch_setup.chosen_device(stage.options.device)
@@ -77,10 +77,10 @@ class _Tests:
     """The test splits of an evaluation, prepared once and put to every model."""
 
     def __init__(self, stage: Stage, processor: Any):
-        from sft.generation import end_of_turn_ids
-        from sft.likelihood import letter_ids
-        from sft.prompt_batches import PromptBatches
-        from sft.tables import read_rows
+        from sft.data.tables import read_rows
+        from sft.evaluation.generation import end_of_turn_ids
+        from sft.evaluation.likelihood import letter_ids
+        from sft.evaluation.prompt_batches import PromptBatches
 
         self.max_new_tokens: int = stage.config["max_new_tokens"]
         self.names: list[str] = stage.config["datasets"]
@@ -107,8 +107,8 @@ class _Tests:
 
     def ask(self, model: Any, name: str, device: str) -> tuple[list[dict[str, Any]], int]:
         """One row per example, by id, and how many answers did not end within max_new_tokens."""
-        from sft import likelihood
-        from sft.generation import generate, set_greedy
+        from sft.evaluation import likelihood
+        from sft.evaluation.generation import generate, set_greedy
 
         batches, letters = self.batches[name], self.letters[name]
         set_greedy(model, batches.tokenizer, self.ends, self.max_new_tokens)

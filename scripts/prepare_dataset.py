@@ -1,6 +1,6 @@
 """Turns published files into canonical examples: the prompt, the completion to learn, choices, answer, pictures.
 
-Makes `examples.parquet` (columns: scripts/sft/examples.py) from the `files/` of a source. Every row must be
+Makes `examples.parquet` (columns: scripts/sft/data/examples.py) from the `files/` of a source. Every row must be
 read with certainty; otherwise nothing is made and the rows are named.
 
 By hand: python scripts/prepare_dataset.py results/datasets/digits-1a2b3c4d
@@ -10,8 +10,8 @@ from sft.stage import Stage, run_stage
 
 
 def make(stage: Stage) -> None:
-    from sft import examples
-    from sft.preparation import Preparation
+    from sft.data import examples
+    from sft.data.preparation import Preparation
 
     preparation = Preparation(stage.config, stage.input("source") / "files")
     with examples.Writer(stage.output("examples.parquet")) as writer:

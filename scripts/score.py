@@ -10,7 +10,7 @@ completions have the strict one. A row that failed is wrong and counted in `erro
 """
 
 from sft import manifest
-from sft.scoring import LENIENT, STRICT, score_dataset
+from sft.evaluation.scoring import LENIENT, STRICT, score_dataset
 from sft.stage import Stage, StageError, run_stage
 
 PREDICTED = ["dataset", "step", "id", "answer", "gold_text", "raw_text", "choice_log_likelihoods", "error"]
@@ -20,7 +20,7 @@ DECLARED = ["id", "answer", "completion", "choices"]
 def make(stage: Stage) -> None:
     import pyarrow as pa
 
-    from sft.tables import read_rows, write_rows
+    from sft.data.tables import read_rows, write_rows
 
     predicted = stage.input("predictions")
     datasets, splits = stage.config["datasets"], stage.inputs("test-")

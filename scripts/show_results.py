@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sft.reporting.table_text import notes, result_columns
 from sft.stage import CONFIG
-from sft.table_text import notes, result_columns
 
 FIGURES = "figures/*/*.png"
 REPORTS = ("results/report.html", "results/report.zip")

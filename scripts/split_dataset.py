@@ -1,6 +1,6 @@
 """Divides a data set into train, validation and test, or mixes the training rows of several divided ones.
 
-Makes `train.parquet`, `validation.parquet` and `test.parquet` (columns: scripts/sft/examples.py; in a mix also
+Makes `train.parquet`, `validation.parquet` and `test.parquet` (columns: scripts/sft/data/examples.py; in a mix also
 `part`, where the row comes from) from the examples of a data set by the names of their files, or from the
 splits of the parts of a mix, whose validation and test rows are those of the first part.
 
@@ -24,8 +24,9 @@ def make(stage: Stage) -> None:
 def _split(stage: Stage) -> dict[str, int]:
     """Rows per split, after writing them in the order of the data set."""
     import pyarrow
-    from sft import examples
-    from sft.splitting import SPLITS, draw_validation, split_of_files
+
+    from sft.data import examples
+    from sft.data.splitting import SPLITS, draw_validation, split_of_files
 
     rule, source = stage.config["split"], stage.input("dataset") / "examples.parquet"
     validation = {key: value for key, value in (rule.get("validation") or {}).items() if value is not None}
@@ -60,7 +61,7 @@ def _mix(stage: Stage) -> dict[str, int]:
 
     `part` holds the name of the part's directory: what the configuration calls it is no part of the key.
     """
-    from sft import examples
+    from sft.data import examples
 
     wanted = dict(zip(stage.inputs("part-").values(), stage.config["mix"].items(), strict=True))
     if len({directory.name for directory in wanted}) < len(stage.config["mix"]):
@@ -86,8 +87,8 @@ def _mix(stage: Stage) -> dict[str, int]:
 
 def _taken(part: Path, name: str, count: str | int, seed: int) -> set[str]:
     """Ids of the training rows that the mix takes from a part: all, or a number drawn by hash."""
-    from sft import examples
-    from sft.splitting import draw_rows
+    from sft.data import examples
+    from sft.data.splitting import draw_rows
 
     ids = [row["id"] for row in examples.rows(part / "train.parquet", ["id"])]
     if count == "all":

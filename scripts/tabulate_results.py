@@ -12,8 +12,8 @@ from sft.stage import Stage, run_stage
 def make(stage: Stage) -> None:
     import pandas as pd
 
-    from sft import series, table_text
-    from sft.results_table import cost_rows, result_rows
+    from sft.reporting import series, table_text
+    from sft.reporting.results_table import cost_rows, result_rows
 
     config = stage.config
     ledger = series.read_ledger(stage.input("ledger"))

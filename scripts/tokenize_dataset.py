@@ -16,9 +16,10 @@ SPLITS = ("train", "validation")
 
 def make(stage: Stage) -> None:
     import pyarrow
-    from sft import examples
-    from sft.loading import load_processor
-    from sft.tokenization import Tokenization, special_token_ids
+
+    from sft.data import examples
+    from sft.data.tokenization import Tokenization, special_token_ids
+    from sft.models.loading import load_processor
 
     processor = load_processor(stage.input("processor") / "processor")
     sources = {split: stage.input("splits") / f"{split}.parquet" for split in SPLITS}

@@ -13,14 +13,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sft import attempts, metrics_stream, resume, torch_setup
-from sft.accounting import Accounting
-from sft.checkpoint import EFFECTIVE, Checkpoints
-from sft.run_setup import TENSORBOARD, Run, make_trainer
+from sft.models import torch_setup
 from sft.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
-from sft.stop_request import StopRequest
-from sft.tensorboard_mirror import TensorboardMirror
-from sft.training_arguments import extra_faults, kept_steps, micro_batch, total_steps
+from sft.training import attempts, metrics_stream, resume
+from sft.training.accounting import Accounting
+from sft.training.checkpoint import EFFECTIVE, Checkpoints
+from sft.training.run_setup import TENSORBOARD, Run, make_trainer
+from sft.training.stop_request import StopRequest
+from sft.training.tensorboard_mirror import TensorboardMirror
+from sft.training.training_arguments import extra_faults, kept_steps, micro_batch, total_steps
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +101,7 @@ def _train(run: Run) -> None:
 
 def _finish(run: Run) -> None:
     """Write the outputs, from what lies in the kept checkpoints and the metrics stream."""
-    from sft import probe
+    from sft.training import probe
 
     stage, total = run.stage, run.total_steps
     found = {checkpoint.step: checkpoint for checkpoint in run.checkpoints.all()}

@@ -12,9 +12,9 @@ from typing import Any
 from sft import local_files, manifest
 from sft.canonical import digest
 from sft.code import code_digest
+from sft.data.source_files import find_files
 from sft.node import Node
 from sft.plan import Plan
-from sft.source_files import find_files
 
 
 @dataclass(frozen=True)

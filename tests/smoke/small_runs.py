@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from sft import manifest, rendering
-from sft.examples import SCHEMA
-from sft.loading import load_model, load_processor
-from sft.tiny_models import make_model, make_processor
-from sft.weight_check import weights_digest
+from sft import manifest
+from sft.data import rendering
+from sft.data.examples import SCHEMA
+from sft.models.loading import load_model, load_processor
+from sft.models.tiny_models import make_model, make_processor
+from sft.models.weight_check import weights_digest
 
 CHOICES = [str(digit) for digit in range(10)]
 LETTERS = "ABCDEFGHIJ"

@@ -9,12 +9,12 @@ import small_runs
 import torch
 from datasets import Dataset
 
-from sft.collate import IGNORED, SAMPLE_IDS, Collator, PictureFeatures
-from sft.loading import load_model, load_processor
-from sft.probe import LARGEST_LOGITS, probe_inputs
+from sft.models.loading import load_model, load_processor
+from sft.models.weight_check import check_loaded, weights_digest
 from sft.stage import StageError
-from sft.token_rows import load_rows
-from sft.weight_check import check_loaded, weights_digest
+from sft.training.collate import IGNORED, SAMPLE_IDS, Collator, PictureFeatures
+from sft.training.probe import LARGEST_LOGITS, probe_inputs
+from sft.training.token_rows import load_rows
 
 
 def rows_of(nodes: dict[str, Path]) -> Dataset:

@@ -13,10 +13,10 @@ from small_runs import finish, write_base, write_node, write_run
 
 from sft import manifest
 from sft.code import SCRIPTS
-from sft.export import write_full, write_merged
-from sft.gate import Gate
-from sft.loading import load_model, load_processor
-from sft.merge import ADAPTER_FILES
+from sft.conversion.export import write_full, write_merged
+from sft.conversion.gate import Gate
+from sft.conversion.merge import ADAPTER_FILES
+from sft.models.loading import load_model, load_processor
 
 # One group: the small models and runs are made once per worker.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("conversion")]

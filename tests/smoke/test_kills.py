@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import training_nodes as runs
 
-from sft import metrics_stream
+from sft.training import metrics_stream
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 KILLS = int(os.environ.get("SFT_KILLS", "6"))

@@ -13,11 +13,13 @@ import torch
 from small_runs import examples, finish, write_base, write_node, write_split
 from transformers import GenerationConfig
 
-from sft import likelihood, manifest, pictures, rendering
+from sft import manifest
 from sft.code import SCRIPTS
-from sft.generation import end_of_turn_ids, generate, set_greedy
-from sft.loading import load_model, load_processor, tokenizer_of
-from sft.prompt_batches import PromptBatches
+from sft.data import pictures, rendering
+from sft.evaluation import likelihood
+from sft.evaluation.generation import end_of_turn_ids, generate, set_greedy
+from sft.evaluation.prompt_batches import PromptBatches
+from sft.models.loading import load_model, load_processor, tokenizer_of
 from sft.stage import StageError
 
 # One group: the small models and runs are made once per worker.

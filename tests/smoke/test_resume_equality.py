@@ -106,9 +106,9 @@ def test_finished_run_is_written_again_without_training(text_nodes, tmp_path: Pa
 
 
 def _load_the_base_instead() -> None:
-    from sft import run_setup
-    from sft.loading import load_model
-    from sft.model_directory import model_directory
+    from sft.models.loading import load_model
+    from sft.models.model_directory import model_directory
+    from sft.training import run_setup
 
     run_setup.load_start = lambda run: load_model(model_directory(run.stage.input("model")))
 
@@ -116,7 +116,7 @@ def _load_the_base_instead() -> None:
 def _let_transformers_load() -> None:
     from transformers import Trainer
 
-    from sft.trainer import RunTrainer
+    from sft.training.trainer import RunTrainer
 
     _load_the_base_instead()
     RunTrainer._load_from_checkpoint = Trainer._load_from_checkpoint
@@ -149,7 +149,7 @@ def test_broken_checkpoint_is_passed_over_and_the_result_the_same(text_nodes, tm
 
 
 def _other_code() -> None:
-    from sft import resume
+    from sft.training import resume
 
     resume.code_digest = lambda rule: "0" * 64
 

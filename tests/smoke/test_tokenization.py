@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from sft import rendering
-from sft.loading import load_model, load_processor, tokenizer_of
+
+from sft.data import rendering
+from sft.data.tokenization import Tokenization
+from sft.models.loading import load_model, load_processor, tokenizer_of
+from sft.models.tiny_models import make_processor
 from sft.stage import Stage, StageError
-from sft.tiny_models import make_processor
-from sft.tokenization import Tokenization
 
 POLICY = {"max_length": 64, "on_too_long": "error", "loss_on": "completion"}
 SOURCE = {"initialise": "llama", "hidden_size": 64, "num_layers": 1, "initializer_range": 0.1, "seed": 0}
@@ -31,7 +32,8 @@ def example(identifier="a", prompt="Which digit is shown?", completion="H. 7", i
 
 def picture(side: int = 16) -> bytes:
     from PIL import Image
-    from sft import pictures
+
+    from sft.data import pictures
 
     return pictures.png(Image.new("RGB", (side, side), (9, 99, 199)))
 
@@ -88,7 +90,7 @@ def test_text_rows(llama):
 
 
 def test_picture_rows_are_what_the_processor_gives(qwen):
-    from sft import pictures
+    from sft.data import pictures
 
     row = example(images=[picture()])
     rows, _ = tokenised(qwen, [row, example("b")])
@@ -106,8 +108,9 @@ def test_loss_on_all_leaves_out_picture_tokens_only(qwen):
 
 
 def test_labels_are_those_of_trl(qwen):
-    from sft import pictures
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from sft.data import pictures
 
     rows, _ = tokenised(qwen, [example(images=[picture()])])
     turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which digit is shown?"}]}
@@ -171,7 +174,7 @@ def test_the_text_family_loads_with_the_auto_classes(small):
 def test_a_path_gives_the_same_model_and_the_given_template(small, tmp_path):
     import download_model
     import download_processor
-    from sft.model_files import weights_digest
+    from sft.models.model_files import weights_digest
 
     template = tmp_path / "template.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")

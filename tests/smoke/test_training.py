@@ -34,9 +34,9 @@ def _trl_alone(nodes: dict[str, Path], run: Path) -> None:
     from PIL import Image
     from trl import SFTConfig, SFTTrainer
 
-    from sft.lm_head import score_labelled_positions_only
-    from sft.loading import load_model, load_processor
-    from sft.training_arguments import requested_arguments
+    from sft.models.loading import load_model, load_processor
+    from sft.training.lm_head import score_labelled_positions_only
+    from sft.training.training_arguments import requested_arguments
 
     score_labelled_positions_only()
     examples = {row["id"]: row for row in small_runs.examples(52)}
@@ -79,7 +79,7 @@ def test_losses_equal_those_of_trls_own_vision_collator(vision_nodes, tmp_path: 
 
 def test_logits_of_labelled_positions_only_give_the_loss_of_all(text_nodes, tmp_path: Path) -> None:
     def score_all() -> None:
-        from sft import lm_head
+        from sft.training import lm_head
 
         lm_head.score_labelled_positions_only = lambda: False
 
@@ -122,7 +122,7 @@ def test_adapter_in_bfloat16_trains(vision_nodes, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from sft.loading import load_model
+    from sft.models.loading import load_model
 
     probe = load_file(run / "probe.safetensors")
     inputs = {name.removeprefix("inputs/"): value for name, value in probe.items() if name.startswith("inputs/")}

@@ -66,7 +66,7 @@ def test_value_that_does_not_take_effect_is_an_error(text_nodes, tmp_path: Path)
 
 def test_rows_that_get_lost_are_noticed(text_nodes, tmp_path: Path) -> None:
     def lose_a_row() -> None:
-        from sft.trainer import RunTrainer
+        from sft.training.trainer import RunTrainer
 
         before = RunTrainer.get_batch_samples
 

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import small_runs
 
-from sft import metrics_stream
-from sft.loading import load_processor
-from sft.tokenization import Tokenization
+from sft.data.tokenization import Tokenization
+from sft.models.loading import load_processor
+from sft.training import metrics_stream
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train_model.py"
 LORA = {
@@ -175,13 +175,13 @@ def log(run: Path) -> str:
 
 @cache
 def _import_libraries() -> None:
-    from sft import torch_setup
+    from sft.models import torch_setup
 
     torch_setup.prepare(threads=1, needs_bitsandbytes=False)
-    import sft.effective
-    import sft.probe
-    import sft.token_rows
-    import sft.trainer  # noqa: F401
+    import sft.training.effective
+    import sft.training.probe
+    import sft.training.token_rows
+    import sft.training.trainer  # noqa: F401
 
 
 def _child(run: Path, options: tuple[str, ...], patch: Callable[[], None] | None) -> NoReturn:

@@ -18,8 +18,8 @@ import pandas as pd
 
 from sft import manifest
 from sft.canonical import digest
+from sft.evaluation.statistics import wilson_interval
 from sft.stage import Stage
-from sft.statistics import wilson_interval
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS = (0, 20, 40, 60, 80)

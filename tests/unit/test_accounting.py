@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sft.accounting import Accounting, samples_digest
+from sft.training.accounting import Accounting, samples_digest
 
 
 def test_counts_and_window_survive_saving(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sft.answers import is_strictly_right, named_letter, normalised
+from sft.evaluation.answers import is_strictly_right, named_letter, normalised
 
 DIGITS = [str(digit) for digit in range(10)]
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
-from sft import audit, audit_page, examples, pictures
+
+from sft.data import audit, audit_page, examples, pictures
 from sft.stage import StageError
 
 

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+
 from sft.canonical import canonical, digest
 
 VECTORS = [

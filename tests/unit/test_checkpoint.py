@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.checkpoint import MARKER, Checkpoint, Checkpoints
+from sft.training.checkpoint import MARKER, Checkpoint, Checkpoints
 
 STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from sft.config.errors import ConfigError
 from sft.config.study import load
 

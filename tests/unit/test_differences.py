@@ -46,7 +46,7 @@ def test_data_is_entered_by_the_names_of_inputs(runs):
     found = {difference.field: difference[1:] for difference in differences(first.identity, second.identity)}
     assert found["tokens.splits.dataset.image_transform"] == ("none", "invert")
     assert found["model.rule"] == ("download_model", "convert_checkpoint")
-    assert found["training.max_steps"] == ("120", "80")
+    assert found["training.max_steps"] == ("120", "60")
 
 
 def test_equal_results_have_no_differences(runs):

@@ -129,10 +129,10 @@ def test_smaller_experiments_are_drawn_too(seeds: tuple, datasets: list, cells: 
 
 
 def test_mixed_code_and_failed_answers_are_told(ledger: Path, tmp_path: Path):
-    from sft import figure_style
+    from sft.reporting import figure_style
 
     figure_style.prepare()
-    from sft import curves, series
+    from sft.reporting import curves, series
 
     config = made.shown(CELLS)
     seeds = series.scores(series.read_ledger(ledger), config)
@@ -147,10 +147,10 @@ def test_mixed_code_and_failed_answers_are_told(ledger: Path, tmp_path: Path):
 
 
 def test_labels_never_lie_on_each_other():
-    from sft import figure_style
+    from sft.reporting import figure_style
 
     figure_style.prepare()
-    from sft.figure_sheet import spread
+    from sft.reporting.figure_sheet import spread
 
     places = spread([0.9, 0.91, 0.92, 0.1], 0.1, 0.0, 1.0)
     assert places[0] < places[1] < places[2]

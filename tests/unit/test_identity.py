@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 import yaml
 from pydantic import BaseModel
+
 from sft.config.dataset import Dataset
 from sft.config.evaluation import Audit, Evaluation, Execution
 from sft.config.experiment import Frame

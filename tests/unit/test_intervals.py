@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sft.intervals import mean_interval, t_quantile
+from sft.reporting.intervals import mean_interval, t_quantile
 
 
 # Two-sided 95 % and 99 % quantiles as tables print them (Student 1908 and every textbook since).

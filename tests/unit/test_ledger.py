@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sft import ledger, manifest, series
+from sft import manifest
+from sft.reporting import ledger, series
 from sft.stage import StageError
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sft.logit_drift import SPREAD_FLOOR, drift_faults, logit_drift, reload_bound
+from sft.conversion.logit_drift import SPREAD_FLOOR, drift_faults, logit_drift, reload_bound
 
 
 def test_equal_logits_have_no_drift():

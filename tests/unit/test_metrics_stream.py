@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from sft import metrics_stream
-from sft.metrics_stream import MetricsStream
 from sft.stage import StageError
+from sft.training import metrics_stream
+from sft.training.metrics_stream import MetricsStream
 
 
 def row(step: int, loss: float = 1.0, **more: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Reading choices and answers is certain or an error; nothing unknown becomes choice 0."""
 
 import pytest
-from sft import multiple_choice as mc
+
+from sft.data import multiple_choice as mc
 
 DIGITS = [str(digit) for digit in range(10)]
 

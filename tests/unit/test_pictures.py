@@ -4,7 +4,8 @@ import io
 
 import pytest
 from PIL import Image
-from sft import pictures
+
+from sft.data import pictures
 
 
 def picture(seed: int = 0, mode: str = "RGB") -> Image.Image:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sft.checkpoint import Checkpoints
-from sft.resume import find_start
 from sft.stage import StageError
+from sft.training.checkpoint import Checkpoints
+from sft.training.resume import find_start
 
 OURS = {
     "identity": "i",

@@ -11,7 +11,7 @@ import pytest
 
 from sft import manifest
 from sft.code import SCRIPTS
-from sft.scoring import likeliest, score_dataset
+from sft.evaluation.scoring import likeliest, score_dataset
 
 CHOICES = [str(digit) for digit in range(10)]
 

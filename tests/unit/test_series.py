@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from sft import series
-from sft.intervals import mean_interval
+from sft.reporting import series
+from sft.reporting.intervals import mean_interval
 
 
 def frame_of(values: dict[tuple[int, int], float], **more) -> pd.DataFrame:

@@ -5,8 +5,9 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from sft import source_files
-from sft.preparation import Preparation
+
+from sft.data import source_files
+from sft.data.preparation import Preparation
 from sft.stage import StageError
 
 COLUMNS = {"prompt_key": "question", "completion_key": "reply", "id_key": None, "image_keys": []}

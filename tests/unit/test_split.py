@@ -1,7 +1,8 @@
 """Which row belongs to which split: by file, by the hash of its group or id, never by its place."""
 
 import pytest
-from sft.splitting import draw_rows, draw_validation, split_of_files
+
+from sft.data.splitting import draw_rows, draw_validation, split_of_files
 from sft.stage import StageError
 
 FILES = ["data/test-0.parquet", "data/train-0.parquet", "data/train-1.parquet"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sft.statistics import mcnemar_exact, paired_mcnemar, wilson_interval
+from sft.evaluation.statistics import mcnemar_exact, paired_mcnemar, wilson_interval
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from pathlib import Path
 import made_up_experiment as made
 import pytest
 
-from sft import series
-from sft.intervals import mean_interval
-from sft.results_table import cost_rows, result_rows
-from sft.statistics import wilson_interval
-from sft.table_text import latex, markdown, notes
+from sft.evaluation.statistics import wilson_interval
+from sft.reporting import series
+from sft.reporting.intervals import mean_interval
+from sft.reporting.results_table import cost_rows, result_rows
+from sft.reporting.table_text import latex, markdown, notes
 
 CELLS = ("full", "lora", "replay")
 

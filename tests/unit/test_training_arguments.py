@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sft.stage import StageError
-from sft.training_arguments import (
+from sft.training.training_arguments import (
     EXTRA,
     FIELDS,
     extra_faults,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sft import training_log
-from sft.training_log import TrainingLog
+from sft.training import training_log
+from sft.training.training_log import TrainingLog
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_edited_script_runs_its_jobs_and_what_follows(checkout: Checkout) -> Non
 
 
 def test_edited_helper_runs_the_jobs_that_import_it(checkout: Checkout) -> None:
-    checkout.edit("scripts/sft/statistics.py", lambda text: text + "\nEDITED = True\n")
+    checkout.edit("scripts/sft/evaluation/statistics.py", lambda text: text + "\nEDITED = True\n")
     planned = checkout.planned()
     assert planned["score"] == 2
     assert not planned.keys() & (TRAINED.keys() - {"score"})

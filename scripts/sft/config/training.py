@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from sft.config.errors import FieldError
 from sft.config.fields import Integer, Number, Section, Truth, identity
-from sft.training_arguments import extra_faults
+from sft.training.training_arguments import extra_faults
 
 
 class Training(Section):

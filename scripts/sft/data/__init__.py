@@ -1,0 +1,1 @@
+"""From the files as published to tokens with a loss mask."""

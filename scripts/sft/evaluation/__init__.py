@@ -1,0 +1,1 @@
+"""Predictions, answers, scores and their intervals."""

@@ -1,0 +1,77 @@
+"""Greedy generation, and the logits of its first step.
+
+Greedy and nothing else: a published model's generation_config.json may ask for sampling, a repetition penalty or
+a temperature, and an accuracy that depends on them is that of another decoder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sft.data import rendering
+from sft.models.loading import tokenizer_of
+
+
+@dataclass
+class Generated:
+    """What a batch was answered: texts without special tokens, whether each ended its turn, first-step logits.
+
+    `first_logits` has shape (rows, vocabulary), float32, on the CPU.
+    """
+
+    texts: list[str]
+    ended: list[bool]
+    first_logits: Tensor
+
+
+def end_of_turn_ids(processor: Any, example: Mapping[str, Any]) -> list[int]:
+    """Ids of the tokens that end an answer: the tokenizer's end of text and what the template puts behind an answer."""
+    tokenizer = tokenizer_of(processor)
+    prompt, full = rendering.texts(processor, example)
+    behind = full.removeprefix(prompt).strip().removeprefix(example["completion"].strip())
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    closing = next((id for id in tokenizer(text=behind, add_special_tokens=False)["input_ids"] if id in special), None)
+    return sorted({id for id in (tokenizer.eos_token_id, closing) if id is not None})
+
+
+def set_greedy(model: torch.nn.Module, tokenizer: Any, ends: list[int], max_new_tokens: int) -> None:
+    """Make greedy decoding until one of `ends` the only thing that `model.generate` does."""
+    from transformers import GenerationConfig
+
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    # Passed to generate() instead, it would be completed from the model's own settings, penalties included.
+    model.generation_config = GenerationConfig(
+        do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=pad
+    )
+
+
+def generate(model: torch.nn.Module, tokenizer: Any, inputs: Mapping[str, Tensor]) -> Generated:
+    """Continue every row of left-padded `inputs` (see `set_greedy`)."""
+    first = _first_step()
+    with torch.inference_mode():
+        ids = model.generate(**inputs, logits_processor=[first])
+    new = ids[:, inputs["input_ids"].shape[1] :].cpu()
+    ends = torch.tensor(model.generation_config.eos_token_id)
+    return Generated(
+        texts=tokenizer.batch_decode(new, skip_special_tokens=True),
+        ended=torch.isin(new, ends).any(1).tolist(),
+        first_logits=first.logits.float().cpu(),
+    )
+
+
+def _first_step() -> Any:
+    """A logits processor that changes nothing and keeps the first logits it sees."""
+    from transformers import LogitsProcessor
+
+    class FirstStep(LogitsProcessor):
+        logits: Tensor | None = None
+
+        def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+            if self.logits is None:
+                self.logits = scores.clone()
+            return scores
+
+    return FirstStep()

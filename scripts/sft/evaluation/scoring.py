@@ -1,0 +1,124 @@
+"""Scores of stored predictions: exact denominators, errors counted apart, an interval with every number.
+
+The denominator is the declared test split, never the rows that happened to be answered: a row that failed is
+wrong, and a row that is missing, doubled or undeclared stops the scoring. Nothing here needs a model.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sft.data.multiple_choice import LETTERS
+from sft.evaluation.answers import is_strictly_right, named_letter
+from sft.evaluation.statistics import wilson_interval
+
+CONFIDENCE = 0.95
+SHOWN = 10  # ids that an error message names
+
+STRICT, LENIENT, LIKELIHOOD = "accuracy_strict", "accuracy_lenient", "accuracy_likelihood"
+
+
+def score_dataset(
+    dataset: str, predictions: Iterable[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row per step and metric for one data set, steps ascending.
+
+    `predictions`: rows with step, id, raw_text, choice_log_likelihoods, error (None or why the row failed) and the
+    gold answer and gold_text that the prediction was made with. `declared`: the test split's rows with id,
+    completion, answer and choices (empty for free completions, which have the strict metric only).
+    The order of neither changes anything. ValueError names ids that do not fit (see `require_exact_ids`).
+    """
+    gold = {row["id"]: row for row in declared}
+    if len(gold) != len(declared):
+        raise ValueError(f"{dataset}: the test split declares {_doubled(row['id'] for row in declared)}")
+    if not gold:
+        raise ValueError(f"{dataset}: the test split has no rows")
+    with_choices = sum(bool(row["choices"]) for row in declared)
+    if with_choices not in (0, len(gold)):
+        raise ValueError(f"{dataset}: {with_choices} of {len(gold)} rows have choices; score them as two data sets")
+    metrics = (STRICT, LENIENT, LIKELIHOOD) if with_choices else (STRICT,)
+
+    by_step: dict[int, list[Mapping[str, Any]]] = {}
+    for row in predictions:
+        by_step.setdefault(row["step"], []).append(row)
+    scores = []
+    for step, rows in sorted(by_step.items()):
+        require_exact_ids([row["id"] for row in rows], gold, f"{dataset}, step {step}")
+        right: Counter[str] = Counter()
+        for row in rows:
+            right.update(_right_metrics(row, gold[row["id"]], f"{dataset}, step {step}"))
+        errors = sum(row["error"] is not None for row in rows)
+        scores += [_score(dataset, step, metric, right[metric], len(gold), errors) for metric in metrics]
+    return scores
+
+
+def require_exact_ids(scored: Sequence[str], declared: Mapping[str, Any], where: str) -> None:
+    """ValueError unless every declared id was scored exactly once and no other was; it names the first ids."""
+    seen = set(scored)
+    faults = []
+    if missing := sorted(declared.keys() - seen):
+        faults.append(f"{len(missing)} missing ({_shown(missing)})")
+    if extra := sorted(seen - declared.keys()):
+        faults.append(f"{len(extra)} not declared ({_shown(extra)})")
+    if len(seen) != len(scored):
+        faults.append(_doubled(scored))
+    if faults:
+        raise ValueError(f"{where}: predictions do not match the {len(declared)} declared rows: {'; '.join(faults)}")
+
+
+def likeliest(log_likelihoods: Sequence[float]) -> int | None:
+    """Index of the largest log-likelihood; None for a tie at the top, NaN or no values (none is a choice made)."""
+    if not log_likelihoods or any(value != value for value in log_likelihoods):
+        return None
+    best = max(log_likelihoods)
+    winners = [index for index, value in enumerate(log_likelihoods) if value == best]
+    return winners[0] if len(winners) == 1 else None
+
+
+def _right_metrics(row: Mapping[str, Any], gold: Mapping[str, Any], where: str) -> list[str]:
+    """The metrics by which a row is right; none for a row that failed."""
+    if (row["answer"], row["gold_text"]) != (gold["answer"], gold["completion"]):
+        raise ValueError(
+            f"{where}: row {row['id']} was predicted for {row['gold_text']!r}, "
+            f"the test split says {gold['completion']!r}"
+        )
+    if row["error"] is not None:
+        return []
+    choices = gold["choices"]
+    right = [STRICT] if is_strictly_right(row["raw_text"], gold["completion"], multiple_choice=bool(choices)) else []
+    if choices:
+        values = row["choice_log_likelihoods"]
+        if len(values) != len(choices):
+            raise ValueError(f"{where}: row {row['id']} has {len(values)} log-likelihoods for {len(choices)} choices")
+        if named_letter(row["raw_text"], choices) == gold["answer"]:
+            right.append(LENIENT)
+        best = likeliest(values)
+        if best is not None and LETTERS[best] == gold["answer"]:
+            right.append(LIKELIHOOD)
+    return right
+
+
+def _score(dataset: str, step: int, metric: str, numerator: int, denominator: int, errors: int) -> dict[str, Any]:
+    low, high = wilson_interval(numerator, denominator, CONFIDENCE)
+    return {
+        "dataset": dataset,
+        "step": step,
+        "metric": metric,
+        "numerator": numerator,
+        "denominator": denominator,
+        "value": numerator / denominator,
+        "low": low,
+        "high": high,
+        "errors": errors,
+        "confidence": CONFIDENCE,
+        "method": "wilson",
+    }
+
+
+def _doubled(ids: Iterable[str]) -> str:
+    repeated = sorted(identifier for identifier, count in Counter(ids).items() if count > 1)
+    return f"{len(repeated)} more than once ({_shown(repeated)})"
+
+
+def _shown(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")

@@ -1,0 +1,1 @@
+"""Loading, making and checking models and processors."""

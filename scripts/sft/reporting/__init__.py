@@ -1,0 +1,1 @@
+"""The ledger, and the figures and tables drawn from it."""

@@ -1,0 +1,1 @@
+"""One run: trainer, checkpoints, resume, metrics."""

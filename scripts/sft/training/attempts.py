@@ -1,0 +1,86 @@
+"""The attempts that a run took: `attempts.jsonl` beside its metrics, one line an event, kept over kills and resumes.
+
+Imports nothing heavy.
+"""
+
+import argparse
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sft.training import metrics_stream
+
+NAME = "attempts.jsonl"
+
+
+def begin(run: Path, from_step: int | None, options: argparse.Namespace) -> int:
+    """Note that an attempt starts (`from_step` None: at the base model) and return its number, 1 for the first."""
+    number = 1 + max((event["attempt"] for event in _events(run)), default=0)
+    note(
+        run,
+        number,
+        {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "from_step": from_step,
+            "threads": options.threads,
+            "micro_batch_size": options.micro_batch_size,
+        },
+    )
+    return number
+
+
+def note(run: Path, number: int, facts: dict[str, Any]) -> None:
+    """Add facts to an attempt."""
+    path = run / NAME
+    torn = path.exists() and not path.read_bytes().endswith(b"\n")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" * torn + json.dumps({"attempt": number, **facts}) + "\n")
+    except OSError as error:
+        error.filename = str(path)  # a full disk, told with the place
+        raise
+
+
+def _events(run: Path) -> list[dict[str, Any]]:
+    path = run / NAME
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # torn by a kill; a record for readers, not something the result depends on
+    return events
+
+
+def facts(run: Path) -> dict[str, Any]:
+    """What the manifest tells of the attempts since the run last started at its base model.
+
+    `attempts`: one entry each, with the steps it trained and `wall_seconds` from its start to its last row;
+    `resumed`: the steps at which an attempt continued; `tokens_per_second` and `peak_memory_mib` of the rows.
+    """
+    attempts: dict[int, dict[str, Any]] = {}
+    for event in _events(run):
+        attempts.setdefault(event["attempt"], {}).update(event)
+    first = max((number for number, attempt in attempts.items() if attempt.get("from_step") is None), default=1)
+    lines = metrics_stream.read_lines(run / metrics_stream.NAME)
+    told = []
+    for number, attempt in attempts.items():
+        rows = [row for row in lines if row["attempt"] == number]
+        if number < first:
+            continue
+        started = datetime.fromisoformat(attempt["started"]).timestamp()
+        attempt["wall_seconds"] = round(max((row["time"] for row in rows), default=started) - started, 1)
+        attempt["steps_trained"] = sum(row["split"] == "train" for row in rows)
+        told.append(attempt)
+    trained = [row for row in lines if row["split"] == "train"]
+    speeds = sorted(row["tokens_per_second"] for row in trained)
+    return {
+        "attempts": told,
+        "resumed": [attempt["from_step"] for attempt in told if attempt.get("from_step") is not None],
+        "tokens_per_second": speeds[len(speeds) // 2],
+        "peak_memory_mib": max(row["peak_memory_mib"] for row in trained),
+    }

@@ -1,0 +1,146 @@
+"""From a run's directory to a trainer that is ready: rows, model, arguments, records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft.models.model_directory import model_directory
+from sft.stage import Stage, StageError
+from sft.training import metrics_stream
+from sft.training.accounting import Accounting
+from sft.training.checkpoint import Checkpoints
+from sft.training.metrics_stream import MetricsStream
+from sft.training.resume import Start
+from sft.training.stop_request import StopRequest
+from sft.training.tensorboard_mirror import TensorboardMirror
+from sft.training.training_arguments import requested_arguments
+from sft.training.training_log import TrainingLog
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sft.training.trainer import RunTrainer
+
+
+TENSORBOARD = "tensorboard"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is settled before anything heavy is imported."""
+
+    stage: Stage
+    total_steps: int
+    kept_steps: list[int]
+    provenance: dict[str, Any]
+    checkpoints: Checkpoints
+    start: Start
+    attempt: int
+    stop: StopRequest
+
+    @property
+    def metrics(self) -> Path:
+        return self.stage.directory / metrics_stream.NAME
+
+
+def make_trainer(run: Run, device: str) -> RunTrainer:
+    """The trainer of `run`, holding the weights it starts from (base, adapter or checkpoint)."""
+    from transformers import set_seed
+    from trl import SFTConfig
+
+    from sft.models.loading import load_processor, tokenizer_of
+    from sft.models.weight_check import parameter_counts
+    from sft.training import probe
+    from sft.training.bookkeeping import Bookkeeping
+    from sft.training.collate import Collator
+    from sft.training.effective import effective_arguments
+    from sft.training.lm_head import score_labelled_positions_only
+    from sft.training.token_rows import load_rows
+    from sft.training.trainer import RunTrainer
+
+    stage, config, options = run.stage, run.stage.config, run.stage.options
+    training = config["training"]
+    processor = load_processor(stage.input("processor") / "processor")
+    rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
+    set_seed(config["seed"])
+    model = load_start(run)
+    tokenizer = tokenizer_of(processor)
+    collator = Collator(processor)
+    inputs = probe.probe_inputs(
+        rows["validation"] if len(rows["validation"]) else rows["train"],
+        collator,
+        vocabulary=model.get_input_embeddings().weight.shape[0],
+        avoid={*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder},
+        seed=config["seed"],
+    )
+    requested = requested_arguments(config, device, options.micro_batch_size, str(run.checkpoints.directory))
+    accounting = Accounting.load(run.start.path) if run.start.path else Accounting()
+    accounting.note_code(run.start.step, run.provenance["code"], run.provenance["versions"])
+    stream = MetricsStream(run.metrics, run.start.step if run.start.path else None, run.attempt)
+    books = Bookkeeping(
+        global_batch_size=training["global_batch_size"],
+        total_steps=run.total_steps,
+        kept_steps=run.kept_steps,
+        eval_steps=training["eval_steps"],
+        logging_steps=training["logging_steps"],
+        checkpoint_seconds=60 * options.checkpoint_minutes,
+        keep_optimizer=options.keep_optimizer,
+        provenance=run.provenance,
+        checkpoints=run.checkpoints,
+        stream=stream,
+        mirror=TensorboardMirror(run.metrics, stage.directory / TENSORBOARD),
+        log=TrainingLog(stage.say, run.total_steps, run.start.step),
+        stop=run.stop,
+        accounting=accounting,
+        probe_inputs=inputs,
+    )
+    trainer = RunTrainer(
+        model=model,
+        args=SFTConfig(**requested),
+        data_collator=collator,
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"] if len(rows["validation"]) else None,
+        processing_class=processor,
+        bookkeeping=books,
+        resumed=run.start.checkpoint,
+    )
+    if len(trainer.train_dataset) != len(rows["train"]):
+        raise StageError(f"{len(rows['train'])} rows were prepared, {len(trainer.train_dataset)} reached the trainer")
+    books.effective["built"] = {"logits": "labelled positions" if score_labelled_positions_only() else "all positions"}
+    every, trainable = parameter_counts(trainer.model)
+    books.effective |= effective_arguments(requested, trainer.args)
+    books.effective["run"] = {
+        "device": device,
+        "precision": config["precision"],
+        "world_size": 1,
+        "attention": model.config._attn_implementation,
+        "parameters": every,
+        "trainable_parameters": trainable,
+        "rows": {split: len(of_split) for split, of_split in rows.items()},
+    }
+    return trainer
+
+
+def load_start(run: Run) -> nn.Module:
+    """The model that this attempt trains, its weights compared with the files they come from.
+
+    In full: the base, or the checkpoint. LoRA: the base with a new adapter, or with that of the checkpoint. Always
+    float32; bfloat16 is the precision of the computation, not of the weights that are trained.
+    """
+    from sft.models.loading import load_model
+    from sft.models.weight_check import check_loaded
+    from sft.training.adapter import new_adapter, stored_adapter
+
+    config = run.stage.config
+    base = model_directory(run.stage.input("model"), config.get("model_step"))
+    source = run.start.path if run.start.path and config["method"] == "full" else base
+    model = load_model(source)
+    count = check_loaded(model, source)
+    run.stage.say(f"loaded {source}: {count} tensors, equal to the files")
+    if config["method"] == "full":
+        return model
+    if run.start.path:
+        return stored_adapter(model, run.start.path)
+    return new_adapter(model, config["lora"], config["seed"])

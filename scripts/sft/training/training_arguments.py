@@ -1,0 +1,194 @@
+"""The arguments that the trainer is given: every one that shapes a result is set here, in sight.
+
+Imports nothing heavy, so the configuration is checked against it before anything is started. The names and
+types that the installed TRL knows are in trainer_fields.json (made by scripts/make_trainer_fields.py).
+"""
+
+import difflib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from sft.stage import StageError
+
+FIELDS = Path(__file__).with_name("trainer_fields.json")
+
+# What `training.extra` may set: settings without a key of their own that neither the loop, the data nor the
+# bookkeeping of this workflow depends on.
+EXTRA = (
+    "activation_checkpointing_kwargs",
+    "activation_offloading",
+    "dataloader_num_workers",
+    "dataloader_persistent_workers",
+    "dataloader_prefetch_factor",
+    "label_smoothing_factor",
+    "loss_type",
+    "lr_scheduler_kwargs",
+    "neftune_noise_alpha",
+    "optim_args",
+    "optim_target_modules",
+    "router_aux_loss_coef",
+    "torch_compile",
+    "torch_compile_backend",
+    "torch_compile_mode",
+    "torch_empty_cache_steps",
+    "train_sampling_strategy",
+)
+
+# Keys of `training` that the trainer knows under the same name.
+SAME_NAME = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "optim",
+    "max_grad_norm",
+    "activation_checkpointing",
+)
+
+# Fields that a user may look for, and where they are set instead.
+ELSEWHERE = {
+    **{name: f"training.{name}" for name in SAME_NAME},
+    **{name: f"training.{name}" for name in ("max_steps", "num_train_epochs", "save_steps", "eval_steps")},
+    "logging_steps": "training.logging_steps",
+    "per_device_train_batch_size": "training.global_batch_size (and --micro-batch-size)",
+    "per_device_eval_batch_size": "--micro-batch-size",
+    "gradient_accumulation_steps": "training.global_batch_size (and --micro-batch-size)",
+    "gradient_checkpointing": "training.activation_checkpointing",
+    "seed": "seed",
+    "data_seed": "seed",
+    "bf16": "precision",
+    "fp16": "precision",
+    "use_cpu": "--device",
+    "max_length": "tokenize.max_length",
+}
+
+PYTHON_TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "dict": dict, "list": list}
+
+
+def extra_faults(extra: dict[str, Any]) -> list[str]:
+    """What is wrong with `training.extra`, one sentence a fault that names the key and the fix; empty when nothing."""
+    known: dict[str, str] = json.loads(FIELDS.read_text())["fields"]
+    faults = []
+    for name, value in extra.items():
+        place = f"training.extra.{name}"
+        if name not in known:
+            near = difflib.get_close_matches(name, EXTRA, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"It may hold: {', '.join(EXTRA)}"
+            faults.append(f"{place}: the trainer has no such setting. {hint}")
+        elif name in ELSEWHERE:
+            faults.append(f"{place}: is set by {ELSEWHERE[name]}. Move the value there")
+        elif name not in EXTRA:
+            faults.append(f"{place}: is fixed by this workflow. Remove it; extra may hold: {', '.join(EXTRA)}")
+        elif not _has_type(value, known[name]):
+            faults.append(f"{place}: {value!r} is a {type(value).__name__}; it must be {known[name]}")
+        elif name == "train_sampling_strategy" and value not in ("random", "sequential"):
+            # LengthGroupedSampler draws from the global random state when an epoch starts, so a resumed
+            # epoch has another order (transformers 5.23).
+            faults.append(f"{place}: {value!r} cannot be resumed in the same order. Use random or sequential")
+    return faults
+
+
+def _has_type(value: Any, allowed: str) -> bool:
+    types = allowed.split(" | ")
+    if value is None:
+        return "null" in types
+    if isinstance(value, bool):
+        return "bool" in types
+    return any(isinstance(value, PYTHON_TYPES[name]) for name in types if name not in ("null", "bool"))
+
+
+def micro_batch(global_batch_size: int, micro_batch_size: int) -> tuple[int, int]:
+    """`(rows per forward pass, accumulation steps)`; a micro batch size of 0 means the whole global batch at once."""
+    micro = micro_batch_size or global_batch_size
+    if micro < 1 or global_batch_size % micro:
+        raise StageError(
+            f"--micro-batch-size {micro} does not divide training.global_batch_size {global_batch_size}. "
+            f"Use one of: {', '.join(str(n) for n in range(1, global_batch_size + 1) if global_batch_size % n == 0)}"
+        )
+    return micro, global_batch_size // micro
+
+
+def total_steps(training: dict[str, Any], rows: int) -> int:
+    """Optimizer steps of the whole run over `rows` training rows; the last batch of an epoch may be smaller."""
+    if training["max_steps"]:
+        return int(training["max_steps"])
+    return math.ceil(training["num_train_epochs"] * math.ceil(rows / training["global_batch_size"]))
+
+
+def kept_steps(training: dict[str, Any], total: int) -> list[int]:
+    """Steps whose checkpoints are kept and evaluated: every `save_steps`-th and always the last."""
+    every = training["save_steps"]
+    return sorted({*(range(every, total + 1, every) if every else ()), total})
+
+
+def requested_arguments(config: dict[str, Any], device: str, micro_batch_size: int, output_dir: str) -> dict[str, Any]:
+    """The keyword arguments of `SFTConfig` for the resolved `config` of a run.
+
+    Logging, evaluation and saving are the run's own (sft.training.trainer), hence off here.
+    """
+    training = config["training"]
+    micro, accumulation = micro_batch(training["global_batch_size"], micro_batch_size)
+    length = (
+        {"max_steps": training["max_steps"]}
+        if training["max_steps"]
+        else {
+            "max_steps": -1,
+            "num_train_epochs": training["num_train_epochs"],
+        }
+    )
+    return {
+        "output_dir": output_dir,
+        **length,
+        **{name: training[name] for name in SAME_NAME},
+        "per_device_train_batch_size": micro,
+        "per_device_eval_batch_size": micro,
+        "gradient_accumulation_steps": accumulation,
+        "seed": config["seed"],
+        "data_seed": config["seed"],
+        "bf16": config["precision"] == "bfloat16",
+        "fp16": False,
+        "tf32": False,  # float32 means float32, also in matrix products on a GPU
+        "use_cpu": device == "cpu",
+        # Rows come tokenised, with labels; their lengths were settled and counted at tokenisation.
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "remove_unused_columns": False,
+        "max_length": None,
+        "packing": False,
+        "eval_packing": False,
+        "padding_free": False,
+        "pad_to_multiple_of": None,
+        "shuffle_dataset": False,
+        "train_sampling_strategy": "random",
+        "dataloader_drop_last": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": device != "cpu",
+        "assistant_only_loss": False,
+        "loss_type": "nll",
+        "label_smoothing_factor": 0.0,
+        "neftune_noise_alpha": None,
+        "average_tokens_across_devices": True,
+        "activation_offloading": False,
+        "torch_compile": False,
+        "use_liger_kernel": False,
+        "use_cache": False,
+        # True (the library's default) replaces a loss that is not a number by the mean of the earlier ones.
+        "logging_nan_inf_filter": False,
+        "logging_strategy": "no",
+        "eval_strategy": "no",
+        "eval_on_start": False,
+        "save_strategy": "no",
+        "load_best_model_at_end": False,
+        "auto_find_batch_size": False,
+        "ignore_data_skip": False,
+        "full_determinism": False,
+        "enable_jit_checkpoint": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "push_to_hub": False,
+        **training["extra"],
+    }

@@ -99,7 +99,7 @@ TABLE = [
         "max_length: 64}\n  second",
         "max_length: 64, extra: {seed: 1}}\n  second",
         17,
-        "set by the workflow",
+        "is set by seed",
     ),
     ("missing column key", "    choice_key: choices\n", "", 4, "choice_key"),
     ("missing required key", "    method: full\n", "", 12, "method"),

@@ -71,7 +71,7 @@ test: setup-tests ## all tests that need no GPU and no cluster
 
 .PHONY: test-fast
 test-fast: setup-tests ## the tests of seconds, under a minute together
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not conda"
+	$(BIN)/python -m pytest -n 2 --ignore tests/smoke --ignore tests/conda -m "not slow and not gpu"
 
 .PHONY: check
 check: setup ## validate the configuration and list what would run (CONFIG="FILE ..." for others than the default)

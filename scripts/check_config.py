@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from sft.config.errors import ConfigError
-from sft.config.study import DEFAULT_FILE
+from sft.config.reader import DEFAULT_FILE
 from sft.freshness import State
 from sft.manifest import read
 from sft.plan import Plan, PlanError, Run

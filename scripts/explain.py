@@ -19,9 +19,10 @@ from typing import Any
 
 from sft import manifest
 from sft.config.errors import ConfigError, nearest
-from sft.config.study import DEFAULT_FILE, load
+from sft.config.reader import DEFAULT_FILE, load
 from sft.differences import Difference, differences, record_differences
-from sft.plan import Plan, PlanError, make_plan
+from sft.plan import Plan, PlanError
+from sft.planner import make_plan
 
 
 class UnknownResultError(Exception):

@@ -15,9 +15,11 @@ from typing import Any
 from sft import freshness, manifest
 from sft.code import SCRIPTS
 from sft.config.errors import ConfigError
-from sft.config.study import DEFAULT_FILE, Study, load
+from sft.config.reader import DEFAULT_FILE, load
+from sft.config.study import Study
 from sft.node import Node, recorded_node
-from sft.plan import Plan, PlanError, make_plan
+from sft.plan import Plan, PlanError
+from sft.planner import make_plan
 
 ARCHIVE = Path("results/archive.json")
 

@@ -11,8 +11,8 @@ from sft.config.errors import ConfigError
 from sft.config.experiment import Config
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import sections_in
+from sft.config.reader import load
 from sft.config.strict_yaml import read_yaml
-from sft.config.study import load
 from sft.config.yaml_comments import commented, field_at
 
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())

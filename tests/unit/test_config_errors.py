@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sft.config.errors import ConfigError
-from sft.config.study import load
+from sft.config.reader import load
 
 GOOD = """\
 datasets:

@@ -7,10 +7,11 @@ import pytest
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
 from conftest import ROOT
-from sft.config.errors import ConfigError, FieldError, Problem, dotted, from_validation_error, nearest
+from sft.config.errors import ConfigError, FieldError, Problem, dotted, nearest
 from sft.config.experiment import Config
 from sft.config.fields import Integer, Name, Number, Section
 from sft.config.strict_yaml import read_yaml
+from sft.config.validation import from_validation_error
 
 
 class Adapter(Section):

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from conftest import ROOT
-from sft.config.study import load
+from sft.config.reader import load
 from sft.differences import Difference, differences, flattened, record_differences
-from sft.plan import make_plan
+from sft.planner import make_plan
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from sft.config.evaluation import Audit, Evaluation, Execution
 from sft.config.experiment import Frame
 from sft.config.fields import Section, identity, key_fields
 from sft.config.model import Model
-from sft.config.study import load
+from sft.config.reader import load
 from sft.config.training import Lora, Training
-from sft.plan import Plan, make_plan
+from sft.plan import Plan
+from sft.planner import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,12 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ValidationError
-
-if TYPE_CHECKING:
-    from sft.config.strict_yaml import Document
 
 KeyPath = tuple[str | int, ...]
 
@@ -71,6 +65,12 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
     return folded[found[0]] if found else None
 
 
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """` (did you mean …?)` with the nearest option; empty where none is near."""
+    near = nearest(word, options)
+    return f" (did you mean {near}?)" if near else ""
+
+
 def _folded(word: str) -> str:
     return word.lower().replace("-", "_")
 
@@ -86,44 +86,3 @@ def dotted(keys: Iterable[str | int]) -> str:
         word = key if _PLAIN_KEY.fullmatch(key) else json.dumps(key if len(key) <= 80 else f"{key[:77]}...")
         text += f".{word}" if text else word
     return text + ("..." if len(keys) > 12 else "")
-
-
-def from_validation_error(
-    error: ValidationError,
-    documents: Document | Sequence[Document],
-    prefix: KeyPath | Sequence[KeyPath],
-    model: type[BaseModel],
-) -> list[Problem]:
-    """pydantic's complaints about data that was validated as `model`, as problems of the files it came from.
-
-    `prefix`: the key path, in the files, of what was validated. Where it was put together from several places
-    (an experiment and one of its variants), a list of key paths, the most specific first. Of several
-    `documents` the later ones are read over the earlier.
-    """
-    from sft.config.wording import complaints  # it imports this module
-
-    files = [documents] if hasattr(documents, "find") else list(documents)
-    prefixes = list(prefix) if prefix and isinstance(prefix[0], tuple) else [tuple(prefix)]
-    problems: list[Problem] = []
-    for complaint in complaints(error, model):
-        order = prefixes[::-1] if complaint.missing else prefixes
-        document, path = _written(files, order, complaint.keys)
-        fix = complaint.fix
-        if complaint.quote:
-            fix = f"Quote it: {json.dumps(document.text(path) or '...')}"
-        problem = Problem(document.path, document.line(path), dotted(path), complaint.message, fix)
-        if problem not in problems:
-            problems.append(problem)
-    return problems
-
-
-def _written(files: Sequence[Document], prefixes: Sequence[KeyPath], keys: KeyPath) -> tuple[Document, KeyPath]:
-    """The file and the key path, as written there, of the `keys` below one of `prefixes`."""
-    best: tuple[int, Document, KeyPath] | None = None
-    for prefix in prefixes:
-        for document in reversed(files):
-            _, done, rest = document.find((*prefix, *keys))
-            missing = len(rest)
-            if best is None or missing < best[0]:
-                best = (missing, document, (*done, *rest))
-    return best[1], best[2]

@@ -1,0 +1,282 @@
+"""From a checked study to its plan: every node, from the files as published to the archive.
+
+Pure bookkeeping: no file is read, nothing heavy is imported.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sft.config.dataset import Dataset, Mix
+from sft.config.fields import key_fields
+from sft.config.model import FinishedRun, Initialised
+from sft.config.study import Study, StudyCell, StudyExperiment
+from sft.config.training import Lora
+from sft.node import Node
+from sft.plan import Plan, Run
+
+FIGURES = ("accuracy", "loss", "grad_norm", "comparison")
+TOKEN_FIELDS = ("max_length", "on_too_long", "loss_on")
+COLUMN_FIELDS = (
+    "prompt_key",
+    "choice_key",
+    "answer_key",
+    "completion_key",
+    "image_keys",
+    "id_key",
+    "group_key",
+)
+
+
+def make_plan(study: Study) -> Plan:
+    """Everything that the experiments of `study` need."""
+    planner = _Planner(study)
+    for experiment in study.experiments.values():
+        planner.experiment(experiment)
+    planner.archive()
+    return planner.plan
+
+
+class _Planner:
+    def __init__(self, study: Study):
+        self.study = study
+        self.plan = Plan()
+        self.shown: dict[str, Node] = {}
+
+    def experiment(self, experiment: StudyExperiment) -> None:
+        runs = [
+            self._run(experiment, cell, seed) for cell in experiment.cells.values() for seed in experiment.frame.seeds
+        ]
+        self.plan.runs[experiment.name] = runs
+        self._presented(experiment, runs)
+
+    def archive(self) -> None:
+        names = list(self.study.experiments)
+        self.plan.add(
+            Node(
+                rule="archive",
+                label="archive",
+                config={"experiments": {name: {} for name in names}},
+                own={"experiments": names},
+                inputs=dict(self.shown),
+                parent="results/archive",
+            )
+        )
+
+    # Data
+
+    def _examples(self, dataset: Dataset) -> Node:
+        source = key_fields(dataset.source)
+        name = source.get("name") or Path(source["path"]).stem
+        downloaded = self.plan.add(
+            Node("download_dataset", name, {"source": source}, {"source": source}, parent="results/sources/{id}")
+        )
+        own = key_fields(dataset)
+        settings = {key: own[key] for key in ("format", "choices_layout", "target", "image_transform")}
+        settings["columns"] = {key: own[key] for key in COLUMN_FIELDS}
+        label = name if dataset.image_transform == "none" else f"{name}-{dataset.image_transform}"
+        inputs = {"source": downloaded}
+        return self.plan.add(Node("prepare_dataset", label, settings, settings, inputs, parent="results/datasets/{id}"))
+
+    def _splits(self, reference: str | Mix) -> Node:
+        if isinstance(reference, Mix):
+            parts = {name: self._splits(name) for name in reference.mix}
+            counts = list(reference.mix.values())
+            own = {"counts": counts, "mix_seed": reference.seed}
+            # The script is told the names that the file uses; the key knows the parts by what they are.
+            config = {"mix": dict(reference.mix), "mix_seed": reference.seed}
+            label = "mix-" + "-".join(node.label for node in parts.values())
+            inputs = {f"part-{i}": node for i, node in enumerate(parts.values())}
+            return self.plan.add(Node("split_dataset", label, config, own, inputs, parent="results/splits/{id}"))
+        dataset = self.study.datasets[reference]
+        examples = self._examples(dataset)
+        rule = key_fields(dataset.split)
+        rule["validation"] = {key: value for key, value in rule["validation"].items() if value is not None}
+        split = {"split": rule}
+        inputs = {"dataset": examples}
+        return self.plan.add(Node("split_dataset", examples.label, split, split, inputs, parent="results/splits/{id}"))
+
+    def _audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:
+        own = key_fields(cell.content.audit)
+        inputs = {"train": train} | {f"test-{i}": node for i, node in enumerate(tests)}
+        return self.plan.add(Node("audit_splits", train.label, own, own, inputs, parent="results/audits/{id}"))
+
+    # Models
+
+    def _processor(self, cell: StudyCell) -> Node:
+        """Tokenizer and processor of the base model; a run that starts from a run has those of the first base."""
+        while isinstance(cell.content.model, FinishedRun):
+            _, cell = self.study.referenced_cell(cell.content.model)
+        model = self.study.models[cell.content.model]
+        source = key_fields(model.source)
+        if isinstance(model.source, Initialised):
+            # Width, depth and seed shape the weights only: one tokenizer serves them all.
+            source = {"initialise": model.source.initialise}
+        own = {"source": source, "chat_template": model.chat_template}
+        label = source.get("initialise") or Path(source["path"]).name
+        return self.plan.add(Node("download_processor", label, own, own, parent="results/processors/{id}"))
+
+    def _base(self, cell: StudyCell, seed: int) -> tuple[Node, dict[str, Any]]:
+        """The base model's node, and what the training script needs to find the weights in it."""
+        reference = cell.content.model
+        if isinstance(reference, FinishedRun):
+            experiment, earlier = self.study.referenced_cell(reference)
+            chosen = seed if reference.seed is None else reference.seed
+            return self._converted(self._train(experiment, earlier, chosen), earlier, "float32"), {"model_step": None}
+        model = self.study.models[reference]
+        processor = self._processor(cell)
+        source = key_fields(model.source)
+        if isinstance(model.source, Initialised) and model.source.seed is None:
+            source["seed"] = seed
+        own = {"source": source}
+        label = f"{processor.label}-s{source['seed']}" if "seed" in source else processor.label
+        inputs = {"processor": processor}
+        return self.plan.add(Node("download_model", label, own, own, inputs, parent="results/models/{id}")), {}
+
+    # Runs
+
+    def _tokens(self, splits: Node, processor: Node, cell: StudyCell) -> Node:
+        training = key_fields(cell.content.training)
+        own = {key: training[key] for key in TOKEN_FIELDS}
+        inputs = {"splits": splits, "processor": processor}
+        return self.plan.add(Node("tokenize_dataset", splits.label, own, own, inputs, parent="results/tokens/{id}"))
+
+    def _train(self, experiment: StudyExperiment, cell: StudyCell, seed: int) -> Node:
+        content = cell.content
+        splits, processor = self._splits(content.dataset), self._processor(cell)
+        base, where = self._base(cell, seed)
+        training = key_fields(content.training)
+        precision = training.pop("precision")
+        own = {
+            "method": content.method,
+            "lora": key_fields(content.lora) if content.lora else _default_lora(content.method),
+            "seed": seed,
+            "precision": precision,
+            "training": {key: value for key, value in training.items() if key not in TOKEN_FIELDS},
+            **where,
+        }
+        tests = [self._splits(name) for name in cell.evaluate_on]
+        audit = self._audit(splits, tests, cell)
+        inputs = {"tokens": self._tokens(splits, processor, cell), "model": base, "processor": processor}
+        label = f"{processor.label}-{splits.label}-{content.method}-s{seed}"
+        return self.plan.add(
+            Node(
+                "train_model",
+                label,
+                own,
+                own,
+                inputs,
+                parent="results/runs/{id}",
+                gates={f"audit-{audit.id}": audit},
+                execution=cell.execution.model_dump(),
+            )
+        )
+
+    def _converted(self, train: Node, cell: StudyCell, dtype: str) -> Node:
+        own = {"dtype": dtype}
+        config = {"dtype": dtype, "method": train.config["method"], "steps": "all"}
+        config |= {key: train.config[key] for key in ("model_step",) if key in train.config}
+        inputs = {"run": train, "model": train.inputs["model"], "processor": train.inputs["processor"]}
+        return self.plan.add(
+            Node(
+                "convert_checkpoint",
+                dtype,
+                config,
+                own,
+                inputs,
+                parent=f"{train.directory}/models/{dtype}",
+                execution=cell.execution.model_dump(),
+            )
+        )
+
+    def _run(self, experiment: StudyExperiment, cell: StudyCell, seed: int) -> Run:
+        train = self._train(experiment, cell, seed)
+        evaluation = key_fields(cell.content.evaluation)
+        converted = self._converted(train, cell, evaluation.pop("dtype"))
+        own = {"steps": evaluation.pop("checkpoints"), **evaluation, "prompts_stored": 3}
+        tests = {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
+        # Results name a data set by its content's id; only figures and tables use the names of the file.
+        ids = [node.id for node in tests.values()]
+        config = {**own, "datasets": ids}
+        config |= {key: train.config[key] for key in ("model_step",) if key in train.config}
+        predictions = self.plan.add(
+            Node(
+                "predict",
+                "-".join(node.label for node in tests.values()),
+                config,
+                own,
+                {"converted": converted, "model": train.inputs["model"], "processor": train.inputs["processor"]}
+                | tests,
+                parent=f"{train.directory}/evaluations/{{id}}",
+                gates=train.gates,
+                execution=cell.execution.model_dump(),
+            )
+        )
+        scores = self.plan.add(
+            Node(
+                "score",
+                "scores",
+                {"datasets": ids},
+                {},
+                {"predictions": predictions} | tests,
+                parent=f"{predictions.directory}/scores",
+            )
+        )
+        audit = next(iter(train.gates.values()))
+        return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
+
+    # What a reader sees
+
+    def _presented(self, experiment: StudyExperiment, runs: list[Run]) -> None:
+        frame, name = experiment.frame, experiment.name
+        folder = f"results/experiments/{name}"
+        names = list(dict.fromkeys(d for cell in experiment.cells.values() for d in cell.evaluate_on))
+        datasets = {self._splits(dataset).id: dataset for dataset in names}
+        cells = [
+            {
+                "cell": run.cell,
+                "seed": run.seed,
+                "run": run.train.id,
+                "run_digest": run.train.digest,
+                "scores": run.scores.directory,
+                "settings": _flat(run.settings),
+            }
+            for run in runs
+        ]
+        inputs = {}
+        for i, run in enumerate(runs):
+            inputs |= {f"run-{i}": run.train, f"scores-{i}": run.scores}
+        collected = {"experiment": name, "cells": cells, "datasets": datasets}
+        ledger = self.plan.add(Node("collect_metrics", name, collected, collected, inputs, parent=f"{folder}/ledger"))
+        shown = {
+            "experiment": name,
+            "title": frame.title or name,
+            "description": frame.description or "",
+            "chance": frame.chance,
+            "metric": frame.metric,
+            "cells": list(experiment.cells),
+            "datasets": names,
+            "seeds": list(frame.seeds),
+        }
+        self.shown[f"ledger-{name}"] = ledger
+        self.shown[f"table-{name}"] = self.plan.add(
+            Node("tabulate_results", name, shown, shown, {"ledger": ledger}, parent=f"{folder}/table")
+        )
+        for kind in FIGURES:
+            self.shown[f"figure-{name}-{kind}"] = self.plan.add(
+                Node(f"plot_{kind}", name, shown, shown, {"ledger": ledger}, parent=f"{folder}/figures/{kind}")
+            )
+
+
+def _default_lora(method: str) -> dict[str, Any] | None:
+    return key_fields(Lora()) if method == "lora" else None
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, (str, int, float, bool)) else json.dumps(value)
+    return flat

@@ -62,7 +62,7 @@ class Checkout:
 
     def planned(self, *arguments: str, cwd: Path | None = None) -> dict[str, int]:
         """Rule -> number of jobs that would run, from a dry run."""
-        done = self.snakemake("-n", "--quiet", "rules", *arguments, cwd=cwd)
+        done = self.snakemake(*arguments, "-n", "--quiet", "rules", cwd=cwd)  # --quiet takes all words after it
         assert done.returncode == 0, done.stdout + done.stderr
         jobs = dict(re.findall(r"^([a-z_]+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
         return {rule: int(n) for rule, n in jobs.items() if rule not in ("all", "total")}

@@ -71,11 +71,14 @@ def test_leak_stops_the_run_before_training(checkout: Checkout) -> None:
     assert "train_model" not in checkout.snakemake("-n", "audits").stdout
 
 
-def test_two_heads_make_one_result(tmp_path: Path) -> None:
+def test_second_head_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     checkout = new_checkout(tmp_path / "two")
-    heads = [start(checkout, "--nolock", "audits") for _ in range(2)]
-    codes = [head.wait(timeout=300) for head in heads]
-    assert 0 in codes
+    first = start(checkout, "audits")
+    wait_for(lambda: any((checkout.path / "results").glob("*/*/.attempt-*")))
+    second = checkout.snakemake("audits")
+    assert second.returncode == 1
+    assert "LockException" in second.stdout + second.stderr
+    assert first.wait(timeout=300) == 0
     assert checkout.planned("audits") == {}
 
 

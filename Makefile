@@ -67,7 +67,7 @@ setup-tests:
 
 .PHONY: test
 test: setup-tests ## all tests that need no GPU and no cluster
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu"
 
 .PHONY: test-fast
 test-fast: setup-tests ## the tests of seconds, under a minute together

@@ -81,13 +81,14 @@ def print_jobs(attached: Attached, every: bool) -> None:
     if not todo:
         print("nothing to do: every result is there and is what the files say")
         return
-    print(f"\n{len(todo)} jobs would run:")
-    reasons: dict[str, Counter[str]] = {}
+    print(f"\n{sum(node.made_with is None for node, _ in todo)} jobs would run:")
+    reasons: dict[tuple[str, str], Counter[str]] = {}
     for node, state in todo:
-        reasons.setdefault(node.rule, Counter())[_general(state)] += 1
-    for rule, counted in reasons.items():
+        within = f", within {node.made_with.rule}" if node.made_with else ""
+        reasons.setdefault((node.rule, within), Counter())[_general(state)] += 1
+    for (rule, within), counted in reasons.items():
         why = "; ".join(f"{count} {reason}" if len(counted) > 1 else reason for reason, count in counted.items())
-        print(f"  {sum(counted.values()):4}  {rule:18} {why}")
+        print(f"  {sum(counted.values()):4}  {rule:18} {why}{within}")
     if every:
         print()
         for node, state in todo:

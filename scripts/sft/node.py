@@ -21,7 +21,8 @@ class Node:
     """One result: the rule that makes it, its own settings, and the nodes it is made from.
 
     `config` is all that the script reads; `own` is the part that identifies the result. `gates` must have
-    succeeded before this node is made, and are no part of its identity.
+    succeeded before this node is made, and are no part of its identity. `joins` is a rule whose process may make
+    this node too; `Plan.join` then sets `made_with`, the node whose process does, and that one's `first`.
     """
 
     rule: str
@@ -32,6 +33,9 @@ class Node:
     parent: str = ""  # directory pattern, with {id}
     gates: dict[str, "Node"] = field(default_factory=dict)
     execution: dict[str, Any] = field(default_factory=dict)
+    joins: str = ""
+    first: list["Node"] = field(default_factory=list)
+    made_with: "Node | None" = None
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -78,6 +82,7 @@ class Node:
             "config": self.config,
             "identity": self.identity,
             "inputs": {name: node.directory for name, node in self.inputs.items()},
+            **({"first": [node.directory for node in self.first]} if self.first else {}),
         }
 
 

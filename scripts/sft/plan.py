@@ -41,6 +41,36 @@ class Plan:
         known.gates |= node.gates
         return known
 
+    def join(self) -> None:
+        """Let small nodes be made by the process of the one job that needs them.
+
+        Importing torch and transformers costs a process 10 CPU seconds, more than it takes to convert a small run. A
+        node joins the only job that needs it, jobs after that one left aside; where several need it, or where
+        the job holds a GPU meanwhile, it stays a job of its own.
+        """
+        users: dict[str, list[Node]] = {}
+        for node in self.nodes.values():
+            for above in node.inputs.values():
+                users.setdefault(above.directory, []).append(node)
+        for node in self.nodes.values():
+            found = users.get(node.directory, [])
+            earliest = [user for user in found if not any(other.directory in _above(user) for other in found)]
+            if [user.rule for user in earliest] == [node.joins] and earliest[0].execution.get("device") != "cuda":
+                earliest[0].first.append(node)
+                node.made_with = earliest[0]
+
     def of_rule(self, *rules: str) -> list[Node]:
         """The planned nodes that these rules make."""
         return [node for node in self.nodes.values() if node.rule in rules]
+
+
+def _above(node: Node) -> set[str]:
+    """The directories of all that `node` is made from, near and far."""
+    found: set[str] = set()
+    waiting = list(node.inputs.values())
+    while waiting:
+        above = waiting.pop()
+        if above.directory not in found:
+            found.add(above.directory)
+            waiting += above.inputs.values()
+    return found

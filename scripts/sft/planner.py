@@ -34,6 +34,7 @@ def make_plan(study: Study) -> Plan:
     for experiment in study.experiments.values():
         planner.experiment(experiment)
     planner.archive()
+    planner.plan.join()
     return planner.plan
 
 
@@ -131,7 +132,10 @@ class _Planner:
         own = {"source": source}
         label = f"{processor.label}-s{source['seed']}" if "seed" in source else processor.label
         inputs = {"processor": processor}
-        return self.plan.add(Node("download_model", label, own, own, inputs, parent="results/models/{id}")), {}
+        # Weights made from a seed need no network, so the job that trains them can make them.
+        joins = "train_model" if isinstance(model.source, Initialised) else ""
+        node = Node("download_model", label, own, own, inputs, parent="results/models/{id}", joins=joins)
+        return self.plan.add(node), {}
 
     # Runs
 
@@ -186,6 +190,7 @@ class _Planner:
                 inputs,
                 parent=f"{train.directory}/models/{dtype}",
                 execution=cell.execution.model_dump(),
+                joins="predict",
             )
         )
 

@@ -39,15 +39,18 @@ class Attached:
         self._deciding = False
 
     def needs(self, directory: str) -> list[str]:
-        """Manifests that must exist before the node in `directory` is made.
+        """Manifests that must exist before the job of the node in `directory` starts.
 
         A fresh node needs no gates any more: what it is made from is fresh too, and a gate that is examined again
-        is no reason to make it again.
+        is no reason to make it again. What has no job of its own (`Plan.join`) is there when the job that makes it is
+        done; what this job makes first is no input of it, but what that is made from is.
         """
         self._decide()
         node = self._node(directory)
         gates = [] if self.fresh(directory) else node.gates.values()
-        return [above.manifest for above in [*node.inputs.values(), *gates]]
+        above = [*node.inputs.values(), *gates, *(deeper for first in node.first for deeper in first.inputs.values())]
+        jobs = [made.made_with or made for made in above]
+        return list(dict.fromkeys(job.manifest for job in jobs if job is not node))
 
     def fresh(self, directory: str) -> bool:
         """Whether the result in `directory` exists and is what the plan says."""

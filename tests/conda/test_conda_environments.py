@@ -23,7 +23,7 @@ from local_conda import HERE, ROOT
 
 from sft.pins import normal, read_source, read_yaml
 
-pytestmark = [pytest.mark.conda, pytest.mark.slow, pytest.mark.xdist_group("conda")]
+pytestmark = [pytest.mark.conda, pytest.mark.slow]
 
 SMALL = """\
 channels:

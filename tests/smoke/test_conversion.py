@@ -19,7 +19,7 @@ from sft.conversion.merge import ADAPTER_FILES
 from sft.models.loading import load_model, load_processor
 
 # One group: the small models and runs are made once per worker.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("conversion")]
+pytestmark = pytest.mark.slow
 
 STEP = 4
 QUERY = "model.layers.{}.self_attn.q_proj.weight"

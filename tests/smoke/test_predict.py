@@ -23,7 +23,7 @@ from sft.models.loading import load_model, load_processor, tokenizer_of
 from sft.stage import StageError
 
 # One group: the small models and runs are made once per worker.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("predict")]
+pytestmark = pytest.mark.slow
 
 
 class Base:

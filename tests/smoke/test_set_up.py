@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("set_up")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from checkouts import SNAKEMAKE, Checkout, new_checkout
 
 from sft.manifest import file_digest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("finished")]
+pytestmark = pytest.mark.slow
 
 # What a plotting environment does not have.
 ABSENT = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "sklearn", "bitsandbytes", "tensorboard")

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from checkouts import SNAKEMAKE, Checkout, new_checkout
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("finished")]
+pytestmark = pytest.mark.slow
 
 
 def start(checkout: Checkout, *arguments: str) -> subprocess.Popen:

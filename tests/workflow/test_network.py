@@ -35,7 +35,6 @@ socket.create_connection(server.getsockname()).close()
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("finished")
 def test_nothing_in_the_graph_reaches_for_the_network(finished):
     log = finished.path.parent / LOG
     assert (finished.path / "results").is_dir()

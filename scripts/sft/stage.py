@@ -110,6 +110,8 @@ def run_stage(
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        gc.freeze()  # or Python takes a second to look for garbage in torch once more before it ends
 
 
 def _run(work: Callable[[Stage], None], options: argparse.Namespace) -> int:

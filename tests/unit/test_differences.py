@@ -37,7 +37,7 @@ def test_methods(runs):
     found = {difference.field: difference[1:] for difference in differences(first.identity, second.identity)}
     assert found["method"] == ("full", "lora")
     assert found["lora.r"] == ("-", "16")
-    assert found["training.learning_rate"] == ("0.001", "0.005")
+    assert found["training.learning_rate"] == ("0.0015", "0.005")
     assert not [field for field in found if field.startswith(("tokens", "model", "processor"))]
 
 
@@ -46,7 +46,7 @@ def test_data_is_entered_by_the_names_of_inputs(runs):
     found = {difference.field: difference[1:] for difference in differences(first.identity, second.identity)}
     assert found["tokens.splits.dataset.image_transform"] == ("none", "invert")
     assert found["model.rule"] == ("download_model", "convert_checkpoint")
-    assert found["training.max_steps"] == ("120", "60")
+    assert found["training.max_steps"] == ("100", "50")
 
 
 def test_equal_results_have_no_differences(runs):

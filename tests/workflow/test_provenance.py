@@ -173,7 +173,7 @@ def test_result_made_within_another_job_is_made_again_by_it(checkout: Checkout) 
     assert checkout.planned() == {"predict": 1} | follow | half(SHOWN)
     done = checkout.snakemake("--until", "predict")
     assert done.returncode == 0, done.stderr
-    assert json.loads(lost.read_text())["within"].startswith("words-")
+    assert json.loads(lost.read_text())["within"].startswith("data-")
     # The same bytes came out, so nothing that was made from them is stale.
     assert checkout.planned() == {}
 

@@ -49,6 +49,14 @@ def make(stage: Stage) -> None:
     stage.summary(f"{len(table)} numbers of {len(cells)} runs")
 
 
+def _prompts(stage: Stage, scores: dict[str, Any]) -> str:
+    """`data set:digest` of the prompts as they were rendered for each test set, separated by blanks."""
+    path = Path(scores["inputs"].get("predictions", {}).get("path", ""), "prompts.json")
+    names = stage.config.get("datasets", {})
+    shown = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return " ".join(f"{names.get(name, name)}:{prompts['digest'][:12]}" for name, prompts in sorted(shown.items()))
+
+
 def _write_runs(stage: Stage, provenance: dict[str, dict[str, Any]], path: Path) -> None:
     from sft.reporting.ledger import DIGITS
 
@@ -67,6 +75,8 @@ def _write_runs(stage: Stage, provenance: dict[str, dict[str, Any]], path: Path)
                 "run_key": made["key"][:DIGITS],
                 "code": made["code"][:DIGITS],
                 "environment": made["environment"][:DIGITS],
+                "tokens": made["inputs"].get("tokens", {}).get("content", "")[:DIGITS],
+                "prompts": _prompts(stage, manifest.read(scores) or {}),
                 "commit": made["git"]["commit"],
                 "started": made["started"],
                 "ended": made["ended"],

@@ -9,6 +9,8 @@ requirements.in (direct pins)      -> locks/cuda.txt   torch as PyPI serves it, 
 requirements-test.in               -> locks/test.txt
 requirements-uv.in                 -> locks/uv.txt
 requirements-conda.in              -> locks/conda.txt
+locks/variants/<name>.in           -> locks/<name>.txt   requirements.in with these changes and additions; torch's
+                                      +cpu build where the name begins with cpu-
 envs/<stage>.in + envs/conda.in    -> envs/<stage>.yaml  their closure at the versions of locks/cuda.txt
 
 Locks are hashed and hold for Linux (x86-64, aarch64) and macOS. The +cpu build is not on PyPI: `write` looks for it in
@@ -26,7 +28,19 @@ import tempfile
 from pathlib import Path
 
 from sft.pin_check import check
-from sft.pins import CUDA_LIBRARY, SOURCES, Pin, normal, read_lock, read_source, seal, source_of, stage_sources
+from sft.pins import (
+    CUDA_LIBRARY,
+    Pin,
+    is_variant,
+    lock_sources,
+    normal,
+    on_cpu,
+    read_lock,
+    read_source,
+    seal,
+    source_of,
+    stage_sources,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "3.11"  # the oldest supported; the versions chosen for it must serve the newer ones too
@@ -52,15 +66,18 @@ def main() -> None:
     if problems:
         sys.exit(1)
     stages = len(stage_sources(options.root))
-    print(f"locks: {len(SOURCES)} locks and {stages} environments agree with their sources")
+    print(f"locks: {len(lock_sources(options.root))} locks and {stages} environments agree with their sources")
 
 
 def write(root: Path, upgrade: bool, torch_index: str) -> None:
     """Resolve every lock and environment below `root` again; nothing is written unless all of them resolve."""
     uv = _Uv(root, upgrade)
-    cuda = uv.lock("requirements.in", "locks/cuda.txt")
+    cuda = uv.lock(root / "requirements.in", "locks/cuda.txt")
     version = read_source(root / "requirements.in", root).pins["torch"].version
     made = {"locks/cuda.txt": cuda, "locks/cpu.txt": _without_cuda(cuda, _cpu_torch(uv, root, version, torch_index))}
+    for lock, source in lock_sources(root).items():
+        if is_variant(source):
+            made[lock] = _variant(uv, root, lock, cuda, torch_index)
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "lock.txt").write_text(cuda)
         locked = read_lock(Path(scratch) / "lock.txt", Path(scratch)).pins
@@ -68,7 +85,7 @@ def write(root: Path, upgrade: bool, torch_index: str) -> None:
         versions.write_text("".join(f"{pin.name}=={pin.version}\n" for pin in locked.values()))
         # The test tools share .venv with the workflow; the conda of the tests is a world of its own.
         for name, how in (("test", ("-c", str(versions))), ("uv", ()), ("conda", ("--no-deps",))):
-            made[f"locks/{name}.txt"] = uv.lock(f"requirements-{name}.in", f"locks/{name}.txt", *how)
+            made[f"locks/{name}.txt"] = uv.lock(root / f"requirements-{name}.in", f"locks/{name}.txt", *how)
         conda = read_source(root / "envs/conda.in", root).pins
         for source in stage_sources(root):
             closure = uv.compile(source, *ONE_PLATFORM, "--constraint", str(versions))
@@ -77,7 +94,9 @@ def write(root: Path, upgrade: bool, torch_index: str) -> None:
     (root / "locks").mkdir(exist_ok=True)
     for target, body in made.items():
         source = source_of(root, target)
-        header = f"# Written by `make lock` from {source.path.as_posix()}: change that file, not this one.\n"
+        shown = source.path.as_posix()
+        shown = f"requirements.in and {shown}" if is_variant(shown) else shown
+        header = f"# Written by `make lock` from {shown}: change that file, not this one.\n"
         (root / target).write_text(f"{header}# seal: {seal(source.pins, body)}\n{body}")
 
 
@@ -101,14 +120,28 @@ class _Uv:
             sys.exit(f"error: uv could not resolve {source.name}:\n{done.stderr.strip()}")
         return done.stdout
 
-    def lock(self, source: str, lock: str, *options: str) -> str:
-        """The hashed lock of `source`; what `lock` already pins stays, unless a change or --upgrade moves it."""
+    def lock(self, source: Path, lock: str, *options: str, like: str = "") -> str:
+        """The hashed lock of `source`; what `lock` (or `like`, a text) pins stays, unless a change moves it."""
         with tempfile.TemporaryDirectory() as scratch:
             output = Path(scratch) / "lock.txt"
-            if (self.root / lock).exists() and not self.upgrade:
+            if like:
+                output.write_text(like)
+            elif (self.root / lock).exists() and not self.upgrade:
                 shutil.copy(self.root / lock, output)
-            self.compile(self.root / source, *UNIVERSAL, *options, "--output-file", str(output))
+            self.compile(source, *UNIVERSAL, *options, "--output-file", str(output))
             return "".join(line for line in output.read_text().splitlines(keepends=True) if not line.startswith("#"))
+
+
+def _variant(uv: _Uv, root: Path, lock: str, main: str, torch_index: str) -> str:
+    """The lock of a variant: as near to the main lock as its own pins allow."""
+    pins = source_of(root, lock).pins
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "variant.in"
+        source.write_text("".join(f"{pin.name}=={pin.version}\n" for pin in pins.values()))
+        made = uv.lock(source, lock, like=main)
+    if on_cpu(Path(lock)):
+        return _without_cuda(made, _cpu_torch(uv, root, pins["torch"].version, torch_index))
+    return made
 
 
 def _cpu_torch(uv: _Uv, root: Path, version: str, index: str) -> str:

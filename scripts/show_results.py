@@ -24,7 +24,7 @@ FIGURES = "figures/*/*.png"
 REPORTS = ("results/report.html", "results/report.zip")
 ALWAYS = ("cell", "base", "final", "95 % interval", "change", "against first")
 WIDE = 110  # columns of a terminal that has room for the rest
-TEXTS = ("experiment", "cell", "dataset", "metric", "seeds", "by_seed", "code")
+TEXTS = ("experiment", "cell", "dataset", "metric", "seeds", "by_seed", "code", "software")
 COUNTS = ("test_rows", "n_seeds", "step", "errors")
 
 

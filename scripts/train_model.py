@@ -61,7 +61,9 @@ def make(stage: Stage) -> None:
     kept = kept_steps(training, total)
     made_from = resume.provenance(stage)
     checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say)
-    start = resume.find_start(checkpoints, made_from, stage.options.code_policy, kept, total)
+    start = resume.find_start(
+        checkpoints, made_from, stage.options.code_policy, kept, total, stage.environment["policy"]
+    )
     attempt = attempts.begin(stage.directory, start.step if start.path else None, stage.options)
     run = Run(stage, total, kept, made_from, checkpoints, start, attempt, stop)
     if start.step < total:
@@ -135,7 +137,7 @@ def _finish(run: Run) -> None:
         steps=total,
         tokens_seen=last["tokens_seen"],
         supervised_tokens_seen=last["supervised_tokens_seen"],
-        mixed_code=codes if len(codes) > 1 else None,
+        mixed=codes if len(codes) > 1 else None,
     )
     stage.summary(f"{total} steps, loss {last['loss']:.2g}, {facts['tokens_per_second']:,.0f} tokens/s")
 

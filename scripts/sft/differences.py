@@ -52,7 +52,8 @@ def record_differences(first: dict[str, Any], second: dict[str, Any]) -> list[Di
         for name in ("code", "content", "key")
         if first[name] != second[name]
     ]
-    return [*found, *_settings("versions.", first["versions"], second["versions"])]
+    one, other = ({**made.get("packages", {}), **made["versions"]} for made in (first, second))
+    return [*found, *_settings("", {"versions": one}, {"versions": other})]
 
 
 def _settings(path: str, first: dict[str, Any], second: dict[str, Any]) -> list[Difference]:

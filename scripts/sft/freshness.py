@@ -13,6 +13,7 @@ from sft import local_files, manifest
 from sft.canonical import digest
 from sft.code import code_digest
 from sft.data.source_files import find_files
+from sft.installed import VENV_PYTHON
 from sft.node import Node
 from sft.plan import Plan
 
@@ -77,6 +78,8 @@ def _state(
             return State("stale", change)
     if node.rule == "download_dataset" and (new := _unseen_file(node, record)):
         return State("stale", f"{new} joined the source")
+    if node.rule == "make_environment" and not Path(node.directory, VENV_PYTHON).exists():
+        return State("stale", "its packages are gone")
     if record["code"] != code(node.rule):
         reason = f"was made by an older version of scripts/{node.rule}.py or a module it imports"
         return State("stale", reason, other_code=True) if code_policy == "rerun" else State("fresh", reason, True)

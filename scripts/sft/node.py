@@ -16,6 +16,31 @@ from sft.canonical import digest
 KEY_SCHEMA = 1
 
 
+# Rule -> the environment that it runs in, envs/<stage>.yaml; as `conda:` of the rule says.
+STAGES = {
+    "make_environment": "data",
+    "download_dataset": "data",
+    "prepare_dataset": "data",
+    "split_dataset": "data",
+    "audit_splits": "data",
+    "score": "data",
+    "download_processor": "train",
+    "download_model": "train",
+    "tokenize_dataset": "train",
+    "train_model": "train",
+    "convert_checkpoint": "train",
+    "predict": "train",
+    "collect_metrics": "report",
+    "plot_accuracy": "report",
+    "plot_comparison": "report",
+    "plot_environments": "report",
+    "plot_grad_norm": "report",
+    "plot_loss": "report",
+    "tabulate_results": "report",
+    "archive": "report",
+}
+
+
 @dataclass
 class Node:
     """One result: the rule that makes it, its own settings, and the nodes it is made from.
@@ -23,6 +48,7 @@ class Node:
     `config` is all that the script reads; `own` is the part that identifies the result. `gates` must have
     succeeded before this node is made, and are no part of its identity. `joins` is a rule whose process may make
     this node too; `Plan.join` then sets `made_with`, the node whose process does, and that one's `first`.
+    `environment` says what to do where installed packages are not those of `pins`.
     """
 
     rule: str
@@ -33,6 +59,8 @@ class Node:
     parent: str = ""  # directory pattern, with {id}
     gates: dict[str, "Node"] = field(default_factory=dict)
     execution: dict[str, Any] = field(default_factory=dict)
+    environment: str = "strict"
+    pins: str = ""  # by default those of the rule's stage
     joins: str = ""
     first: list["Node"] = field(default_factory=list)
     made_with: "Node | None" = None
@@ -82,6 +110,7 @@ class Node:
             "config": self.config,
             "identity": self.identity,
             "inputs": {name: node.directory for name, node in self.inputs.items()},
+            "environment": {"policy": self.environment, "pins": self.pins or f"envs/{STAGES[self.rule]}.yaml"},
             **({"first": [node.directory for node in self.first]} if self.first else {}),
         }
 

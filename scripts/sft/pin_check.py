@@ -5,10 +5,11 @@ from pathlib import Path
 from sft.pins import (
     CUDA_LIBRARY,
     SEAL,
-    SOURCES,
     Pin,
     PinFile,
     Problem,
+    lock_sources,
+    on_cpu,
     read_lock,
     read_source,
     read_yaml,
@@ -20,12 +21,14 @@ from sft.pins import (
 
 def check(root: Path) -> list[Problem]:
     """Everything that is wrong with the pins below `root`; empty when all is well. Reads files, nothing else."""
-    locks = {name: read_lock(root / name, root) for name in SOURCES}
-    sources = {name: read_source(root / name, root) for name in dict.fromkeys(SOURCES.values())}
+    locks = {name: read_lock(root / name, root) for name in lock_sources(root)}
+    sources = {name: source_of(root, name) for name in locks}
     conda = read_source(root / "envs/conda.in", root)
-    problems = [p for file in [*sources.values(), *locks.values(), conda] for p in file.problems]
+    by_path = {file.path: file for file in [*sources.values(), *locks.values(), conda]}
+    problems = [problem for file in by_path.values() for problem in file.problems]
     for name, lock in locks.items():
-        problems += _pins_of_source(sources[SOURCES[name]], lock)
+        problems += _pins_of_source(sources[name], lock)
+    problems += _stray_locks(root, locks)
     problems += _torch_pair(locks["locks/cpu.txt"], locks["locks/cuda.txt"])
     problems += _agree([locks["locks/cuda.txt"], locks["locks/test.txt"], locks["locks/uv.txt"]])
     yamls = []
@@ -46,7 +49,7 @@ def check(root: Path) -> list[Problem]:
 def _pins_of_source(source: PinFile, lock: PinFile) -> list[Problem]:
     problems = []
     for pin in source.pins.values():
-        version = pin.version + ("+cpu" if pin.name == "torch" and lock.path.name == "cpu.txt" else "")
+        version = pin.version + ("+cpu" if pin.name == "torch" and on_cpu(lock.path) else "")
         locked = lock.pins.get(pin.name)
         if locked is None:
             problems.append(Problem(lock.path, 1, f"{pin.name}=={version} of {source.path} is missing. Run: make lock"))
@@ -54,6 +57,15 @@ def _pins_of_source(source: PinFile, lock: PinFile) -> list[Problem]:
             text = f"{pin.name}=={locked.version}, but {source.path}:{pin.line} says {version}. Run: make lock"
             problems.append(Problem(lock.path, locked.line, text))
     return problems
+
+
+def _stray_locks(root: Path, locks: dict[str, PinFile]) -> list[Problem]:
+    found = [path.relative_to(root) for path in sorted((root / "locks").glob("*.txt"))]
+    return [
+        Problem(path, 1, f"has no source. Write locks/variants/{path.stem}.in and run `make lock`, or delete it")
+        for path in found
+        if path.as_posix() not in locks
+    ]
 
 
 def _torch_pair(cpu: PinFile, cuda: PinFile) -> list[Problem]:

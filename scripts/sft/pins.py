@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Each lock and what it is made from; envs/<stage>.yaml is made from envs/<stage>.in and envs/conda.in.
+# Each lock and what it is made from; envs/<stage>.yaml is made from envs/<stage>.in and envs/conda.in. A variant,
+# locks/<name>.txt, is requirements.in with the changes and additions of locks/variants/<name>.in.
 SOURCES = {
     "locks/cpu.txt": "requirements.in",
     "locks/cuda.txt": "requirements.in",
@@ -167,10 +168,29 @@ def stage_sources(root: Path) -> list[Path]:
     return [path for path in sorted((root / "envs").glob("*.in")) if path.name != "conda.in"]
 
 
+def lock_sources(root: Path) -> dict[str, str]:
+    """Every lock and its source: `SOURCES`, and the variants that are there."""
+    found = sorted((root / "locks/variants").glob("*.in"))
+    return SOURCES | {f"locks/{path.stem}.txt": path.relative_to(root).as_posix() for path in found}
+
+
+def is_variant(source: str) -> bool:
+    return source.startswith("locks/variants/")
+
+
+def on_cpu(lock: Path) -> bool:
+    """Whether a lock takes torch's +cpu build: `cpu.txt`, and variants called `cpu-…`."""
+    return lock.stem == "cpu" or lock.stem.startswith("cpu-")
+
+
 def source_of(root: Path, target: str) -> PinFile:
     """What the generated file `target` (a path below `root`) was made from."""
-    if target in SOURCES:
-        return read_source(root / SOURCES[target], root)
+    locks = lock_sources(root)
+    if target in locks:
+        source = read_source(root / locks[target], root)
+        if is_variant(locks[target]):
+            source.pins = read_source(root / SOURCES["locks/cuda.txt"], root).pins | source.pins
+        return source
     source = read_source((root / target).with_suffix(".in"), root, versions=False)
     source.pins |= read_source(root / "envs/conda.in", root).pins
     return source

@@ -1,17 +1,20 @@
 """From a checked study to its plan: every node, from the files as published to the archive.
 
-Pure bookkeeping: no file is read, nothing heavy is imported.
+Pure bookkeeping: no file is read but the locks that experiments name, nothing heavy is imported.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from sft.canonical import canonical
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
+from sft.config.lock_files import lock_digest
 from sft.config.model import FinishedRun, Initialised
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
+from sft.installed import VENV_PYTHON
 from sft.node import Node
 from sft.plan import Plan, Run
 
@@ -34,6 +37,8 @@ def make_plan(study: Study) -> Plan:
     for experiment in study.experiments.values():
         planner.experiment(experiment)
     planner.archive()
+    for node in planner.plan.nodes.values():
+        node.environment = node.execution.get("environment", study.execution.environment)
     planner.plan.join()
     return planner.plan
 
@@ -115,7 +120,8 @@ class _Planner:
             source = {"initialise": model.source.initialise}
         own = {"source": source, "chat_template": model.chat_template}
         label = source.get("initialise") or Path(source["path"]).name
-        return self.plan.add(Node("download_processor", label, own, own, parent="results/processors/{id}"))
+        node = Node("download_processor", label, own, own, parent="results/processors/{id}")
+        return self._add_in_packages_of(cell, node)
 
     def _base(self, cell: StudyCell, seed: int) -> tuple[Node, dict[str, Any]]:
         """The base model's node, and what the training script needs to find the weights in it."""
@@ -135,7 +141,22 @@ class _Planner:
         # Weights made from a seed need no network, so the job that trains them can make them.
         joins = "train_model" if isinstance(model.source, Initialised) else ""
         node = Node("download_model", label, own, own, inputs, parent="results/models/{id}", joins=joins)
-        return self.plan.add(node), {}
+        return self._add_in_packages_of(cell, node), {}
+
+    # Packages
+
+    def _add_in_packages_of(self, cell: StudyCell, node: Node) -> Node:
+        """Plan a node that loads models: where the cell names a lock, it is made with the packages of that lock."""
+        lock = cell.content.environment
+        if lock is not None:
+            settings = {"lock": f"locks/{lock}.txt", "packages": lock_digest(lock)}
+            own = {"packages": settings["packages"]}
+            made = self.plan.add(Node("make_environment", lock, settings, own, parent="results/environments/{id}"))
+            node.own = {**node.own, "environment": own["packages"]}
+            node.gates = {**node.gates, "environment": made}
+            node.pins = settings["lock"]
+            node.execution = {**node.execution, "python": f"{made.directory}/{VENV_PYTHON}"}
+        return self.plan.add(node)
 
     # Runs
 
@@ -143,7 +164,8 @@ class _Planner:
         training = key_fields(cell.content.training)
         own = {key: training[key] for key in TOKEN_FIELDS}
         inputs = {"splits": splits, "processor": processor}
-        return self.plan.add(Node("tokenize_dataset", splits.label, own, own, inputs, parent="results/tokens/{id}"))
+        node = Node("tokenize_dataset", splits.label, own, own, inputs, parent="results/tokens/{id}")
+        return self._add_in_packages_of(cell, node)
 
     def _train(self, experiment: StudyExperiment, cell: StudyCell, seed: int) -> Node:
         content = cell.content
@@ -163,7 +185,8 @@ class _Planner:
         audit = self._audit(splits, tests, cell)
         inputs = {"tokens": self._tokens(splits, processor, cell), "model": base, "processor": processor}
         label = f"{processor.label}-{splits.label}-{content.method}-s{seed}"
-        return self.plan.add(
+        return self._add_in_packages_of(
+            cell,
             Node(
                 "train_model",
                 label,
@@ -173,7 +196,7 @@ class _Planner:
                 parent="results/runs/{id}",
                 gates={f"audit-{audit.id}": audit},
                 execution=cell.execution.model_dump(),
-            )
+            ),
         )
 
     def _converted(self, train: Node, cell: StudyCell, dtype: str) -> Node:
@@ -181,7 +204,8 @@ class _Planner:
         config = {"dtype": dtype, "method": train.config["method"], "steps": "all"}
         config |= {key: train.config[key] for key in ("model_step",) if key in train.config}
         inputs = {"run": train, "model": train.inputs["model"], "processor": train.inputs["processor"]}
-        return self.plan.add(
+        return self._add_in_packages_of(
+            cell,
             Node(
                 "convert_checkpoint",
                 dtype,
@@ -191,7 +215,7 @@ class _Planner:
                 parent=f"{train.directory}/models/{dtype}",
                 execution=cell.execution.model_dump(),
                 joins="predict",
-            )
+            ),
         )
 
     def _run(self, experiment: StudyExperiment, cell: StudyCell, seed: int) -> Run:
@@ -204,7 +228,8 @@ class _Planner:
         ids = [node.id for node in tests.values()]
         config = {**own, "datasets": ids}
         config |= {key: train.config[key] for key in ("model_step",) if key in train.config}
-        predictions = self.plan.add(
+        predictions = self._add_in_packages_of(
+            cell,
             Node(
                 "predict",
                 "-".join(node.label for node in tests.values()),
@@ -215,7 +240,7 @@ class _Planner:
                 parent=f"{train.directory}/evaluations/{{id}}",
                 gates=train.gates,
                 execution=cell.execution.model_dump(),
-            )
+            ),
         )
         scores = self.plan.add(
             Node(
@@ -267,10 +292,24 @@ class _Planner:
         self.shown[f"table-{name}"] = self.plan.add(
             Node("tabulate_results", name, shown, shown, {"ledger": ledger}, parent=f"{folder}/table")
         )
-        for kind in FIGURES:
+        compared = _environments(experiment)
+        figures = dict.fromkeys(FIGURES, shown) | (
+            {"environments": {**shown, "compared": compared}} if compared else {}
+        )
+        for kind, config in figures.items():
             self.shown[f"figure-{name}-{kind}"] = self.plan.add(
-                Node(f"plot_{kind}", name, shown, shown, {"ledger": ledger}, parent=f"{folder}/figures/{kind}")
+                Node(f"plot_{kind}", name, config, config, {"ledger": ledger}, parent=f"{folder}/figures/{kind}")
             )
+
+
+def _environments(experiment: StudyExperiment) -> list[list[dict[str, str]]]:
+    """Cells that differ in their environment alone: groups of two or more `{cell, environment}`."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for label, cell in experiment.cells.items():
+        others = {key: value for key, value in cell.settings.items() if key != "environment"}
+        environment = cell.content.environment or "the project's"
+        groups.setdefault(canonical(others), []).append({"cell": label, "environment": environment})
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _default_lora(method: str) -> dict[str, Any] | None:

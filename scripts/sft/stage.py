@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sft import manifest, orphan
+from sft import installed, manifest, orphan
 from sft.canonical import digest
 from sft.code import SCRIPTS, code_digest
 from sft.environment import quiet_environment
@@ -49,6 +49,7 @@ class Stage:
         self.identity: Any = node["identity"]
         self.first = [Path(directory) for directory in node.get("first", [])]
         self._inputs: dict[str, str] = node["inputs"]
+        self.environment: dict[str, str] = {"policy": "strict"} | node.get("environment", {})
         self.facts: dict[str, Any] = {}
         self.attempt = directory / f".attempt-{os.getpid()}"
 
@@ -131,6 +132,7 @@ def _run(work: Callable[[Stage], None], options: argparse.Namespace) -> int:
 def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None) -> None:
     """Make one result, from claimed directory to manifest. `within`: the result whose process makes this one too."""
     started, clock, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
+    environment, not_as_pinned = _environment(stage)
     code = code_digest(stage.rule)  # now, not at the end: a source edited meanwhile is not what ran
     with _claim(stage.directory):
         made_from = _verified_inputs(stage.inputs())
@@ -143,13 +145,11 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
             _promote(stage, outputs)
         finally:
             shutil.rmtree(stage.attempt, ignore_errors=True)
-        versions = manifest.imported_versions()
-        environment = digest(versions)
         record = {
             "schema": 1,
             "rule": stage.rule,
             "id": stage.id,
-            "key": manifest.full_key(stage.rule, stage.identity, code, environment, made_from),
+            "key": manifest.full_key(stage.rule, stage.identity, code, digest(environment), made_from),
             "config": stage.config,
             "identity": stage.identity,
             "identity_digest": digest(stage.identity),
@@ -157,8 +157,10 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
             "inputs": made_from,
             "outputs": outputs,
             "content": digest({name: made["sha256"] for name, made in outputs.items()}),
-            "versions": versions,
-            "environment": environment,
+            "versions": manifest.imported_versions(),
+            "environment": digest(environment),
+            **environment,
+            "not_as_pinned": not_as_pinned,
             "git": manifest.git_state(SCRIPTS),
             "machine": manifest.machine(),
             "threads": stage.options.threads,
@@ -174,6 +176,24 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
     line = f"{stage.rule} {stage.id}: {stage.facts.get('summary', 'done')} ({record['wall_seconds']:.0f} s)"
     print(line, flush=True)
     stage.say(line)
+
+
+def _environment(stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is installed of what the stage pins, and how it differs; StageError when the policy is not to go on."""
+    pins = stage.environment.get("pins")
+    if pins is None:  # a node written by hand
+        return {"python": manifest.machine()["python"], "packages": {}}, {}
+    # A lock may be the user's own, in the working directory.
+    environment, differences = installed.found(next(p for p in (Path(pins), SCRIPTS.parent / pins) if p.is_file()))
+    if differences and stage.environment["policy"] == "strict":
+        raise StageError(
+            f"{sys.executable} is not the environment that {pins} pins: {installed.words(differences)}. Use that "
+            f"environment (make setup, or snakemake --sdm conda), or go on with what is installed, which every result "
+            f"will say: snakemake --config environment=record"
+        )
+    if differences:
+        stage.say(f"not as {pins} pins: {installed.words(differences)}")
+    return environment, differences
 
 
 def _is_current(directory: Path) -> bool:

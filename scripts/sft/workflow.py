@@ -59,6 +59,8 @@ class Attached:
     def setting(self, directory: str, key: str) -> Any:
         """An execution setting of a node, in the form that the rules pass on."""
         execution = self._node(directory).execution
+        if key == "python":
+            return execution.get("python", "python")
         if key == "gpu":
             return int(execution["device"] == "cuda")
         if key == "micro_batch_size":
@@ -115,7 +117,7 @@ def attach(workflow: Any) -> Attached:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
         if ARCHIVE.exists():
-            attached = from_archive()
+            attached = from_archive(settings.config.get("environment", "strict"))
         else:
             files = list(settings.configfiles)
             if not files and not DEFAULT_FILE.exists():
@@ -139,7 +141,7 @@ def from_config(files: list[Path], overrides: dict[str, Any]) -> Attached:
     return Attached(plan, freshness.examine(plan, study.execution.code_policy))
 
 
-def from_archive() -> Attached:
+def from_archive(environment: str) -> Attached:
     """The plan of an unpacked archive: its figures and tables, drawn from its ledgers; nothing is trained."""
     archive = json.loads(ARCHIVE.read_text())
     documents = {Path(directory).as_posix(): document for directory, document in archive["nodes"].items()}
@@ -147,7 +149,7 @@ def from_archive() -> Attached:
     ledgers = {d: recorded_node(d, document, {}) for d, document in documents.items() if d.endswith("/ledger")}
     for directory, document in documents.items():
         inputs = {name: ledgers[above] for name, above in document["inputs"].items() if above in ledgers}
-        plan.add(ledgers.get(directory) or recorded_node(directory, document, inputs))
+        plan.add(ledgers.get(directory) or recorded_node(directory, document, inputs)).environment = environment
     states = freshness.examine(plan, given=frozenset(ledgers))
     print(f"figures are drawn from the archive unpacked at {ARCHIVE}; remove that file to train", file=sys.stderr)
     return Attached(plan, states, archived=True)

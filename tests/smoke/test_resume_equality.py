@@ -164,10 +164,10 @@ def test_checkpoint_of_other_code(text_nodes, tmp_path: Path, policy: str) -> No
     facts = json.loads((run / "manifest.json").read_text())["facts"]
     if policy == "rerun":
         assert "was made by another version of our code" in runs.log(run)
-        assert facts["mixed_code"] is None
+        assert facts["mixed"] is None
         assert facts["resumed"] == []
     else:
-        assert [(part["from_step"], part["code"] == "0" * 64) for part in facts["mixed_code"]] == [
+        assert [(part["from_step"], part["code"] == "0" * 64) for part in facts["mixed"]] == [
             (0, True),
             (facts["resumed"][0], False),
         ]

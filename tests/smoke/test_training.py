@@ -165,7 +165,7 @@ def test_records_of_a_finished_run(vision_nodes, tmp_path: Path) -> None:
     assert told["rows"] == {"train": 40, "validation": 12}
     assert told["tokens_seen"] == rows[-1]["tokens_seen"]
     assert told["parameters"] == told["trainable_parameters"] > 500_000
-    assert (told["device"], told["world_size"], told["resumed"], told["mixed_code"]) == ("cpu", 1, [], None)
+    assert (told["device"], told["world_size"], told["resumed"], told["mixed"]) == ("cpu", 1, [], None)
     assert told["attempts"][0]["cuda"] is None
     tidy = pq.read_table(run / "metrics.parquet").to_pandas()
     for row in rows:

@@ -144,6 +144,9 @@ def test_mixed_code_and_failed_answers_are_told(ledger: Path, tmp_path: Path):
     assert texts[1] == f"3 of {asked} answers failed; they count as wrong."
     assert "abcdefab then 01234567 (lora)" in texts[2]
     assert "different versions of the code" in texts[2]
+    seeds.loc[seeds["cell"] == "lora", "software"] = "torch 2.9.1 (pinned 2.13.0)"
+    text = curves.footer(config, seeds)[-1][0]
+    assert text == "Other packages than the pinned ones: torch 2.9.1 (pinned 2.13.0) (lora)."
 
 
 def test_labels_never_lie_on_each_other():

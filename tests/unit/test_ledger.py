@@ -140,10 +140,24 @@ def test_a_run_under_another_name_is_an_error(tmp_path: Path):
 def test_a_run_of_several_code_versions_says_so(tmp_path: Path):
     cells, inputs = made.write_runs(tmp_path, ("full",), (0,))
     record = manifest.read(inputs["run-0"])
-    record["facts"]["mixed_code"] = ["b" * 64, "a" * 64]
+    record["facts"]["mixed"] = [
+        {"from_step": 0, "code": "b" * 64, "versions": {"torch": "2.12.0"}},
+        {"from_step": 40, "code": "a" * 64, "versions": {"torch": "2.13.0"}},
+    ]
     manifest.write(inputs["run-0"], record)
     table = ledger.collect("digits_shift", cells, inputs, made.IDS)
     assert set(table["code"].to_pylist()) == {"a" * 12 + "+" + "b" * 12}
+    assert set(table["software"].to_pylist()) == {"torch 2.12.0 to step 40, then 2.13.0"}
+
+
+def test_a_run_with_other_packages_than_the_pinned_ones_says_so(tmp_path: Path):
+    cells, inputs = made.write_runs(tmp_path, ("full",), (0, 1))
+    record = manifest.read(inputs["run-0"])
+    manifest.write(inputs["run-0"], record | {"not_as_pinned": {"torch": ["2.13.0", "2.9.1"], "trl": ["1.16.0", None]}})
+    table = ledger.collect("digits_shift", cells, inputs, made.IDS).to_pandas()
+    told = table.groupby("seed")["software"].unique().map(list)
+    assert told[0] == ["torch 2.9.1 (pinned 2.13.0), trl is not installed (pinned 1.16.0)"]
+    assert told[1] == [""]
 
 
 def test_a_resumed_run_counts_all_its_attempts(tmp_path: Path):

@@ -94,9 +94,17 @@ def test_foreign_checkpoint_is_never_continued(checkpoints: Checkpoints, changes
     assert start_step(checkpoints, policy) == 0  # and the run may be started again from there
 
 
-@pytest.mark.parametrize("changes", [{"code": "older"}, {"versions": {"torch": "2.12.0"}}])
-def test_other_code_follows_the_policy(checkpoints: Checkpoints, said: list[str], changes: dict[str, Any]) -> None:
-    save(checkpoints, 4, **changes)
+def test_other_packages_stop_the_run_unless_it_may_mix_them(checkpoints: Checkpoints, said: list[str]) -> None:
+    save(checkpoints, 4, versions={"torch": "2.12.0"})
+    with pytest.raises(StageError, match=r"was made with torch 2.12.0; here are torch 2.13.0.*environment=record"):
+        start_step(checkpoints, "accept")
+    assert names(checkpoints) == {"checkpoint-4"}  # nothing is lost by the refusal
+    assert find_start(checkpoints, OURS, "rerun", KEPT, TOTAL, environment="record").step == 4
+    assert said == ["checkpoint-4 was made with torch 2.12.0; continuing with torch 2.13.0"]
+
+
+def test_other_code_follows_the_policy(checkpoints: Checkpoints, said: list[str]) -> None:
+    save(checkpoints, 4, code="older")
     assert start_step(checkpoints, "accept") == 4
     assert not said
     assert start_step(checkpoints, "warn") == 4

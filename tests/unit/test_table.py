@@ -90,6 +90,8 @@ def test_failed_answers_and_mixed_code_are_told(rows: list[dict]):
     told = notes([rows[0] | {"errors": 4}, rows[1] | {"code": "other"}])
     assert "4 answers failed; they count as wrong." in told
     assert "The runs were trained by different versions of the code." in told
+    told = notes([rows[0] | {"software": "torch 2.9.1 (pinned 2.13.0)"}])
+    assert "Other packages than the pinned ones: torch 2.9.1 (pinned 2.13.0)." in told
 
 
 def test_terminal_shows_table_and_figures_without_heavy_imports(ledger: Path, tmp_path: Path):

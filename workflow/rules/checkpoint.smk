@@ -16,7 +16,8 @@ rule convert_checkpoint:
         mem_mb=setting("results/runs/{run}/models/{dtype}", "memory_mib"),
         runtime=60,
     params:
+        python=setting("results/runs/{run}/models/{dtype}", "python"),
         script=script("convert_checkpoint"),
     shell:
-        "python {params.script} results/runs/{wildcards.run}/models/{wildcards.dtype}"
+        "{params.python} {params.script} results/runs/{wildcards.run}/models/{wildcards.dtype}"
         " --threads {threads} 2> {log}"

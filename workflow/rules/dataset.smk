@@ -96,6 +96,7 @@ rule tokenize_dataset:
         mem_mb=2000,
         runtime=120,
     params:
+        python=setting("results/tokens/{id}", "python"),
         script=script("tokenize_dataset"),
     shell:
-        "python {params.script} results/tokens/{wildcards.id} 2> {log}"
+        "{params.python} {params.script} results/tokens/{wildcards.id} 2> {log}"

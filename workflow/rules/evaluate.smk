@@ -18,9 +18,10 @@ rule predict:
         gpu=setting("results/runs/{run}/evaluations/{evaluation}", "gpu"),
         device=setting("results/runs/{run}/evaluations/{evaluation}", "device"),
     params:
+        python=setting("results/runs/{run}/evaluations/{evaluation}", "python"),
         script=script("predict"),
     shell:
-        "python {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}"
+        "{params.python} {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}"
         " --threads {threads} --device {resources.device} 2> {log}"
 
 

@@ -102,6 +102,34 @@ rule plot_comparison:
         "python {params.script} results/experiments/{wildcards.experiment}/figures/comparison 2> {log}"
 
 
+rule plot_environments:
+    input:
+        made_from("results/experiments/{experiment}/figures/environments"),
+    output:
+        "results/experiments/{experiment}/figures/environments/manifest.json",
+        multiext(
+            "results/experiments/{experiment}/figures/environments/environments",
+            ".pdf",
+            ".png",
+            ".csv",
+        ),
+        report(
+            "results/experiments/{experiment}/figures/environments/environments.svg",
+            caption="../report/environments.rst",
+            category="{experiment}",
+            labels={"figure": "environments"},
+        ),
+    log:
+        "results/experiments/{experiment}/figures/environments/plot_environments.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        script=script("plot_environments"),
+    shell:
+        "python {params.script} results/experiments/{wildcards.experiment}/figures/environments 2> {log}"
+
+
 rule tabulate_results:
     input:
         made_from("results/experiments/{experiment}/table"),

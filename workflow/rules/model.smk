@@ -14,9 +14,10 @@ rule download_processor:
         mem_mb=2000,
         runtime=60,
     params:
+        python=setting("results/processors/{id}", "python"),
         script=script("download_processor"),
     shell:
-        "python {params.script} results/processors/{wildcards.id} 2> {log}"
+        "{params.python} {params.script} results/processors/{wildcards.id} 2> {log}"
 
 
 rule download_model:
@@ -32,6 +33,7 @@ rule download_model:
         mem_mb=2000,
         runtime=240,
     params:
+        python=setting("results/models/{id}", "python"),
         script=script("download_model"),
     shell:
-        "python {params.script} results/models/{wildcards.id} 2> {log}"
+        "{params.python} {params.script} results/models/{wildcards.id} 2> {log}"

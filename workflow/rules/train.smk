@@ -23,8 +23,9 @@ rule train_model:
         code_policy=setting("results/runs/{run}", "code_policy"),
         keep_optimizer=setting("results/runs/{run}", "keep_optimizer"),
     params:
+        python=setting("results/runs/{run}", "python"),
         script=script("train_model"),
     shell:
-        "exec python {params.script} results/runs/{wildcards.run} --threads {threads}"
+        "exec {params.python} {params.script} results/runs/{wildcards.run} --threads {threads}"
         " --device {resources.device} --micro-batch-size {resources.micro_batch_size}"
         " --code-policy {resources.code_policy} {resources.keep_optimizer} 2>> {log}"

@@ -35,6 +35,9 @@ class Execution(Section):
         60, describe="time asked for a training or prediction job", unit="minutes", gt=0
     )
     keep_optimizer: Truth = execution(False, describe="keep optimizer states of finished runs")
+    environment: Literal["strict", "record"] = execution(
+        "strict", describe="where installed versions are not the pinned ones: stop, or go on and say so in every result"
+    )
     code_policy: Literal["rerun", "warn", "accept"] = execution(
         "rerun", describe="what to do with results that an older version of our code made"
     )

@@ -36,6 +36,10 @@ class Cell(Section):
     )
     evaluation: Evaluation = identity(Evaluation(), describe="how models are asked")
     audit: Audit = identity(Audit(), describe="what stops a run before training")
+    environment: Name | None = identity(
+        None,
+        describe="locks/NAME.txt, whose packages models are made, trained and asked with; null: those of the project",
+    )
     execution: dict[str, Any] = execution({}, describe="overrides of the file's execution: for this experiment")
 
     @model_validator(mode="after")

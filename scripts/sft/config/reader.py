@@ -17,6 +17,7 @@ from sft.config.errors import ConfigError, Problem, did_you_mean, nearest
 from sft.config.evaluation import Execution
 from sft.config.experiment import Cell, Config, Experiment, Frame
 from sft.config.fields import NAME
+from sft.config.lock_files import lock_file, lock_names
 from sft.config.model import FinishedRun, Model
 from sft.config.strict_yaml import Document, read_yaml
 from sft.config.study import Study, StudyCell, StudyExperiment
@@ -213,6 +214,9 @@ class _Reader:
                 model = cell.content.model
                 if isinstance(model, str) and model not in raw["models"]:
                     self._missing(place, "model", "model", model, raw["models"])
+                lock = cell.content.environment
+                if lock is not None and lock_file(lock) is None:
+                    self._missing(place, "environment", "lock", lock, dict.fromkeys(lock_names()))
                 if isinstance(model, FinishedRun):
                     self._check_run(study, raw, experiment, cell, (*place, "model"))
 

@@ -211,6 +211,11 @@ def footer(config: dict[str, Any], seeds: pd.DataFrame) -> list[tuple[str, str]]
         shown = [f"{_short(code)} ({', '.join(names)})" for code, names in list(cells.items())[:SHOWN_CODES]]
         shown += [f"{len(cells) - SHOWN_CODES} more"] if len(cells) > SHOWN_CODES else []
         lines.append((f"Trained by different versions of the code: {'; '.join(shown)}.", style.WARNING))
+    other = seeds[seeds["software"] != ""]
+    for software, found in list(other.groupby("software")["cell"])[:SHOWN_CODES]:
+        lines.append(
+            (f"Other packages than the pinned ones: {software} ({', '.join(sorted(set(found)))}).", style.WARNING)
+        )
     return lines
 
 

@@ -5,7 +5,7 @@ denominator, its interval where it has one, and the run key and code that it com
 read nothing else.
 """
 
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.csv import WriteOptions, write_csv
 
-from sft import manifest
+from sft import installed, manifest
 from sft.stage import StageError
 
 PARQUET, CSV, RUNS, PROVENANCE = "ledger.parquet", "ledger.csv", "runs.csv", "provenance.json"
@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
         ("n_errors", pa.int64()),
         ("run_key", pa.string()),  # first 12 digits of the full key of the training
         ("code", pa.string()),  # first 12 digits of the digest of the code that trained; several joined by +
+        ("software", pa.string()),  # "" where every package was the pinned one throughout; otherwise which was not
     ]
 )
 KEY = ["cell", "seed", "dataset", "split", "metric", "step"]
@@ -55,7 +56,7 @@ def collect(experiment: str, cells: list[dict[str, Any]], inputs: dict[str, Path
         training = manifest.read(inputs[f"run-{i}"]) or {}
         if training["id"] != cell["run"]:
             raise StageError(f"run-{i}: {inputs[f'run-{i}']} is the run {training['id']}, not {cell['run']}")
-        codes = training["facts"].get("mixed_code") or [training["code"]]
+        parts = training["facts"].get("mixed") or [training]
         runs.append(
             {
                 "experiment": experiment,
@@ -63,7 +64,8 @@ def collect(experiment: str, cells: list[dict[str, Any]], inputs: dict[str, Path
                 "seed": cell["seed"],
                 "run": cell["run"],
                 "run_key": training["key"][:DIGITS],
-                "code": "+".join(sorted(code[:DIGITS] for code in codes)),
+                "code": "+".join(sorted({part["code"][:DIGITS] for part in parts})),
+                "software": _software([training, *_asked(inputs[f"scores-{i}"])], parts),
             }
         )
         metrics.append(_read(inputs[f"run-{i}"] / "metrics.parquet", i))
@@ -81,6 +83,26 @@ def collect(experiment: str, cells: list[dict[str, Any]], inputs: dict[str, Path
     table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEY])
     _refuse_duplicates(table)
     return table
+
+
+def _asked(scores: Path) -> list[dict[str, Any]]:
+    """The manifests of the scores and of the predictions that they count."""
+    scored = manifest.read(scores) or {"inputs": {}}
+    predicted = scored["inputs"].get("predictions")
+    return [scored, (predicted and manifest.read(predicted["path"])) or {}]
+
+
+def _software(made: list[dict[str, Any]], parts: list[dict[str, Any]]) -> str:
+    """What was not as pinned when these results were made, and which versions trained one run after another."""
+    differences = {name: pair for one in made for name, pair in one.get("not_as_pinned", {}).items()}
+    told = [installed.words(differences)] if differences else []
+    for before, after in pairwise(parts):
+        changed = sorted(name for name, version in after["versions"].items() if before["versions"].get(name) != version)
+        told += [
+            f"{name} {before['versions'].get(name)} to step {after['from_step']}, then {after['versions'][name]}"
+            for name in changed
+        ]
+    return "; ".join(told)
 
 
 def _read(path: Path, i: int) -> pa.Table:

@@ -67,6 +67,7 @@ def result_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, 
                     **{name: _final_mean(measured, cell, dataset, name) for name in others},
                     "errors": int(last["n_errors"].fillna(0).sum()),
                     "code": ";".join(sorted(last["code"].unique())),
+                    "software": "; ".join(sorted(set(last["software"]) - {""})),
                 }
             )
     return rows

@@ -89,6 +89,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
         told.append(f"{failed} answers failed; they count as wrong.")
     if len({row["code"] for row in rows}) > 1 or any(sign in first["code"] for sign in ";+"):
         told.append("The runs were trained by different versions of the code.")
+    for software in dict.fromkeys(row["software"] for row in rows if row["software"]):
+        told.append(f"Other packages than the pinned ones: {software}.")
     return told
 
 

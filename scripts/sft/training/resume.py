@@ -1,8 +1,8 @@
 """Where a run starts: at its newest complete checkpoint that is its own, or, never having had one, at the base.
 
 Checkpoints of other data, another base model or another configuration are set aside; so are, by default, those
-of other code or package versions. A run that had progressed and finds nothing usable stops instead of starting
-over unseen. Imports nothing heavy.
+of other code. Under other package versions a run stops and lists both, unless it is told to go on and say so. A run
+that had progressed and finds nothing usable stops instead of starting over unseen. Imports nothing heavy.
 """
 
 from dataclasses import dataclass
@@ -49,8 +49,18 @@ class Start:
         return self.checkpoint.path if self.checkpoint else None
 
 
-def find_start(checkpoints: Checkpoints, made_from: dict[str, Any], policy: str, kept: list[int], total: int) -> Start:
-    """Set aside what cannot be used and return where to start; StageError where that would lose progress unseen."""
+def find_start(
+    checkpoints: Checkpoints,
+    made_from: dict[str, Any],
+    policy: str,
+    kept: list[int],
+    total: int,
+    environment: str = "strict",
+) -> Start:
+    """Set aside what cannot be used and return where to start; StageError where that would lose progress unseen.
+
+    `policy` is for checkpoints of other code, `environment` (strict or record) for those of other package versions.
+    """
     checkpoints.clean()
     own, foreign = [], False
     for checkpoint in checkpoints.all():
@@ -62,6 +72,8 @@ def find_start(checkpoints: Checkpoints, made_from: dict[str, Any], policy: str,
         else:
             foreign = True
             checkpoints.set_aside(checkpoint.path, reason, f"it was made by {difference}")
+    for checkpoint in own:
+        _require_same_versions(checkpoint, made_from["versions"], environment, checkpoints)
     start = _newest_usable(checkpoints, own, total)
     if start is None:
         reached = checkpoints.reached()
@@ -103,8 +115,22 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> tuple[str | Non
         return "other-config", "another configuration"
     if theirs.get("code") != ours["code"]:
         return "other-code", "another version of our code"
-    before, now = theirs.get("versions", {}), ours["versions"]
-    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    if changed:
-        return "other-code", ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in changed)
     return None, ""
+
+
+def _require_same_versions(
+    checkpoint: Checkpoint, now: dict[str, str], environment: str, checkpoints: Checkpoints
+) -> None:
+    """StageError where other versions made the checkpoint and nobody has said that this run may mix them."""
+    before = checkpoint.marker["provenance"].get("versions", {})
+    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    if not changed:
+        return
+    then, here = (", ".join(f"{name} {versions.get(name)}" for name in changed) for versions in (before, now))
+    if environment == "strict":
+        raise StageError(
+            f"{checkpoint.path} was made with {then}; here are {here}. Continue it where those versions are, or go on "
+            f"with the ones here, which the run's manifest will always say (snakemake --config environment=record), or "
+            f"delete {checkpoints.directory} to start over from the base model"
+        )
+    checkpoints.say(f"{checkpoint.path.name} was made with {then}; continuing with {here}")

@@ -13,6 +13,7 @@ from typing import Any
 from sft.stage import Stage, run_stage
 
 PANEL_HEIGHT = 1.6  # inches
+DASHES = (3, 2)
 
 
 def make(stage: Stage) -> None:
@@ -36,7 +37,7 @@ def make(stage: Stage) -> None:
         PANEL_HEIGHT,
         config["title"],
         "Training loss in each environment, and its absolute difference to the first",
-        curves.cell_entries(names, marked=False),
+        _legend(names),
         [*footer, *curves.footer(config, losses)],
         rows=len(config["compared"]),
     )
@@ -59,7 +60,17 @@ def make(stage: Stage) -> None:
     stage.summary(f"{same} of {len(rows)} comparisons equal to the last bit")
 
 
+def _legend(names: list[str]) -> list[Any]:
+    from sft.reporting import curves
+    from sft.reporting.figure_sheet import Entry
+
+    first, *others = curves.cell_entries(names, marked=False)
+    return [Entry(first.label, first.look | {"dashes": DASHES}), *others]
+
+
 def _draw(panels: Any, ledger: Any, losses: Any, group: list[dict[str, str]], names: list[str], config: Any) -> None:
+    from matplotlib.ticker import NullLocator
+
     from sft.reporting import curves, environments
     from sft.reporting import figure_style as style
 
@@ -70,7 +81,7 @@ def _draw(panels: Any, ledger: Any, losses: Any, group: list[dict[str, str]], na
         colour = style.colour(names.index(entry["environment"]))
         look = {"color": colour, "linewidth": 1.2}
         if entry is group[0]:
-            look |= {"dashes": (3, 2), "zorder": 5}
+            look |= {"dashes": DASHES, "zorder": 5}
         for _, line in losses[losses["cell"] == entry["cell"]].groupby("seed", sort=False):
             loss.plot(line["step"], line["value"], **look)
     here = losses[losses["cell"].isin([entry["cell"] for entry in group])]
@@ -90,6 +101,7 @@ def _draw(panels: Any, ledger: Any, losses: Any, group: list[dict[str, str]], na
                 difference.plot(apart["step"], values, color=colour, linewidth=0.9, marker="o", markersize=2)
     if largest:
         difference.set_yscale("log")
+        difference.yaxis.set_minor_locator(NullLocator())
         difference.set_ylim(smallest / 2, largest * 2)
     else:
         difference.set_yticks([0])

@@ -3,11 +3,9 @@
 Pure bookkeeping: no file is read but the locks that experiments name, nothing heavy is imported.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-from sft.canonical import canonical
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
@@ -17,8 +15,8 @@ from sft.config.training import Lora
 from sft.installed import VENV_PYTHON
 from sft.node import Node
 from sft.plan import Plan, Run
+from sft.presentation import presented
 
-FIGURES = ("accuracy", "loss", "grad_norm", "comparison")
 TOKEN_FIELDS = ("max_length", "on_too_long", "loss_on")
 COLUMN_FIELDS = (
     "prompt_key",
@@ -54,7 +52,8 @@ class _Planner:
             self._run(experiment, cell, seed) for cell in experiment.cells.values() for seed in experiment.frame.seeds
         ]
         self.plan.runs[experiment.name] = runs
-        self._presented(experiment, runs)
+        names = list(dict.fromkeys(d for cell in experiment.cells.values() for d in cell.evaluate_on))
+        self.shown |= presented(self.plan, experiment, runs, {self._splits(name).id: name for name in names})
 
     def archive(self) -> None:
         names = list(self.study.experiments)
@@ -255,72 +254,6 @@ class _Planner:
         audit = next(iter(train.gates.values()))
         return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
 
-    # What a reader sees
-
-    def _presented(self, experiment: StudyExperiment, runs: list[Run]) -> None:
-        frame, name = experiment.frame, experiment.name
-        folder = f"results/experiments/{name}"
-        names = list(dict.fromkeys(d for cell in experiment.cells.values() for d in cell.evaluate_on))
-        datasets = {self._splits(dataset).id: dataset for dataset in names}
-        cells = [
-            {
-                "cell": run.cell,
-                "seed": run.seed,
-                "run": run.train.id,
-                "run_digest": run.train.digest,
-                "scores": run.scores.directory,
-                "settings": _flat(run.settings),
-            }
-            for run in runs
-        ]
-        inputs = {}
-        for i, run in enumerate(runs):
-            inputs |= {f"run-{i}": run.train, f"scores-{i}": run.scores}
-        collected = {"experiment": name, "cells": cells, "datasets": datasets}
-        ledger = self.plan.add(Node("collect_metrics", name, collected, collected, inputs, parent=f"{folder}/ledger"))
-        shown = {
-            "experiment": name,
-            "title": frame.title or name,
-            "description": frame.description or "",
-            "chance": frame.chance,
-            "metric": frame.metric,
-            "cells": list(experiment.cells),
-            "datasets": names,
-            "seeds": list(frame.seeds),
-        }
-        self.shown[f"ledger-{name}"] = ledger
-        self.shown[f"table-{name}"] = self.plan.add(
-            Node("tabulate_results", name, shown, shown, {"ledger": ledger}, parent=f"{folder}/table")
-        )
-        compared = _environments(experiment)
-        figures = dict.fromkeys(FIGURES, shown) | (
-            {"environments": {**shown, "compared": compared}} if compared else {}
-        )
-        for kind, config in figures.items():
-            self.shown[f"figure-{name}-{kind}"] = self.plan.add(
-                Node(f"plot_{kind}", name, config, config, {"ledger": ledger}, parent=f"{folder}/figures/{kind}")
-            )
-
-
-def _environments(experiment: StudyExperiment) -> list[list[dict[str, str]]]:
-    """Cells that differ in their environment alone: groups of two or more `{cell, environment}`."""
-    groups: dict[str, list[dict[str, str]]] = {}
-    for label, cell in experiment.cells.items():
-        others = {key: value for key, value in cell.settings.items() if key != "environment"}
-        environment = cell.content.environment or "the project's"
-        groups.setdefault(canonical(others), []).append({"cell": label, "environment": environment})
-    return [group for group in groups.values() if len(group) > 1]
-
 
 def _default_lora(method: str) -> dict[str, Any] | None:
     return key_fields(Lora()) if method == "lora" else None
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, (str, int, float, bool)) else json.dumps(value)
-    return flat

@@ -78,7 +78,8 @@ def told(row: dict[str, Any]) -> tuple[str, bool]:
     if other:
         parts.insert(0, f"{' and '.join(other)} differ")
     scores = {name: value for name, value in row["scores"].items() if value}
-    parts += [f"accuracy on {name} {100 * value:+.1f} points" for name, value in scores.items()]
+    signed = {name: f"{100 * value:+.1f}".replace("-", "−") for name, value in scores.items()}
+    parts += [f"accuracy on {name} {value} points" for name, value in signed.items()]
     if not scores:
         equal.append("accuracy")
     if equal:

@@ -6,6 +6,7 @@ TORCH_INDEX ?=#      with TORCH=cpu: PyTorch's own CPU wheel index, where pip is
 UV ?= 1#             0: install with plain pip
 CORES ?= all#        cores for Snakemake
 CONFIG ?=#           check: configuration files to look at instead of config/config.yaml
+STAGES ?=#           pin: environments to pin instead of all
 UPGRADE ?=#          lock: 1 moves indirect dependencies to their newest versions
 
 VENV := .venv
@@ -105,6 +106,10 @@ format: setup-tests ## put Snakefiles and Python files in form
 .PHONY: lock
 lock: setup ## resolve the locks and environments again after a change of requirements*.in or envs/*.in
 	@$(BIN)/python scripts/lock.py write $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+.PHONY: pin
+pin: setup ## write explicit pin files of the conda environments; needs a conda that reaches its channel (STAGES=...)
+	@$(BIN)/python scripts/pin.py $(STAGES)
 
 .PHONY: lock-check
 lock-check: ## whether locks, environments and their sources agree (offline)

@@ -1,5 +1,6 @@
 """Whether locks, environments and their sources agree: what `make lock-check` runs. Reads files, nothing else."""
 
+import re
 from pathlib import Path
 
 from sft.pins import (
@@ -129,23 +130,63 @@ def _stage(roots: PinFile, yaml: PinFile, lock: PinFile, conda: PinFile) -> list
     return problems
 
 
+def post_deploy_script(yaml: PinFile) -> str:
+    """What installs the pip section of `yaml` where Snakemake makes an environment from a pin file instead."""
+    lines = [f"    {pin.name}=={pin.version}" for pin in yaml.pins.values()]
+    return (
+        f"# Written by `make pin` from {yaml.path.as_posix()}. Snakemake runs it inside the environment.\n"
+        "python -m pip install --quiet --no-input --disable-pip-version-check --no-deps \\\n"
+        + " \\\n".join(lines)
+        + "\n"
+    )
+
+
 def _strays(root: Path, yamls: list[PinFile]) -> list[Problem]:
-    """Files beside the environments that would change what Snakemake installs."""
+    """Files beside the environments that change what Snakemake installs: only those of `make pin`, as it wrote them."""
     problems = []
     known = {yaml.path.name: yaml for yaml in yamls}
     for path in sorted((root / "envs").iterdir()):
         relative = path.relative_to(root)
-        if path.name.endswith(".pin.txt"):
-            yaml = known.get(f"{path.name.split('.')[0]}.yaml")
-            if yaml and yaml.has_pip_section:
-                text = f"Snakemake would use this file instead of {yaml.path} and skip its pip section. Delete it"
-                problems.append(Problem(relative, 1, text))
+        yaml = known.get(f"{path.name.split('.')[0]}.yaml")
+        if path.name.endswith(".pin.txt") and yaml:
+            problems += _pin_file(root, relative, yaml)
         elif path.name.endswith(".post-deploy.sh"):
-            text = "Snakemake would run this after making the environment, outside the pins. Delete it"
-            problems.append(Problem(relative, 1, text))
+            if yaml is None or path.read_text(encoding="utf-8") != post_deploy_script(yaml):
+                text = "Snakemake would run this after making the environment, and it is not what `make pin` writes"
+                problems.append(Problem(relative, 1, f"{text}. Delete it, or run: make pin"))
+            elif not list((root / "envs").glob(f"{yaml.path.stem}.*.pin.txt")):
+                problems.append(Problem(relative, 1, "there is no pin file that needs it. Delete it, or run: make pin"))
         elif path.suffix in (".yaml", ".yml") and path.name not in known:
             text = f"has no source. Write envs/{path.stem}.in and run `make lock`, or delete it"
             problems.append(Problem(relative, 1, text))
+    return problems
+
+
+def _pin_file(root: Path, path: Path, yaml: PinFile) -> list[Problem]:
+    """An explicit pin file: whole, hashed, at the versions of the yaml, and with the script for the pip section."""
+    problems = []
+    lines = (root / path).read_text(encoding="utf-8").splitlines()
+    if not (root / "envs" / f"{yaml.path.stem}.post-deploy.sh").exists():
+        text = f"Snakemake would use this file instead of {yaml.path} and skip its pip section. Delete it, or: make pin"
+        problems.append(Problem(path, 1, text))
+    if "@EXPLICIT" not in lines:
+        problems.append(Problem(path, 1, "is no explicit list (@EXPLICIT is missing). Write it with: make pin"))
+    pinned = {}
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith(("#", "@")):
+            continue
+        package = re.fullmatch(r"\S+/([^/#]+)-([^-/#]+)-[^-/#]+\.(?:conda|tar\.bz2)(#[0-9a-f]{32,64})?", line)
+        if package is None or package[3] is None:
+            problems.append(
+                Problem(path, number, f"{line[:80]!r} is no package with its hash. Write it with: make pin")
+            )
+        else:
+            pinned[package[1]] = (package[2], number)
+    for name, pin in yaml.conda.items():
+        version, number = pinned.get(name, ("no version", 1))
+        if version != pin.version:
+            text = f"{name}: {version} here, {pin.version} in {yaml.path}:{pin.line}. Run: make pin"
+            problems.append(Problem(path, number, text))
     return problems
 
 

@@ -4,6 +4,7 @@ Packages come from PyPI, python and pip from a channel packed on this machine (l
 user's cache folder under a name that says what it was made from.
 """
 
+import ast
 import fcntl
 import hashlib
 import importlib.util
@@ -195,3 +196,32 @@ def test_an_old_conda_is_refused_with_the_version_that_is_needed(conda, tmp_path
     done = conda.snakemake(workflow(tmp_path, SMALL, PRINT_VERSION), PATH=path)
     assert done.returncode != 0
     assert "24.7.1" in done.stderr
+
+
+def test_an_explicit_pin_file_makes_the_same_environment_without_solving(conda, tmp_path):
+    for name in ("locks", "envs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for path in ROOT.glob("requirements*.in"):
+        shutil.copy(path, tmp_path)
+    variables = os.environ | {
+        "CONDARC": str(conda.directory / "condarc"),
+        "PATH": os.pathsep.join([str(conda.directory / "base/condabin"), os.environ["PATH"]]),
+    }
+    for script in (["pin.py", "report"], ["lock.py", "check"]):
+        command = [sys.executable, str(ROOT / "scripts" / script[0]), *script[1:], "--root", str(tmp_path)]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    [pins] = (tmp_path / "envs").glob("report.*.pin.txt")
+    yaml = read_yaml(ROOT / "envs/report.yaml", ROOT)
+
+    program = "import importlib.metadata as m\nprint(sorted((d.name, d.version) for d in m.distributions()))\n"
+    workflow(tmp_path, (ROOT / "envs/report.yaml").read_text(), program)
+    shutil.copy(pins, tmp_path / pins.name.replace("report", "probe"))
+    shutil.copy(tmp_path / "envs/report.post-deploy.sh", tmp_path / "probe.post-deploy.sh")
+    done = conda.snakemake(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Using pinnings from" in done.stderr
+    assert "Trying regular environment definition file" not in done.stderr
+    installed = dict(ast.literal_eval((tmp_path / "probe.txt").read_text()))
+    expected = {name: pin.version for name, pin in yaml.pins.items()} | {"pip": yaml.conda["pip"].version}
+    assert {normal(name): version for name, version in installed.items()} == expected

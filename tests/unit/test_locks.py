@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sft.pin_check import check
+from sft.pin_check import check, post_deploy_script
+from sft.pins import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -270,3 +271,61 @@ def test_a_comment_in_a_source_changes_nothing(checkout):
     edit(checkout / "requirements.in", r"^(pandas==\S+).*$", r"\1  # tables, and more")
     edit(checkout / "envs/report.in", r"^(pandas).*$", r"\1  # tables, and more")
     assert complaints(checkout) == []
+
+
+PINNED = """\
+@EXPLICIT
+https://host/conda-forge/linux-64/python-{python}-h1a2b3c4_0.conda#0123456789abcdef0123456789abcdef
+https://host/conda-forge/noarch/pip-{pip}-pyh1.conda#0123456789abcdef0123456789abcdef
+https://host/conda-forge/linux-64/libffi-3.4.2-h7f98852_5.tar.bz2#0123456789abcdef0123456789abcdef
+"""
+
+
+@pytest.fixture
+def pinned(checkout: Path) -> Path:
+    """A checkout with an explicit pin file and its script, as `make pin` writes them."""
+    yaml = read_yaml(checkout / "envs/report.yaml", checkout)
+    versions = {name: pin.version for name, pin in yaml.conda.items()}
+    (checkout / "envs/report.linux-64.pin.txt").write_text(PINNED.format(**versions))
+    (checkout / "envs/report.post-deploy.sh").write_text(post_deploy_script(yaml))
+    return checkout
+
+
+def test_an_explicit_pin_file_that_agrees_is_accepted(pinned):
+    assert complaints(pinned) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern", "replacement", "expected"),
+    [
+        ("report.linux-64.pin.txt", r"python-[0-9.]+", "python-3.11.1", r"pin\.txt:2: python: 3\.11\.1 here, 3\.11"),
+        ("report.linux-64.pin.txt", r"(pyh1\.conda)#.*", r"\1", r"pin\.txt:3: .* is no package with its hash"),
+        ("report.linux-64.pin.txt", r"@EXPLICIT\n", "", r"pin\.txt:1: is no explicit list"),
+        ("report.linux-64.pin.txt", r".*pip-.*\n", "", r"pin\.txt:1: pip: no version here"),
+        (
+            "report.post-deploy.sh",
+            r"pandas==[0-9.]+",
+            "pandas==1.0",
+            r"post-deploy\.sh:1: .* not what `make pin` writes",
+        ),
+    ],
+)
+def test_an_explicit_pin_file_that_drifts_is_refused(pinned, file, pattern, replacement, expected):
+    edit(pinned / "envs" / file, pattern, replacement)
+    assert any(re.search(expected, text) for text in complaints(pinned)), complaints(pinned)
+
+
+def test_a_script_without_its_pin_file_is_refused(pinned):
+    (pinned / "envs/report.linux-64.pin.txt").unlink()
+    assert ["there is no pin file that needs it" in text for text in complaints(pinned)] == [True]
+
+
+def test_a_variant_is_held_to_its_source(checkout):
+    edit(checkout / "locks/variants/cpu-accelerate-1.14.in", r"==1\.14\.0", "==1.13.0")
+    [complaint] = complaints(checkout)
+    assert re.match(r"locks/cpu-accelerate-1\.14\.txt:\d+: accelerate==1\.14\.0, but locks/variants/", complaint)
+
+
+def test_a_lock_without_source_is_refused(checkout):
+    (checkout / "locks/mine.txt").write_text("")
+    assert any("locks/mine.txt:1: has no source" in text for text in complaints(checkout))

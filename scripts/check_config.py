@@ -20,6 +20,7 @@ from pathlib import Path
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
 from sft.freshness import State
+from sft.installed import differences, pins_file, words
 from sft.manifest import read
 from sft.plan import Plan, PlanError, Run
 from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
@@ -41,6 +42,7 @@ def main() -> int:
         print(f"note: {ARCHIVE} is there: Snakemake draws figures from the archive until it is removed\n")
     print_runs(attached)
     print_moved(attached.plan)
+    print_other_packages(attached)
     print_jobs(attached, options.jobs)
     if options.write:
         for directory, node in attached.plan.nodes.items():
@@ -73,6 +75,23 @@ def print_moved(plan: Plan) -> None:
         print(f"\n{len(moved)} finished runs are re-addressed by an edit (the old ones stay where they are):")
     for run in moved[:10]:
         print(f"  {run.experiment}/{run.cell}/seed-{run.seed}: make explain A={_earlier(run)} B={run.train.directory}")
+
+
+def print_other_packages(attached: Attached) -> None:
+    """Which finished results were made with other packages than the files pin now: they are kept, and mixed."""
+    pinned: dict[str, str] = {}
+    counted: Counter[str] = Counter()
+    for directory, state in attached.states.items():
+        made = read(directory) if state.fresh else None
+        if made is not None and "packages" in made:
+            pins = attached.plan.nodes[directory].document()["environment"]["pins"]
+            key = f"{pins} {made['environment']}"
+            if key not in pinned:
+                pinned[key] = words(differences(pins_file(pins), made["packages"]))
+            counted[pinned[key]] += 1
+    for text, count in counted.items():
+        if text:
+            print(f"\n{count} finished results were made with {text}: kept; delete a manifest.json to make one again")
 
 
 def print_jobs(attached: Attached, every: bool) -> None:

@@ -100,7 +100,7 @@ class SetUp:
             "torch": torch,
         }
         self.note.write_text(json.dumps(note, indent=2) + "\n")
-        count = sum(len(read_lock(ROOT / lock, ROOT).pins) for lock in locks)
+        count = sum(len(read_lock(ROOT / lock, (ROOT / lock).parent).pins) for lock in locks)
         seconds = time.monotonic() - started
         say(f"{self._shown()} holds {' and '.join(locks)}, up to {count} packages ({seconds:.0f} s)")
 

@@ -13,8 +13,14 @@ from typing import Any
 
 # `name==version` at the start of a lock's line or in the pip section of a yaml; a marker makes it optional.
 _PIN = re.compile(r"^(?:\s+- )?([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)( *;)?", re.MULTILINE)
+ROOT = Path(__file__).resolve().parents[2]
 SHOWN = 8
 VENV_PYTHON = "venv/bin/python"  # of an environment that make_environment made, below its directory
+
+
+def pins_file(name: str) -> Path:
+    """The file of pins that a node names: a lock may be the user's own, in the working directory."""
+    return next(path for path in (Path(name), ROOT / name) if path.is_file())
 
 
 def found(pins: Path) -> tuple[dict[str, Any], dict[str, list[str | None]]]:
@@ -24,15 +30,14 @@ def found(pins: Path) -> tuple[dict[str, Any], dict[str, list[str | None]]]:
     (torch 2.13.0+cpu, 2.13.0) do not differ; which one it is stands in the first value. What is pinned for some
     platforms only may be absent.
     """
-    packages: dict[str, str] = {}
-    differences: dict[str, list[str | None]] = {}
-    for name, pinned, optional in _PIN.findall(pins.read_text(encoding="utf-8")):
-        version = _version(name)
-        if version is not None:
-            packages[name] = version
-        if (version is None and not optional) or (version and _public(version) != _public(pinned)):
-            differences[name] = [pinned, version]
-    return {"python": platform.python_version(), "packages": packages}, differences
+    pinned = _PIN.findall(pins.read_text(encoding="utf-8"))
+    versions = {name: version for name, *_ in pinned if (version := _version(name)) is not None}
+    return {"python": platform.python_version(), "packages": versions}, _differences(pinned, versions)
+
+
+def differences(pins: Path, packages: dict[str, str]) -> dict[str, list[str | None]]:
+    """How recorded `packages` differ from `pins`, as the second value of `found`."""
+    return _differences(_PIN.findall(pins.read_text(encoding="utf-8")), packages)
 
 
 def installed_by(python: Path) -> dict[str, str]:
@@ -52,6 +57,15 @@ def words(differences: dict[str, list[str | None]]) -> str:
         for name, (pinned, version) in differences.items()
     ]
     return ", ".join(told[:SHOWN]) + (f" and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
+
+
+def _differences(pinned: list[tuple[str, str, str]], versions: dict[str, str]) -> dict[str, list[str | None]]:
+    differences: dict[str, list[str | None]] = {}
+    for name, wanted, optional in pinned:
+        version = versions.get(name)
+        if (version is None and not optional) or (version and _public(version) != _public(wanted)):
+            differences[name] = [wanted, version]
+    return differences
 
 
 def _version(name: str) -> str | None:

@@ -183,8 +183,7 @@ def _environment(stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
     pins = stage.environment.get("pins")
     if pins is None:  # a node written by hand
         return {"python": manifest.machine()["python"], "packages": {}}, {}
-    # A lock may be the user's own, in the working directory.
-    environment, differences = installed.found(next(p for p in (Path(pins), SCRIPTS.parent / pins) if p.is_file()))
+    environment, differences = installed.found(installed.pins_file(pins))
     if differences and stage.environment["policy"] == "strict":
         raise StageError(
             f"{sys.executable} is not the environment that {pins} pins: {installed.words(differences)}. Use that "

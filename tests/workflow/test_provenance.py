@@ -4,7 +4,11 @@ import ast
 import json
 import os
 import random
+import re
 import shutil
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -176,6 +180,17 @@ def test_result_made_within_another_job_is_made_again_by_it(checkout: Checkout) 
     assert json.loads(lost.read_text())["within"].startswith("data-")
     # The same bytes came out, so nothing that was made from them is stale.
     assert checkout.planned() == {}
+
+
+def test_changed_pins_run_nothing_and_are_told(checkout: Checkout) -> None:
+    """An upgrade does not throw results away; what would be mixed is said before anything runs."""
+    checkout.edit("envs/train.yaml", lambda text: re.sub("numpy==[0-9.]+", "numpy==1.0", text))
+    assert checkout.planned() == {}
+    told = subprocess.run(
+        [sys.executable, "scripts/check_config.py"], cwd=checkout.path, capture_output=True, text=True, check=True
+    )
+    version = metadata.version("numpy")
+    assert re.search(rf"\d+ finished results were made with numpy {version} \(pinned 1.0\): kept", told.stdout)
 
 
 def test_cache_hit_writes_nothing(checkout: Checkout) -> None:

@@ -10,7 +10,8 @@ requirements-test.in               -> locks/test.txt
 requirements-uv.in                 -> locks/uv.txt
 requirements-conda.in              -> locks/conda.txt
 locks/variants/<name>.in           -> locks/<name>.txt   requirements.in with these changes and additions; torch's
-                                      +cpu build where the name begins with cpu-
+                                      +cpu build where the name begins with cpu-; for one platform
+                                      where a line says "# only: Linux x86-64"
 envs/<stage>.in + envs/conda.in    -> envs/<stage>.yaml  their closure at the versions of locks/cuda.txt
 
 Locks are hashed and hold for Linux (x86-64, aarch64) and macOS. The +cpu build is not on PyPI: `write` looks for it in
@@ -46,6 +47,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "3.11"  # the oldest supported; the versions chosen for it must serve the newer ones too
 # One version of each package for every Python and platform ("fewest"), so that two machines run the same libraries.
 UNIVERSAL = ("--universal", "--fork-strategy", "fewest", "--generate-hashes")
+ONLY_LINUX = "# only: Linux x86-64"
 ONE_PLATFORM = ("--python-platform", "x86_64-manylinux_2_28")
 
 
@@ -120,7 +122,7 @@ class _Uv:
             sys.exit(f"error: uv could not resolve {source.name}:\n{done.stderr.strip()}")
         return done.stdout
 
-    def lock(self, source: Path, lock: str, *options: str, like: str = "") -> str:
+    def lock(self, source: Path, lock: str, *options: str, like: str = "", universal: bool = True) -> str:
         """The hashed lock of `source`; what `lock` (or `like`, a text) pins stays, unless a change moves it."""
         with tempfile.TemporaryDirectory() as scratch:
             output = Path(scratch) / "lock.txt"
@@ -128,7 +130,8 @@ class _Uv:
                 output.write_text(like)
             elif (self.root / lock).exists() and not self.upgrade:
                 shutil.copy(self.root / lock, output)
-            self.compile(source, *UNIVERSAL, *options, "--output-file", str(output))
+            platforms = UNIVERSAL if universal else ("--generate-hashes", *ONE_PLATFORM)
+            self.compile(source, *platforms, *options, "--output-file", str(output))
             return "".join(line for line in output.read_text().splitlines(keepends=True) if not line.startswith("#"))
 
 
@@ -138,7 +141,9 @@ def _variant(uv: _Uv, root: Path, lock: str, main: str, torch_index: str) -> str
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "variant.in"
         source.write_text("".join(f"{pin.name}=={pin.version}\n" for pin in pins.values()))
-        made = uv.lock(source, lock, like=main)
+        # Some need two versions of a package for two platforms, which a lock cannot hold.
+        universal = ONLY_LINUX not in (root / lock_sources(root)[lock]).read_text(encoding="utf-8")
+        made = uv.lock(source, lock, like=main, universal=universal)
     if on_cpu(Path(lock)):
         return _without_cuda(made, _cpu_torch(uv, root, pins["torch"].version, torch_index))
     return made

@@ -111,6 +111,11 @@ lock: setup ## resolve the locks and environments again after a change of requir
 pin: setup ## write explicit pin files of the conda environments; needs a conda that reaches its channel (STAGES=...)
 	@$(BIN)/python scripts/pin.py $(STAGES)
 
+.PHONY: image
+image: ## build the Apptainer image with the locked environment, for snakemake --sdm apptainer (TORCH=cuda for GPUs)
+	@command -v apptainer > /dev/null || { echo "error: no apptainer on PATH; make demo needs none" >&2; exit 1; }
+	apptainer build --build-arg TORCH=$(TORCH) envs/snakemake-sft.sif envs/apptainer.def
+
 .PHONY: lock-check
 lock-check: ## whether locks, environments and their sources agree (offline)
 	@$(FIND_PYTHON); $$python -B scripts/lock.py check

@@ -5,6 +5,7 @@ from pathlib import Path
 
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
 SCRIPTS = (HERE / "../../scripts").resolve()
+IMAGE = SCRIPTS.parent / "envs/snakemake-sft.sif"
 sys.path.insert(0, str(SCRIPTS))
 
 from sft.workflow import attach

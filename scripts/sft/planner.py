@@ -3,6 +3,7 @@
 Pure bookkeeping: no file is read but the locks that experiments name, nothing heavy is imported.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,14 @@ class _Planner:
 
     def _examples(self, dataset: Dataset) -> Node:
         source = key_fields(dataset.source)
-        name = source.get("name") or Path(source["path"]).stem
+        name = _source_label(source)
         downloaded = self.plan.add(
             Node("download_dataset", name, {"source": source}, {"source": source}, parent="results/sources/{id}")
         )
         own = key_fields(dataset)
         settings = {key: own[key] for key in ("format", "choices_layout", "target", "image_transform")}
         settings["columns"] = {key: own[key] for key in COLUMN_FIELDS}
+        settings |= {key: own[key] for key in ("system",) if key in own}
         label = name if dataset.image_transform == "none" else f"{name}-{dataset.image_transform}"
         inputs = {"source": downloaded}
         return self.plan.add(Node("prepare_dataset", label, settings, settings, inputs, parent="results/datasets/{id}"))
@@ -118,7 +120,7 @@ class _Planner:
             # Width, depth and seed shape the weights only: one tokenizer serves them all.
             source = {"initialise": model.source.initialise}
         own = {"source": source, "chat_template": model.chat_template}
-        label = source.get("initialise") or Path(source["path"]).name
+        label = _source_label(source)
         node = Node("download_processor", label, own, own, parent="results/processors/{id}")
         return self._add_in_packages_of(cell, node)
 
@@ -253,6 +255,13 @@ class _Planner:
         )
         audit = next(iter(train.gates.values()))
         return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
+
+
+def _source_label(source: dict[str, Any]) -> str:
+    """What a reader calls a source: its own name, without version, path and suffix."""
+    if packed := source.get("wheel") or source.get("npm"):
+        return source.get("derive") or re.split("==|(?<=.)@", packed)[0]
+    return source.get("name") or source.get("initialise") or Path(source["path"]).stem
 
 
 def _default_lora(method: str) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sft.evaluation.answers import is_strictly_right, named_letter, normalised
+from sft.evaluation.answers import is_strictly_right, named_choice, named_letter, normalised
 
 DIGITS = [str(digit) for digit in range(10)]
 
@@ -90,3 +90,22 @@ def test_strict_on_a_free_completion_keeps_case_and_punctuation():
 
 def test_normalised_composes_characters():
     assert normalised("Cafe\u0301") == normalised("Caf\u00e9")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("food", "B"),
+        ("Food.", "B"),
+        ("It is a food, I think", "B"),
+        ("body part", "D"),
+        ("the body part of a fish", "D"),
+        ("body", "C"),
+        ("act or food", ""),
+        ("action", ""),
+        ("", ""),
+        ("<think>food</think> act", "A"),
+    ],
+)
+def test_a_choice_is_named_by_its_text(text: str, expected: str):
+    assert named_choice(text, ["act", "food", "body", "body part"]) == expected

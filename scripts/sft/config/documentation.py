@@ -12,12 +12,12 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sft.config.dataset import Dataset, Mix, PackageSource, PathSource, Split, Validation
+from sft.config.dataset import ArchiveSource, Dataset, Mix, PackageSource, PathSource, Split, Validation
 from sft.config.evaluation import Audit, Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
-from sft.config.model import FinishedRun, Initialised, Model, ModelPath
+from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelPath
 from sft.config.training import Lora, Training
 from sft.config.yaml_comments import commented
 from sft.config.yaml_scalars import quoted
@@ -28,11 +28,13 @@ TABLES: dict[str, type[BaseModel]] = {
     "dataset": Dataset,
     "source-package": PackageSource,
     "source-path": PathSource,
+    "source-archive": ArchiveSource,
     "split": Split,
     "validation": Validation,
     "model": Model,
     "source-initialise": Initialised,
     "source-model-path": ModelPath,
+    "source-model-archive": ModelArchive,
     "frame": Frame,
     "cell": Cell,
     "mix": Mix,

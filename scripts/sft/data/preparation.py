@@ -90,7 +90,7 @@ class Preparation:
             "answer": answer,
             "images": self._images(row, name),
             "group": self._optional(row, "group_key"),
-            "system": self._optional(row, "system_key"),
+            "system": self.config.get("system") or self._optional(row, "system_key"),
         }
 
     def _cell(self, row: dict[str, Any], key: str) -> Any:

@@ -79,5 +79,21 @@ def named_letter(raw_text: str, choices: Sequence[str]) -> str:
     return labels.pop() if len(labels) == 1 else ""
 
 
+def named_choice(raw_text: str, choices: Sequence[str]) -> str:
+    """The letter of the choice whose text `raw_text` is or contains as whole words, or "" for none or several.
+
+    Text inside <think> is not an answer. A choice that is part of another one that is there ("body", "body part")
+    does not count.
+    """
+    text = normalised(_THOUGHTS.sub(" ", raw_text))
+    found = [(letter, normalised(choice)) for letter, choice in zip(LETTERS, choices, strict=False)]
+    for letter, choice in found:
+        if text == choice:
+            return letter
+    there = [(letter, choice) for letter, choice in found if re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", text)]
+    whole = [letter for letter, choice in there if not any(choice != other and choice in other for _, other in there)]
+    return whole[0] if len(whole) == 1 else ""
+
+
 def _known(letter: str, letters: str) -> str:
     return letter if letter in letters else ""

@@ -1,7 +1,9 @@
-"""Log-likelihoods of the choices: how probable each choice's letter is right behind the prompt.
+"""Log-likelihoods of the choices: how probable each choice's letter, or text, is right behind the prompt.
 
-Only the letter is scored, not the choice's text: texts differ in length and would be compared across lengths. A
-letter of several tokens counts with the sum over its tokens.
+Where the model is to answer with a letter, only the letter is scored, not the choice's text: texts differ in length
+and would be compared across lengths. A letter of several tokens counts with the sum over its tokens. Where it is to
+answer with the text, the first token is scored, as long as no two choices begin with the same: every choice is one
+token then, and the rest of a longer text follows from it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,13 @@ def letter_ids(tokenizer: Any, prompt: str, letters: Sequence[str]) -> list[list
     if len({tuple(ids) for ids in found}) != len(found):
         raise ValueError(f"two of the letters {', '.join(letters)} have the same tokens")
     return found
+
+
+def choice_ids(tokenizer: Any, prompt: str, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens by which the choices' texts are scored: their first ones where these differ, otherwise all."""
+    whole = letter_ids(tokenizer, prompt, texts)
+    first = [ids[:1] for ids in whole]
+    return first if len({tuple(ids) for ids in first}) == len(first) else whole
 
 
 def from_first_step(first_logits: Tensor, letters: Sequence[Sequence[int]]) -> Tensor:

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sft.data.multiple_choice import LETTERS
-from sft.evaluation.answers import is_strictly_right, named_letter
+from sft.data.multiple_choice import LETTERS, answers_by_text
+from sft.evaluation.answers import is_strictly_right, named_choice, named_letter
 from sft.evaluation.statistics import wilson_interval
 
 CONFIDENCE = 0.95
@@ -90,7 +90,8 @@ def _right_metrics(row: Mapping[str, Any], gold: Mapping[str, Any], where: str) 
         values = row["choice_log_likelihoods"]
         if len(values) != len(choices):
             raise ValueError(f"{where}: row {row['id']} has {len(values)} log-likelihoods for {len(choices)} choices")
-        if named_letter(row["raw_text"], choices) == gold["answer"]:
+        by_text = answers_by_text(gold["completion"], gold["answer"], choices)
+        if (named_choice if by_text else named_letter)(row["raw_text"], choices) == gold["answer"]:
             right.append(LENIENT)
         best = likeliest(values)
         if best is not None and LETTERS[best] == gold["answer"]:

@@ -54,10 +54,12 @@ class Plan:
                 users.setdefault(above.directory, []).append(node)
         for node in self.nodes.values():
             found = users.get(node.directory, [])
-            earliest = [user for user in found if not any(other.directory in _above(user) for other in found)]
-            if [user.rule for user in earliest] == [node.joins] and earliest[0].execution.get("device") != "cuda":
-                earliest[0].first.append(node)
-                node.made_with = earliest[0]
+            hosts = [user for user in found if user.rule == node.joins]
+            if len(hosts) != 1 or hosts[0].execution.get("device") == "cuda":
+                continue
+            if all(user is hosts[0] or hosts[0].directory in _above(user) for user in found):
+                hosts[0].first.append(node)
+                node.made_with = hosts[0]
 
     def of_rule(self, *rules: str) -> list[Node]:
         """The planned nodes that these rules make."""

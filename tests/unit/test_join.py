@@ -1,0 +1,60 @@
+"""Which small results are made by another one's job."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sft.config.reader import load
+from sft.plan import Plan
+from sft.planner import make_plan
+from sft.workflow import Attached
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def joined(plan: Plan) -> Counter[tuple[str, str]]:
+    return Counter((node.rule, node.made_with.rule) for node in plan.nodes.values() if node.made_with)
+
+
+@pytest.fixture
+def default() -> dict:
+    return yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+def plan_of(study: dict, directory: Path) -> Plan:
+    (directory / "study.yaml").write_text(yaml.safe_dump(study))
+    return make_plan(load([directory / "study.yaml"]))
+
+
+def test_what_one_job_needs_joins_it(default, tmp_path):
+    """The first experiment's conversions start the second's runs, so they are jobs of their own."""
+    plan = plan_of(default, tmp_path)
+    assert joined(plan) == {("convert_checkpoint", "predict"): 9, ("download_model", "train_model"): 3}
+    for node in plan.nodes.values():
+        assert all(first.made_with is node for first in node.first)
+        assert node.document().get("first", []) == [first.directory for first in node.first]
+
+
+def test_a_job_that_holds_a_gpu_makes_nothing_besides(default, tmp_path):
+    default["execution"]["device"] = "cuda"
+    assert joined(plan_of(default, tmp_path)) == {}
+
+
+def test_weights_that_several_runs_start_from_are_a_job(default, tmp_path):
+    default["models"]["tiny_qwen2_5_vl"]["source"]["seed"] = 7
+    assert joined(plan_of(default, tmp_path)) == {("convert_checkpoint", "predict"): 9}
+
+
+def test_jobs_wait_for_the_job_that_makes_what_they_need(default, tmp_path):
+    plan = plan_of(default, tmp_path)
+    attached = Attached(plan, {})
+    attached.fresh = lambda directory: True
+    without_job = {node.manifest for node in plan.nodes.values() if node.made_with}
+    for node in plan.nodes.values():
+        needed = attached.needs(node.directory)
+        assert not without_job & set(needed)
+        assert node.manifest not in needed
+        jobs = [above.made_with or above for above in node.inputs.values()]
+        assert {job.manifest for job in jobs if job is not node} <= set(needed)

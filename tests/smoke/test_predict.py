@@ -249,3 +249,72 @@ def test_free_completions_have_no_choices(text, tmp_path):
 def test_pictures_for_a_text_model_are_refused(text):
     with pytest.raises(StageError, match="the model takes text only"):
         PromptBatches(examples(2), text.processor(), 4)
+
+
+WORDS = ["act", "food", "plant"]
+
+
+def named_rows(count: int) -> list[dict]:
+    """Rows whose answer is the text of a choice that the prompt does not list."""
+    return [
+        row | {"choices": WORDS, "answer": "ABC"[i % 3], "completion": WORDS[i % 3], "prompt": f"thing {i}"}
+        for i, row in enumerate(examples(count, pictures=False))
+    ]
+
+
+def test_choices_are_answered_and_scored_by_their_texts(text, tmp_path):
+    inputs = {
+        "converted": converted(text, tmp_path / "converted"),
+        "model": text.model_node,
+        "processor": text.processor_node,
+        "test-0": write_split(tmp_path / "words", named_rows(7)),
+    }
+    config = {"max_new_tokens": 4, "batch_size": 4, "steps": "last", "prompts_stored": 1, "datasets": ["words"]}
+    node = write_node(tmp_path / "predictions", "predict", config, inputs)
+    done = run_script("predict", node, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(node / "predictions.parquet").to_pylist()
+    assert all(len(row["choice_log_likelihoods"]) == 3 for row in table)
+    assert {row["parsed"] for row in table} <= {"", "A", "B", "C"}
+
+    # By hand: the first token of each word, behind the prompt; the words begin differently.
+    tokenizer = tokenizer_of(text.processor())
+    row = named_rows(1)[0]
+    prompt = rendering.prompt_text(text.processor(), row)
+    before = tokenizer(text=prompt, add_special_tokens=False)["input_ids"]
+    firsts = [tokenizer(text=prompt + w, add_special_tokens=False)["input_ids"][len(before)] for w in WORDS]
+    assert len(set(firsts)) == 3
+    with torch.inference_mode():
+        logs = text.model(input_ids=torch.tensor([before])).logits[0, -1].log_softmax(-1)
+    found = next(one for one in table if one["step"] == 0 and one["id"] == row["id"])["choice_log_likelihoods"]
+    assert found == pytest.approx([logs[token].item() for token in firsts], abs=1e-4)
+
+    scored = write_node(
+        tmp_path / "scores", "score", {"datasets": ["words"]}, {"predictions": node, "test-0": inputs["test-0"]}
+    )
+    assert run_script("score", scored).returncode == 0
+    scores = pq.read_table(scored / "scores.parquet").to_pylist()
+    assert {s["metric"] for s in scores} == {"accuracy_strict", "accuracy_lenient", "accuracy_likelihood"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"completion": "B"}, "some answers are letters and some are texts"),
+        ({"choices": ["act", "plant", "food"], "completion": "plant"}, "row row-001 has other choices"),
+    ],
+)
+def test_texts_that_cannot_be_compared_are_refused(text, tmp_path, change, message):
+    rows = named_rows(3)
+    rows[1] |= change
+    inputs = {
+        "converted": converted(text, tmp_path / "converted"),
+        "model": text.model_node,
+        "processor": text.processor_node,
+        "test-0": write_split(tmp_path / "words", rows),
+    }
+    config = {"max_new_tokens": 4, "batch_size": 4, "steps": "last", "prompts_stored": 1, "datasets": ["words"]}
+    done = run_script("predict", write_node(tmp_path / "predictions", "predict", config, inputs), "--device", "cpu")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

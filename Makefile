@@ -52,15 +52,15 @@ demo: setup ## set up, run the embedded default experiments, show the results (m
 	$(BIN)/snakemake --report results/report.html
 	$(BIN)/python scripts/show_results.py
 
-.PHONY: demo-text
-demo-text: setup ## SmolLM2-135M learns categories of nouns: LoRA against all weights (20 minutes, npm on PATH, 4 GB)
-	$(BIN)/snakemake --cores $(CORES) --configfile config/experiments/wordnet_supersense.yaml $(QUIET)
-	$(BIN)/python scripts/show_results.py
-
 .PHONY: demo-conda
 demo-conda: setup ## the same with one conda environment per stage, made by your conda (24.7.1 or newer)
 	@command -v conda > /dev/null || { echo "error: no conda on PATH; make demo needs none" >&2; exit 1; }
 	$(BIN)/snakemake --cores $(CORES) --sdm conda $(QUIET)
+	$(BIN)/python scripts/show_results.py
+
+.PHONY: demo-text
+demo-text: setup ## SmolLM2-135M learns categories of nouns: LoRA against all weights (20 minutes, npm on PATH, 4 GB)
+	$(BIN)/snakemake --cores $(CORES) --configfile config/experiments/wordnet_supersense.yaml $(QUIET)
 	$(BIN)/python scripts/show_results.py
 
 .PHONY: setup

@@ -107,6 +107,7 @@ def test_missing_runs_are_listed_and_nothing_is_drawn(kind: str, ledger: Path, t
     assert not list(tmp_path.rglob(f"{kind}.*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "datasets", "cells"),
     [

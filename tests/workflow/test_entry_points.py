@@ -129,6 +129,7 @@ def test_check_runs_no_code_of_a_file(fresh: Checkout) -> None:
     assert not canary.exists()
 
 
+@pytest.mark.slow
 def test_every_shipped_configuration_is_good() -> None:
     files = sorted((ROOT / "config").rglob("*.yaml"))
     assert len(files) >= 2

@@ -65,6 +65,7 @@ def make(stage: Stage) -> None:
         failed=failed,
         dtype=dtype,
         decoding="greedy",
+        likelihood_of=tests.likelihood_of(),
         end_of_turn_ids=tests.ends,
         answers_cut_at_max_new_tokens=unended,
         **torch_setup.device_facts(device),
@@ -147,6 +148,14 @@ class _Tests:
             made = answered[id] if id in answered else failed | {"error": batches.errors[id]}
             rows.append({"id": id, "answer": row["answer"], "gold_text": row["completion"], **made})
         return rows, unended
+
+    def likelihood_of(self) -> dict[str, str]:
+        """By data set, what the log-likelihoods of the choices are of: they mean nothing without it."""
+        found = {}
+        for name, ids in self.letters.items():
+            texts = "first token of the choice" if all(len(one) == 1 for one in ids) else "choice"
+            found[name] = "nothing" if not ids else texts if self.by_text[name] else "letter"
+        return found
 
     def shown(self, count: int) -> dict[str, Any]:
         """What is asked of each data set: `count` rendered prompts and the digest of all of them."""

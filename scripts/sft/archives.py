@@ -5,6 +5,7 @@ is held against the sha256 of the configuration before anything is read from it.
 """
 
 import fnmatch
+import os
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,9 @@ def fetch(source: dict[str, Any], folder: Path) -> Path:
             raise StageError(f"source {what}: npm is not on PATH, and it is what fetches npm packages. Install npm")
         command = [npm, "pack", "--silent", "--pack-destination", str(folder), what]
     before = set(folder.iterdir())
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # npm would ask its registry for a newer npm, which is no business of a download.
+    quiet = os.environ | {"npm_config_update_notifier": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "warning" not in line.lower()] or ["no reason given"]
         raise StageError(f"source {what}: {Path(command[0]).name} could not fetch it: {' '.join(lines[-3:])}")

@@ -3,7 +3,9 @@
 Standard library only, and nothing heavy is imported: versions are read from the packages' metadata.
 """
 
+import errno
 import json
+import os
 import platform
 import re
 import subprocess
@@ -20,7 +22,10 @@ VENV_PYTHON = "venv/bin/python"  # of an environment that make_environment made,
 
 def pins_file(name: str) -> Path:
     """The file of pins that a node names: a lock may be the user's own, in the working directory."""
-    return next(path for path in (Path(name), ROOT / name) if path.is_file())
+    for path in (Path(name), ROOT / name):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(errno.ENOENT, f"the pins of this result are gone ({os.strerror(errno.ENOENT)})", name)
 
 
 def found(pins: Path) -> tuple[dict[str, Any], dict[str, list[str | None]]]:

@@ -206,6 +206,7 @@ def test_the_scripts_keep_every_row(vision, tmp_path):
     asked = {(row["step"], row["dataset"], row["id"]) for row in table}
     assert len(asked) == len(table) == 3 * (12 + 5)
     assert {row["step"] for row in table} == {0, 10, 20}
+    assert manifest.read(node)["facts"]["likelihood_of"] == {"first": "letter", "second": "letter"}
     failed = {row["id"]: row["error"] for row in table if row["error"] is not None}
     assert failed.keys() == {"row-003", "row-007"}
     assert "no readable picture" in failed["row-003"]
@@ -276,6 +277,7 @@ def test_choices_are_answered_and_scored_by_their_texts(text, tmp_path):
     table = pq.read_table(node / "predictions.parquet").to_pylist()
     assert all(len(row["choice_log_likelihoods"]) == 3 for row in table)
     assert {row["parsed"] for row in table} <= {"", "A", "B", "C"}
+    assert manifest.read(node)["facts"]["likelihood_of"] == {"words": "first token of the choice"}
 
     # By hand: the first token of each word, behind the prompt; the words begin differently.
     tokenizer = tokenizer_of(text.processor())

@@ -1,50 +1,27 @@
 """What another environment changed: found, told and drawn."""
 
+import copy
 import json
 from pathlib import Path
 
 import made_up_experiment as made
 import pandas as pd
 import pytest
-import yaml
+from test_identity import STUDY, plan_of
 
 from sft.config.errors import ConfigError
 from sft.config.lock_files import lock_digest, lock_names
-from sft.config.reader import load
 from sft.plan import Plan
-from sft.planner import make_plan
 from sft.reporting import environments
 from sft.stage import StageError
 
-STUDY = {
-    "datasets": {
-        "d": {
-            "source": {"package": "scikit-learn", "name": "digits"},
-            "format": "multiple_choice",
-            "prompt_key": "question",
-            "choice_key": "choices",
-            "answer_key": "answer",
-            "split": {"validation": {"rows": 200}},
-        }
-    },
-    "models": {"m": {"source": {"initialise": "qwen2_5_vl"}}},
-    "experiments": {
-        "e": {
-            "dataset": "d",
-            "model": "m",
-            "method": "full",
-            "training": {"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 20, "max_length": 64},
-        }
-    },
-}
 COMPARED = [[{"cell": "full", "environment": "old"}, {"cell": "lora", "environment": "new"}]]
 
 
 def plan_with(directory: Path, **changes: object) -> Plan:
-    study = yaml.safe_load(yaml.safe_dump(STUDY))
+    study = copy.deepcopy(STUDY)
     study["experiments"]["e"] |= changes
-    (directory / "study.yaml").write_text(yaml.safe_dump(study))
-    return make_plan(load([directory / "study.yaml"]))
+    return plan_of(study, directory)
 
 
 def test_a_lock_is_part_of_what_models_are_made_with_and_of_nothing_else(tmp_path: Path):

@@ -37,6 +37,12 @@ def test_differences_are_found_and_told(tmp_path: Path):
     )
 
 
+def test_pins_that_are_gone_are_named():
+    with pytest.raises(FileNotFoundError, match="the pins of this result are gone") as error:
+        installed.pins_file("locks/of-nobody.txt")
+    assert error.value.filename == "locks/of-nobody.txt"
+
+
 def test_stages_are_those_of_the_rules():
     assert stages() == STAGES
 

@@ -20,6 +20,9 @@ def script(rule: str, directory: Path | None, cwd: Path) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
+pytestmark = pytest.mark.slow  # draws every figure
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with one finished experiment (one figure, its table) and its archive."""

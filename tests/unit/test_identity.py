@@ -8,8 +8,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from sft.config.audit import Audit
 from sft.config.dataset import Dataset
-from sft.config.evaluation import Audit, Evaluation, Execution
+from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Frame
 from sft.config.fields import Section, identity, key_fields
 from sft.config.model import Model

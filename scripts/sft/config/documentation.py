@@ -12,12 +12,14 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sft.config.dataset import ArchiveSource, Dataset, Mix, PackageSource, PathSource, Split, Validation
-from sft.config.evaluation import Audit, Evaluation, Execution
+from sft.config.audit import Audit
+from sft.config.dataset import Dataset, Mix, Split, Validation
+from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
 from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelPath
+from sft.config.source import ArchiveSource, PackageSource, PathSource
 from sft.config.training import Lora, Training
 from sft.config.yaml_comments import commented
 from sft.config.yaml_scalars import quoted

@@ -1,4 +1,4 @@
-"""`evaluation:`, `audit:` and `execution:` of an experiment."""
+"""`evaluation:` and `execution:` of an experiment."""
 
 from typing import Literal
 
@@ -14,12 +14,6 @@ class Evaluation(Section):
         32, describe="rows at once; part of the result, since batching moves the last bits", unit="rows", gt=0
     )
     dtype: Literal["float32", "bfloat16"] = identity("float32", describe="type of the converted model's weights")
-
-
-class Audit(Section):
-    """What stops a run before it is trained."""
-
-    maximum_overlap: Integer = identity(0, describe="rows that train and a test split may share", unit="rows", ge=0)
 
 
 class Execution(Section):

@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from sft.config.audit import Audit
 from sft.config.dataset import Dataset, Mix
 from sft.config.errors import FieldError
-from sft.config.evaluation import Audit, Evaluation, Execution
+from sft.config.evaluation import Evaluation, Execution
 from sft.config.fields import Integer, Name, Number, Section, execution, identity, presentation
 from sft.config.model import Model, ModelReference
 from sft.config.training import Lora, Training

@@ -2,13 +2,15 @@
 
     id           text, unique in its data set
     source_file  the published file that the row comes from
-    prompt       the rendered user turn
-    completion   the assistant turn to learn
+    prompt       the rendered user turn (of a conversation, the last one); null for text without roles
+    completion   the assistant turn to learn; all of a text without roles
     choices      choice texts in the order of the letters A, B, ...; empty where there are none
     answer       the right choice's letter; "" where there are no choices
     images       encoded pictures, shown before the prompt; possibly none
     group        what must not straddle splits (a trajectory, a document); null where unknown
     system       the system message; null for none
+    messages     all turns of a conversation, JSON (sft/data/turns.py); null for one question and its answer
+    tools        definitions of the tools that the assistant may call, JSON; null for none
 
 Reading and writing go batch by batch: a data set of pictures need not fit into memory.
 """
@@ -36,6 +38,8 @@ SCHEMA = pyarrow.schema(
         "images": pyarrow.list_(pyarrow.binary()),
         "group": pyarrow.string(),
         "system": pyarrow.string(),
+        "messages": pyarrow.string(),
+        "tools": pyarrow.string(),
     }
 )
 # In a mix, the name of the part that the row comes from.

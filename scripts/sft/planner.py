@@ -27,6 +27,15 @@ COLUMN_FIELDS = (
     "image_keys",
     "id_key",
     "group_key",
+    "text_key",
+    "messages_key",
+    "tools_key",
+    "system_key",
+)
+# What a row's reading depends on besides its columns; keys that are not set are not in `own`.
+ROW_FIELDS = (
+    *("system", "roles", "role_field", "content_field", "prompt_template", "completion_template", "text_template"),
+    *("images_optional", "maximum_pixels", "on_bad_row"),
 )
 
 
@@ -79,8 +88,10 @@ class _Planner:
         )
         own = key_fields(dataset)
         settings = {key: own[key] for key in ("format", "choices_layout", "target", "image_transform")}
-        settings["columns"] = {key: own[key] for key in COLUMN_FIELDS}
-        settings |= {key: own[key] for key in ("system",) if key in own}
+        settings["columns"] = {key: own[key] for key in COLUMN_FIELDS if key in own}
+        settings |= {key: own[key] for key in ROW_FIELDS if key in own}
+        if "columns" in own:
+            settings["renamed"] = own["columns"]
         label = name if dataset.image_transform == "none" else f"{name}-{dataset.image_transform}"
         inputs = {"source": downloaded}
         return self.plan.add(Node("prepare_dataset", label, settings, settings, inputs, parent="results/datasets/{id}"))

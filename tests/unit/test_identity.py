@@ -54,6 +54,8 @@ TOGETHER = {
     ("datasets", "d", "split", "by"): None,
     ("datasets", "d", "split", "validation", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "pattern"): {"pattern": "validation-*"},
+    ("d", "completion_template"): None,  # of other formats: see test_templates_move_the_id
+    ("d", "text_template"): None,
     ("training", "num_train_epochs"): {
         "learning_rate": 1e-3,
         "global_batch_size": 64,
@@ -130,6 +132,22 @@ def test_scores_follow_evaluation_and_runs_do_not(tmp_path: Path) -> None:
     assert [r.scores.directory for r in before.runs["e"]] != [r.scores.directory for r in after.runs["e"]]
 
 
+@pytest.mark.parametrize(
+    ("format", "key", "template"),
+    [
+        ("prompt_completion", "completion_key", "completion_template"),
+        ("language_modelling", "text_key", "text_template"),
+    ],
+)
+def test_templates_move_the_id(format: str, key: str, template: str, tmp_path: Path) -> None:
+    ids = []
+    for text in (None, "{{ a }}", "{{ a }}."):
+        study = yaml.safe_load(yaml.safe_dump(STUDY))
+        study["datasets"]["d"] |= {"format": format, key: "answer"} | ({template: text} if text else {})
+        ids.append(plan_of(study, tmp_path).runs["e"][0].train.id)
+    assert len(set(ids)) == 3
+
+
 def test_names_of_the_file_are_no_identity(tmp_path: Path) -> None:
     text = yaml.safe_dump(STUDY).replace("  d:", "  renamed:").replace("dataset: d", "dataset: renamed")
     renamed = yaml.safe_load(text.replace("  m:", "  other:").replace("model: m", "model: other"))
@@ -195,6 +213,8 @@ def other_value(name: str, field: Any, value: Any, directory: Path) -> Any:
         "initialise": "llama",
         "format": "prompt_completion",
         "metric": "accuracy_lenient",
+        "columns": {"question": "asked"},
+        "roles": {"human": "user"},
         "hidden_size": 64,
     }
     if name in special:

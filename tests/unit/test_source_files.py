@@ -63,13 +63,13 @@ def test_a_missing_column_names_the_nearest(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("a.jsonl", '{"question": "x", "reply": "y"}\n{"question": \n', r"a\.jsonl, line 2: not JSON"),
-        ("a.jsonl", "[1]\n", "line 1: a list, not an object"),
+        ("a.jsonl", '{"question": "x", "reply": "y"}\n{"question": \n', r"a\.jsonl, row 1: line 2 is not JSON"),
+        ("a.jsonl", "[1]\n", "line 1 is a list, not an object"),
         ("a.jsonl", '{"question": "x"}\n', "a.jsonl, row 0: no column 'reply'"),
         ("a.json", '{"question": "x"}', "not an array of objects"),
         ("a.json", '{"a": 1}\n{"a": 2}', "rename the file"),
-        ("a.csv", "question,reply\nx\n", "line 2: not 2 cells"),
-        ("a.csv", "question,reply\nx,y,z\n", "line 2: not 2 cells"),
+        ("a.csv", "question,reply\nx\n", "line 2 has not 2 cells"),
+        ("a.csv", "question,reply\nx,y,z\n", "line 2 has not 2 cells"),
         ("a.parquet", "nothing", "not a parquet file"),
     ],
 )

@@ -116,6 +116,15 @@ def _npm_requirement(text: str) -> str:
     return text
 
 
+def _template(source: str) -> str:
+    # Jinja is imported where a template is written: it takes longer than checking the rest of a file.
+    from sft.data.row_templates import RowTemplate
+
+    RowTemplate(source)
+    return source
+
+
+Template = Annotated[str, AfterValidator(_template)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
 Requirement = Annotated[str, AfterValidator(_requirement)]
 NpmRequirement = Annotated[str, AfterValidator(_npm_requirement)]

@@ -55,17 +55,24 @@ def tables(directory: Path) -> list[str]:
     return sorted(p.relative_to(directory).as_posix() for p in found)
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+class UnreadableRow(str):
+    """What is wrong with a row that cannot be read, while the rows after it can."""
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, Any] | UnreadableRow]]:
     """(row number from 0, row) of a table; only `columns` where given, each of which must be there.
 
-    A row of jsonl or json that lacks a column is an error; a null stays None.
+    A line that is no JSON object, a csv line with too few or too many cells and a later row of jsonl or json without
+    a column that the first one has are an UnreadableRow each; a null stays None.
     """
     reader = {".parquet": _parquet, ".jsonl": _jsonl, ".json": _json, ".csv": _csv}[path.suffix.lower()]
     for number, row in enumerate(reader(path, columns)):
-        if columns is not None:
-            for column in columns:
-                if column not in row:
-                    raise StageError(f"{path.name}, row {number}: " + missing_column(column, row))
+        if columns is not None and not isinstance(row, UnreadableRow):
+            missing = next((column for column in columns if column not in row), None)
+            if missing is not None and number == 0:
+                raise StageError(f"{path.name}, row 0: " + missing_column(missing, row))
+            if missing is not None:
+                row = UnreadableRow(missing_column(missing, row))
         yield number, row
 
 
@@ -114,7 +121,7 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, An
             yield from batch.to_pylist()
 
 
-def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -122,9 +129,9 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise StageError(f"{path.name}, line {number}: not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise StageError(f"{path.name}, line {number}: a {type(row).__name__}, not an object")
+                row = UnreadableRow(f"line {number} is not JSON ({error})")
+            if not isinstance(row, (dict, UnreadableRow)):
+                row = UnreadableRow(f"line {number} is a {type(row).__name__}, not an object")
             yield row
 
 
@@ -141,7 +148,7 @@ def _json(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]
     yield from rows
 
 
-def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         for column in columns or ():
@@ -151,7 +158,8 @@ def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
             for row in reader:
                 # DictReader files surplus cells under None and fills missing ones with None.
                 if None in row or None in row.values():
-                    raise StageError(f"{path.name}, line {reader.line_num}: not {len(reader.fieldnames or [])} cells")
+                    cells = len(reader.fieldnames or [])
+                    row = UnreadableRow(f"line {reader.line_num} has not {cells} cells, as many as the header")
                 yield row
         except csv.Error as error:
             raise StageError(f"{path.name}, line {reader.line_num}: not csv ({error})") from None

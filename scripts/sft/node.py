@@ -23,6 +23,7 @@ STAGES = {
     "prepare_dataset": "data",
     "split_dataset": "data",
     "audit_splits": "data",
+    "audit_labels": "data",
     "score": "data",
     "download_processor": "train",
     "download_model": "train",

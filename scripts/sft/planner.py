@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sft.canonical import digest
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
@@ -14,11 +15,12 @@ from sft.config.model import FinishedRun, Initialised
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
 from sft.installed import VENV_PYTHON
+from sft.models.chat_templates import text_of
 from sft.node import Node
 from sft.plan import Plan, Run
 from sft.presentation import presented
 
-TOKEN_FIELDS = ("max_length", "on_too_long", "loss_on")
+TOKEN_FIELDS = ("max_length", "on_too_long", "truncation_side", "loss_on", "control_tokens", "packing")
 COLUMN_FIELDS = (
     "prompt_key",
     "choice_key",
@@ -119,6 +121,11 @@ class _Planner:
         inputs = {"train": train} | {f"test-{i}": node for i, node in enumerate(tests)}
         return self.plan.add(Node("audit_splits", train.label, own, own, inputs, parent="results/audits/{id}"))
 
+    def _label_audit(self, tokens: Node, tests: list[Node], cell: StudyCell) -> Node:
+        own = key_fields(cell.content.labels)
+        inputs = {"tokens": tokens} | {f"test-{i}": node for i, node in enumerate(tests)}
+        return self.plan.add(Node("audit_labels", tokens.label, own, own, inputs, parent="results/label_audits/{id}"))
+
     # Models
 
     def _processor(self, cell: StudyCell) -> Node:
@@ -131,6 +138,10 @@ class _Planner:
             # Width, depth and seed shape the weights only: one tokenizer serves them all.
             source = {"initialise": model.source.initialise}
         own = {"source": source, "chat_template": model.chat_template}
+        if model.chat_template and (text := text_of(model.chat_template)) is not None:
+            own["template"] = digest(text)
+        if model.template_date is not None:
+            own["template_date"] = model.template_date
         label = _source_label(source)
         node = Node("download_processor", label, own, own, parent="results/processors/{id}")
         return self._add_in_packages_of(cell, node)
@@ -174,7 +185,7 @@ class _Planner:
 
     def _tokens(self, splits: Node, processor: Node, cell: StudyCell) -> Node:
         training = key_fields(cell.content.training)
-        own = {key: training[key] for key in TOKEN_FIELDS}
+        own = {key: training[key] for key in TOKEN_FIELDS if key in training}
         inputs = {"splits": splits, "processor": processor}
         node = Node("tokenize_dataset", splits.label, own, own, inputs, parent="results/tokens/{id}")
         return self._add_in_packages_of(cell, node)
@@ -194,8 +205,9 @@ class _Planner:
             **where,
         }
         tests = [self._splits(name) for name in cell.evaluate_on]
-        audit = self._audit(splits, tests, cell)
-        inputs = {"tokens": self._tokens(splits, processor, cell), "model": base, "processor": processor}
+        tokens = self._tokens(splits, processor, cell)
+        audit, labels = self._audit(splits, tests, cell), self._label_audit(tokens, tests, cell)
+        inputs = {"tokens": tokens, "model": base, "processor": processor}
         label = f"{processor.label}-{splits.label}-{content.method}-s{seed}"
         return self._add_in_packages_of(
             cell,
@@ -206,7 +218,7 @@ class _Planner:
                 own,
                 inputs,
                 parent="results/runs/{id}",
-                gates={f"audit-{audit.id}": audit},
+                gates={f"audit-{audit.id}": audit, f"labels-{labels.id}": labels},
                 execution=cell.execution.model_dump(),
             ),
         )
@@ -235,6 +247,8 @@ class _Planner:
         evaluation = key_fields(cell.content.evaluation)
         converted = self._converted(train, cell, evaluation.pop("dtype"))
         own = {"steps": evaluation.pop("checkpoints"), **evaluation, "prompts_stored": 3}
+        if cell.content.training.control_tokens == "neutralise":
+            own["control_tokens"] = "neutralise"
         tests = {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
         # Results name a data set by its content's id; only figures and tables use the names of the file.
         ids = [node.id for node in tests.values()]

@@ -56,6 +56,14 @@ TOGETHER = {
     ("datasets", "d", "split", "validation", "pattern"): {"pattern": "validation-*"},
     ("d", "completion_template"): None,  # of other formats: see test_templates_move_the_id
     ("d", "text_template"): None,
+    ("training", "truncation_side"): {
+        "learning_rate": 1e-3,
+        "global_batch_size": 64,
+        "max_steps": 120,
+        "max_length": 64,
+        "on_too_long": "truncate",
+        "truncation_side": "left",
+    },
     ("training", "num_train_epochs"): {
         "learning_rate": 1e-3,
         "global_batch_size": 64,

@@ -18,6 +18,7 @@ from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
+from sft.config.label_audit import LabelAudit
 from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelPath
 from sft.config.source import ArchiveSource, PackageSource, PathSource
 from sft.config.training import Lora, Training
@@ -45,6 +46,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "lora": Lora,
     "evaluation": Evaluation,
     "audit": Audit,
+    "labels": LabelAudit,
     "execution": Execution,
 }
 

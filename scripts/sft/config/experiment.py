@@ -9,6 +9,7 @@ from sft.config.dataset import Dataset, Mix
 from sft.config.errors import FieldError
 from sft.config.evaluation import Evaluation, Execution
 from sft.config.fields import Integer, Name, Number, Section, execution, identity, presentation
+from sft.config.label_audit import LabelAudit
 from sft.config.model import Model, ModelReference
 from sft.config.training import Lora, Training
 
@@ -37,6 +38,7 @@ class Cell(Section):
     )
     evaluation: Evaluation = identity(Evaluation(), describe="how models are asked")
     audit: Audit = identity(Audit(), describe="what stops a run before training")
+    labels: LabelAudit = identity(LabelAudit(), describe="what about its labels stops a run before training")
     environment: Name | None = identity(
         None,
         describe="locks/NAME.txt, whose packages models are made, trained and asked with; null: those of the project",

@@ -116,6 +116,17 @@ def _npm_requirement(text: str) -> str:
     return text
 
 
+def _chat_template(given: str) -> str:
+    from sft.models.chat_templates import nearest, text_of
+
+    if text_of(given) is None and not matching_files(given):
+        raise ValueError(f"{given} is neither a file (looked from {Path.cwd()}) nor a name; {nearest(given)}")
+    return given
+
+
+ChatTemplate = Annotated[str, AfterValidator(_chat_template)]
+
+
 def _template(source: str) -> str:
     # Jinja is imported where a template is written: it takes longer than checking the rest of a file.
     from sft.data.row_templates import RowTemplate

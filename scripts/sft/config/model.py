@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag
 
-from sft.config.fields import ExistingPath, Integer, Name, Number, Requirement, Section, Sha256, identity
+from sft.config.fields import ChatTemplate, ExistingPath, Integer, Name, Number, Requirement, Section, Sha256, identity
 
 
 class Initialised(Section):
@@ -53,7 +53,13 @@ class Model(Section):
     """One base model."""
 
     source: ModelSource = identity(describe="where the weights come from")
-    chat_template: ExistingPath | None = identity(None, describe="a Jinja file instead of the model's own template")
+    chat_template: ChatTemplate | None = identity(
+        None,
+        describe="instead of the model's own: a Jinja file, plain, chatml, smollm2_training, or one of TRL's (trl/…)",
+    )
+    template_date: str | None = identity(
+        None, describe="the date that a template which asks for today's writes", added_with=None
+    )
 
 
 class FinishedRun(Section):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 IGNORED = -100
 # The key under which a batch carries the ids of its rows; taken off before the model sees it.
 SAMPLE_IDS = "sample_ids"
+# The same for the number of tokens of a batch of packs, which has no mask to count.
+REAL_TOKENS = "real_tokens"
 PICTURE_MEMORY_BYTES = 256 * 2**20
 
 
@@ -28,6 +30,7 @@ class Collator:
     Yields `input_ids`, `attention_mask`, `labels` of shape (rows, longest row), what the image processor makes of
     the pictures (concatenated along the first dimension) and the ids of the rows under `SAMPLE_IDS`. Models that
     place picture tokens by `mm_token_type_ids` get them: without, they fall back to plain positions unseen.
+    Packs (with `seq_lengths`) have `position_ids` instead of a mask, and the number of their tokens.
     """
 
     def __init__(self, processor: ProcessorMixin | PreTrainedTokenizerBase):
@@ -48,12 +51,15 @@ class Collator:
             input_ids[i, :n] = torch.tensor(row["input_ids"])
             labels[i, :n] = torch.tensor(row["labels"])
             attention_mask[i, :n] = 1
-        batch = {
-            SAMPLE_IDS: [row["id"] for row in rows],
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "labels": labels,
-        }
+        batch = {SAMPLE_IDS: [row["id"] for row in rows], "input_ids": input_ids, "labels": labels}
+        if "seq_lengths" in rows[0]:
+            batch[REAL_TOKENS] = sum(len(row["input_ids"]) for row in rows)
+            batch["position_ids"] = _positions([row["seq_lengths"] for row in rows], length)
+            for i, row in enumerate(rows):
+                # No row predicts the first token of the row that stands behind it in the pack.
+                labels[i, torch.tensor([0, *row["seq_lengths"][:-1]]).cumsum(0)] = IGNORED
+        else:
+            batch["attention_mask"] = attention_mask
         if self.type_key:
             batch[self.type_key] = ((input_ids == self.image_token_id) & (attention_mask == 1)).long()
         if self.features:
@@ -61,6 +67,18 @@ class Collator:
             for name in made[0] if made else ():
                 batch[name] = torch.cat([one[name] for one in made])
         return batch
+
+
+def _positions(packs: list[list[int]], length: int) -> torch.Tensor:
+    """Positions (packs, length) that start anew at every row of a pack, and once more at the padding behind it.
+
+    Without an attention mask, transformers keeps attention inside the rows that such positions show.
+    """
+    positions = torch.empty((len(packs), length), dtype=torch.long)
+    for i, lengths in enumerate(packs):
+        behind = length - sum(lengths)
+        positions[i] = torch.cat([torch.arange(n) for n in (*lengths, behind)])
+    return positions
 
 
 class PictureFeatures:

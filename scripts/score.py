@@ -35,7 +35,7 @@ def make(stage: Stage) -> None:
 
     scores = []
     for index, name in enumerate(datasets):
-        path = splits[f"test-{index}"] / "test.parquet"
+        path = splits[f"test-{index}"] / f"{stage.config.get('split', 'test')}.parquet"
         declared = read_rows(path, DECLARED)
         try:
             scored = score_dataset(name, rows[name], declared)

@@ -224,11 +224,13 @@ class _Planner:
         evaluation = key_fields(cell.content.evaluation)
         converted = self._converted(train, cell, evaluation.pop("dtype"))
         own = {"steps": evaluation.pop("checkpoints"), **evaluation, "prompts_stored": 3}
-        tests = {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
+        tests = self._tests(cell)
         # Results name a data set by its content's id; only figures and tables use the names of the file.
         ids = [node.id for node in tests.values()]
         config = {**own, "datasets": ids}
         config |= {key: train.config[key] for key in ("model_step",) if key in train.config}
+        inputs = {"converted": converted, "model": train.inputs["model"], "processor": train.inputs["processor"]} | tests
+        base = self._base_answers(train, converted, cell, tests)
         predictions = self._add_in_packages_of(
             cell,
             Node(
@@ -236,25 +238,59 @@ class _Planner:
                 "-".join(node.label for node in tests.values()),
                 config,
                 own,
-                {"converted": converted, "model": train.inputs["model"], "processor": train.inputs["processor"]}
-                | tests,
+                inputs | base,
                 parent=f"{train.directory}/evaluations/{{id}}",
                 gates=train.gates,
                 execution=cell.execution.model_dump(),
+                # Model, rows and settings are the evaluation's own already.
+                implied=frozenset(base),
             ),
         )
-        scores = self.plan.add(
-            Node(
-                "score",
-                "scores",
-                {"datasets": ids},
-                {},
-                {"predictions": predictions} | tests,
-                parent=f"{predictions.directory}/scores",
-            )
-        )
+        scores = self.plan.add(scores_of(predictions, tests))
         audit = next(iter(train.gates.values()))
         return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
+
+    def _tests(self, cell: StudyCell) -> dict[str, Node]:
+        """The divided data sets that a cell's models are asked about, as inputs."""
+        return {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
+
+    def _base_answers(
+        self, train: Node, converted: Node, cell: StudyCell, tests: dict[str, Node]
+    ) -> dict[str, Node]:
+        """What a published model answers as it is, for all runs that start from it; an input of their predictions.
+
+        Models made from a seed are asked by the predictions of each run: they are small, and a process that imports
+        torch for them takes longer than they take to answer.
+        """
+        first = cell
+        while isinstance(first.content.model, FinishedRun):
+            _, first = self.study.referenced_cell(first.content.model)
+        if isinstance(self.study.models[first.content.model].source, Initialised):
+            return {}
+        asked = key_fields(cell.content.evaluation)
+        own = {key: value for key, value in asked.items() if key != "checkpoints"}
+        own |= {key: train.config[key] for key in ("model_step",) if key in train.config}
+        config = {**own, "datasets": [node.id for node in tests.values()]}
+        inputs = {"model": train.inputs["model"], "processor": train.inputs["processor"]} | tests
+        label = "-".join([train.inputs["processor"].label, *(node.label for node in tests.values())])
+        node = Node(
+            "ask_base",
+            label,
+            config,
+            own,
+            inputs,
+            parent="results/base_answers/{id}",
+            execution=cell.execution.model_dump(),
+            joins="predict",
+        )
+        return {"base": self._add_in_packages_of(cell, node)}
+
+
+def scores_of(predictions: Node, tests: dict[str, Node]) -> Node:
+    """The scores of predictions on `tests`."""
+    asked = {key: predictions.config[key] for key in ("datasets", "split") if key in predictions.config}
+    inputs = {"predictions": predictions} | tests
+    return Node("score", "scores", asked, {}, inputs, parent=f"{predictions.directory}/scores")
 
 
 def _source_label(source: dict[str, Any]) -> str:

@@ -1,6 +1,30 @@
 # Predictions per sample need the model; scores need only the predictions.
 
 
+rule ask_base:
+    input:
+        made_from("results/base_answers/{id}"),
+    output:
+        "results/base_answers/{id}/manifest.json",
+        "results/base_answers/{id}/predictions.parquet",
+    log:
+        "results/base_answers/{id}/ask_base.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: setting("results/base_answers/{id}", "threads")
+    resources:
+        mem_mb=setting("results/base_answers/{id}", "memory_mib"),
+        runtime=setting("results/base_answers/{id}", "runtime_minutes"),
+        gpu=setting("results/base_answers/{id}", "gpu"),
+        device=setting("results/base_answers/{id}", "device"),
+    params:
+        python=setting("results/base_answers/{id}", "python"),
+        script=script("ask_base"),
+    shell:
+        "{params.python} {params.script} results/base_answers/{wildcards.id}"
+        " --threads {threads} --device {resources.device} 2> {log}"
+
+
 rule predict:
     input:
         made_from("results/runs/{run}/evaluations/{evaluation}"),

@@ -71,9 +71,7 @@ def make(stage: Stage) -> None:
     stage.summary(f"{len(rows)} answers of {asked}" + (f"; {failed} rows failed" if failed else ""))
 
 
-def _answers_of_base(
-    stage: Stage, base: Path, asked: dict[str, str]
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _answers_of_base(stage: Stage, base: Path, asked: dict[str, str]) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The rows that `ask_base` made, and how many of its answers did not end in time."""
     from sft.data.tables import read_rows
     from sft.evaluation.predictions import SCHEMA

@@ -38,6 +38,7 @@ STAGES = {
     "plot_environments": "report",
     "plot_grad_norm": "report",
     "plot_loss": "report",
+    "plot_rows": "report",
     "tabulate_results": "report",
     "archive": "report",
 }

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sft.baseline_plan import Fitted, baseline_nodes
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
@@ -15,7 +16,7 @@ from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
 from sft.installed import VENV_PYTHON
 from sft.node import Node
-from sft.plan import Plan, Run
+from sft.plan import Plan, PlannedBaseline, Run
 from sft.presentation import presented
 
 TOKEN_FIELDS = ("max_length", "on_too_long", "loss_on")
@@ -54,7 +55,8 @@ class _Planner:
         ]
         self.plan.runs[experiment.name] = runs
         names = list(dict.fromkeys(d for cell in experiment.cells.values() for d in cell.evaluate_on))
-        self.shown |= presented(self.plan, experiment, runs, {self._splits(name).id: name for name in names})
+        datasets = {self._splits(name).id: name for name in names}
+        self.shown |= presented(self.plan, experiment, runs, self._baselines(experiment, runs), datasets)
 
     def archive(self) -> None:
         names = list(self.study.experiments)
@@ -106,6 +108,11 @@ class _Planner:
     def _audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:
         own = key_fields(cell.content.audit)
         inputs = {"train": train} | {f"test-{i}": node for i, node in enumerate(tests)}
+        if cell.content.evaluation.split == "validation":
+            # Those of the data set trained on are compared in any case.
+            own_rows = {train.directory, train.inputs.get("part-0", train).directory}
+            others = [node for node in tests if node.directory not in own_rows]
+            inputs |= {f"validation-{i}": node for i, node in enumerate(others)}
         return self.plan.add(Node("audit_splits", train.label, own, own, inputs, parent="results/audits/{id}"))
 
     # Models
@@ -229,7 +236,11 @@ class _Planner:
         ids = [node.id for node in tests.values()]
         config = {**own, "datasets": ids}
         config |= {key: train.config[key] for key in ("model_step",) if key in train.config}
-        inputs = {"converted": converted, "model": train.inputs["model"], "processor": train.inputs["processor"]} | tests
+        inputs = {
+            "converted": converted,
+            "model": train.inputs["model"],
+            "processor": train.inputs["processor"],
+        } | tests
         base = self._base_answers(train, converted, cell, tests)
         predictions = self._add_in_packages_of(
             cell,
@@ -250,13 +261,34 @@ class _Planner:
         audit = next(iter(train.gates.values()))
         return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
 
+    def _baselines(self, experiment: StudyExperiment, runs: list[Run]) -> list[PlannedBaseline]:
+        """The baselines of an experiment, with their scores."""
+        audits = {run.cell: run.audit for run in runs}
+        cells = [
+            Fitted(
+                cell.label,
+                self._splits(cell.content.dataset),
+                self._tests(cell),
+                cell.content.evaluation.split,
+                audits[cell.label],
+            )
+            for cell in experiment.cells.values()
+        ]
+        made = []
+        for name, baseline in experiment.frame.baselines.items():
+            for label, node, labels in baseline_nodes(name, baseline, cells):
+                fitted = self.plan.add(node)
+                tests = {key: above for key, above in fitted.inputs.items() if key != "train"}
+                made.append(
+                    PlannedBaseline(name, label, fitted, self.plan.add(scores_of(fitted, tests)), tuple(labels))
+                )
+        return made
+
     def _tests(self, cell: StudyCell) -> dict[str, Node]:
         """The divided data sets that a cell's models are asked about, as inputs."""
         return {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
 
-    def _base_answers(
-        self, train: Node, converted: Node, cell: StudyCell, tests: dict[str, Node]
-    ) -> dict[str, Node]:
+    def _base_answers(self, train: Node, converted: Node, cell: StudyCell, tests: dict[str, Node]) -> dict[str, Node]:
         """What a published model answers as it is, for all runs that start from it; an input of their predictions.
 
         Models made from a seed are asked by the predictions of each run: they are small, and a process that imports

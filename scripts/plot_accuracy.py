@@ -52,8 +52,7 @@ def make(stage: Stage) -> None:
         axes.axhline(based[dataset], zorder=1, **style.DASHED)
         if chance is not None:
             axes.axhline(100 * chance, zorder=1, **style.DOTTED)
-        for value, _, colour in curves.baseline_labels(baselines, dataset, cells):
-            axes.axhline(value, zorder=1, color=colour, **style.DASHDOTTED)
+        curves.draw_baselines(axes, baselines, dataset, cells)
         here = seeds["dataset"] == dataset
         curves.draw(axes, seeds[here], mean[mean["dataset"] == dataset], cells, 100, (0, 100))
         axes.set_ylim(-2, 102)

@@ -33,7 +33,12 @@ def make(stage: Stage) -> None:
         labels[dataset].append((based[dataset], f"base {based[dataset]:.1f}", style.SOFT))
         if chance is not None:
             labels[dataset].append((100 * chance, f"chance {100 * chance:g}", style.SOFT))
-    legend = curves.cell_entries(names) + curves.spread_entries(mean)
+    trained = mean[mean["cell"].isin([line["name"] for line in config["lines"]])]
+    legend = curves.cell_entries(names) + curves.spread_entries(trained)
+    if len(trained) < len(mean) and series.WILSON_INTERVAL not in set(trained["interval"]):
+        legend.append(
+            Entry(f"{series.WILSON_INTERVAL} (no seeds)", {"facecolor": style.SOFT, "alpha": 0.25}, band=True)
+        )
     if not all(curves.labelled(ends) for ends in labels.values()):
         legend += [Entry("base model", style.DASHED)] + [Entry("chance", style.DOTTED)] * (chance is not None)
     columns = min(len(config["datasets"]), MOST_COLUMNS)

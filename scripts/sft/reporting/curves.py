@@ -107,13 +107,21 @@ def baseline_labels(
 
 def baseline_entries(baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]], cells: Sequence[str]) -> list[Entry]:
     """Legend entries of baselines: one a name; of several under one name, each has the colour of its cell."""
-    texts = {
-        baseline[
-            "name"
-        ]: f"{baseline['name']}{'' if _for_all(baseline, cells) else ' of each cell'} (no language model)"
-        for baseline, _ in baselines
-    }
-    return [Entry(f"{text} (no language model)", {"color": style.SOFT} | style.DASHDOTTED) for text in texts.values()]
+    names = {one["name"]: "" if _for_all(one, cells) else " of each cell" for one, _ in baselines}
+    look = {"color": style.INK} | style.DASHDOTTED
+    return [Entry(f"{name}{of} (no language model)", look) for name, of in names.items()]
+
+
+def draw_baselines(
+    axes: "Axes", baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]], dataset: str, cells: Sequence[str]
+) -> None:
+    """A line across for each baseline on a data set; one that belongs to all cells has its interval around it."""
+    for baseline, frame in baselines:
+        ink = _baseline_colour(baseline, cells)
+        for score in frame[frame["dataset"] == dataset].itertuples():
+            axes.axhline(100 * score.value, zorder=1, color=ink, **style.DASHDOTTED)
+            if _for_all(baseline, cells):
+                axes.axhspan(100 * score.low, 100 * score.high, color=ink, alpha=0.06, linewidth=0, zorder=0)
 
 
 def _for_all(baseline: dict[str, Any], cells: Sequence[str]) -> bool:

@@ -99,8 +99,12 @@ def pair_rows(compared: list[dict[str, Any]], config: dict[str, Any]) -> list[di
             found.setdefault(place, []).append((row["only_cell"], row["only_other"], row["p_value"]))
     return [
         {"cell": cell, "dataset": dataset, "against": against, "split": config.get("split", "test"), "by_seed": tests}
-        for (cell, dataset, against), tests in found.items()
+        for (cell, dataset, against), tests in sorted(found.items(), key=lambda item: _place(item[0], config))
     ]
+
+
+def _place(pair: tuple[str, str, str], config: dict[str, Any]) -> tuple[int, int]:
+    return config["datasets"].index(pair[1]), config["cells"].index(pair[0])
 
 
 def cost_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, Any]]:

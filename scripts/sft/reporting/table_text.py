@@ -91,8 +91,10 @@ def notes(rows: Sequence[Row]) -> list[str]:
         told.append(f"{', '.join(fitted)}: no language model, fitted on the same training rows (TF-IDF of words).")
     if seeds[-1] > 1:
         told.append("95 % interval: t interval of the mean over seeds.")
-    if seeds[0] == 1 or any(row["kind"] != "cell" for row in rows):
-        told.append("95 % interval of one model: Wilson interval over test rows.")
+    others = any(row["kind"] != "cell" for row in rows)
+    if seeds[0] == 1 or others:
+        of = "a model without seeds" if seeds[0] != 1 else "one seed" + " or a model without seeds" * others
+        told.append(f"95 % interval of {of}: Wilson interval over test rows.")
     if any(row["difference"] is not None for row in rows):
         of = ", t interval of the differences" if seeds[-1] > 1 else ""
         told.append(f"against first: difference to {first['cell']}, paired by seed{of}.")

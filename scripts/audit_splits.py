@@ -20,6 +20,8 @@ def make(stage: Stage) -> None:
 
     paths = {split: stage.input("train") / f"{split}.parquet" for split in ("train", "validation")}
     paths |= {name: directory / "test.parquet" for name, directory in stage.inputs("test-").items()}
+    others = {name: directory / "validation.parquet" for name, directory in stage.inputs("validation-").items()}
+    paths |= others
     with ThreadPoolExecutor(stage.options.threads) as pool:
         splits = {name: audit.read_split(path, name, pool) for name, path in paths.items()}
     made = audit.report(
@@ -27,6 +29,7 @@ def make(stage: Stage) -> None:
         splits["validation"],
         [splits[name] for name in stage.inputs("test-")],
         stage.config["maximum_overlap"],
+        [splits[name] for name in others],
     )
     directories = {name: path.parent.as_posix() for name, path in paths.items()}
     page = audit_page.page(made, f"Overlap between splits: {stage.id}", directories)

@@ -1,7 +1,8 @@
 """Scores of an evaluation's predictions: accuracies with numerator, denominator, interval and errors.
 
-Reads predictions.parquet of a finished `predict` and the test splits it was asked on; writes scores.parquet:
-one row per data set, step (0 is the base model) and metric. Three metrics for multiple choice:
+Reads predictions.parquet of a finished `predict` (or `fit_baseline`) and the test splits it was asked on; writes
+scores.parquet, one row per data set, step (0 is the base model) and metric, and right.parquet: which answers are right,
+row by row, for paired tests. Three metrics for multiple choice:
 accuracy_strict (the generated text is the whole target, compared alike on both sides), accuracy_lenient (it
 names the right letter) and accuracy_likelihood (the right letter is the likeliest; a tie is wrong). Free
 completions have the strict one. A row that failed is wrong and counted in `errors`; a missing one is an error.
@@ -10,7 +11,7 @@ completions have the strict one. A row that failed is wrong and counted in `erro
 """
 
 from sft import manifest
-from sft.evaluation.scoring import LENIENT, STRICT, score_dataset
+from sft.evaluation.scoring import LENIENT, METRICS, STRICT, counted, marks
 from sft.stage import Stage, StageError, run_stage
 
 PREDICTED = ["dataset", "step", "id", "answer", "gold_text", "raw_text", "choice_log_likelihoods", "error"]
@@ -33,17 +34,18 @@ def make(stage: Stage) -> None:
             raise StageError(f"{predicted}: predictions on {row['dataset']!r}, which was not asked for")
         rows[row["dataset"]].append(row)
 
-    scores = []
+    scores, marked = [], []
     for index, name in enumerate(datasets):
-        path = splits[f"test-{index}"] / "test.parquet"
+        path = splits[f"test-{index}"] / f"{stage.config.get('split', 'test')}.parquet"
         declared = read_rows(path, DECLARED)
         try:
-            scored = score_dataset(name, rows[name], declared)
+            of_dataset = marks(name, rows[name], declared)
         except ValueError as error:
             raise StageError(f"{error}. Run predict again for {predicted}") from None
-        if not scored:
+        if not of_dataset:
             raise StageError(f"{predicted}: no predictions on {name}. Run predict again")
-        scores += scored
+        scores += counted(name, of_dataset)
+        marked += of_dataset
     steps = {name: sorted({score["step"] for score in scores if score["dataset"] == name}) for name in datasets}
     if len({tuple(found) for found in steps.values()}) != 1:
         raise StageError(f"{predicted}: the data sets were predicted at different steps: {steps}. Run predict again")
@@ -64,6 +66,9 @@ def make(stage: Stage) -> None:
         ]
     )
     write_rows(scores, schema, stage.output("scores.parquet"))
+    truths = [(metric, pa.bool_()) for metric in (*METRICS, "error")]
+    answers = pa.schema([("dataset", pa.string()), ("step", pa.int64()), ("id", pa.string()), *truths])
+    write_rows(marked, answers, stage.output("right.parquet"))
 
     last = max(score["step"] for score in scores)
     shown = [

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sft.baseline_plan import Fitted, baseline_nodes
 from sft.canonical import digest
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
@@ -17,7 +18,7 @@ from sft.config.training import Lora
 from sft.installed import VENV_PYTHON
 from sft.models.chat_templates import text_of
 from sft.node import Node
-from sft.plan import Plan, Run
+from sft.plan import Plan, PlannedBaseline, Run
 from sft.presentation import presented
 
 TOKEN_FIELDS = ("max_length", "on_too_long", "truncation_side", "loss_on", "control_tokens", "packing")
@@ -65,7 +66,8 @@ class _Planner:
         ]
         self.plan.runs[experiment.name] = runs
         names = list(dict.fromkeys(d for cell in experiment.cells.values() for d in cell.evaluate_on))
-        self.shown |= presented(self.plan, experiment, runs, {self._splits(name).id: name for name in names})
+        datasets = {self._splits(name).id: name for name in names}
+        self.shown |= presented(self.plan, experiment, runs, self._baselines(experiment, runs), datasets)
 
     def archive(self) -> None:
         names = list(self.study.experiments)
@@ -119,6 +121,11 @@ class _Planner:
     def _audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:
         own = key_fields(cell.content.audit)
         inputs = {"train": train} | {f"test-{i}": node for i, node in enumerate(tests)}
+        if cell.content.evaluation.split == "validation":
+            # Those of the data set trained on are compared in any case.
+            own_rows = {train.directory, train.inputs.get("part-0", train).directory}
+            others = [node for node in tests if node.directory not in own_rows]
+            inputs |= {f"validation-{i}": node for i, node in enumerate(others)}
         return self.plan.add(Node("audit_splits", train.label, own, own, inputs, parent="results/audits/{id}"))
 
     def _label_audit(self, tokens: Node, tests: list[Node], cell: StudyCell) -> Node:
@@ -249,11 +256,17 @@ class _Planner:
         own = {"steps": evaluation.pop("checkpoints"), **evaluation, "prompts_stored": 3}
         if cell.content.training.control_tokens == "neutralise":
             own["control_tokens"] = "neutralise"
-        tests = {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
+        tests = self._tests(cell)
         # Results name a data set by its content's id; only figures and tables use the names of the file.
         ids = [node.id for node in tests.values()]
         config = {**own, "datasets": ids}
         config |= {key: train.config[key] for key in ("model_step",) if key in train.config}
+        inputs = {
+            "converted": converted,
+            "model": train.inputs["model"],
+            "processor": train.inputs["processor"],
+        } | tests
+        base = self._base_answers(train, converted, cell, tests)
         predictions = self._add_in_packages_of(
             cell,
             Node(
@@ -261,25 +274,80 @@ class _Planner:
                 "-".join(node.label for node in tests.values()),
                 config,
                 own,
-                {"converted": converted, "model": train.inputs["model"], "processor": train.inputs["processor"]}
-                | tests,
+                inputs | base,
                 parent=f"{train.directory}/evaluations/{{id}}",
                 gates=train.gates,
                 execution=cell.execution.model_dump(),
+                # Model, rows and settings are the evaluation's own already.
+                implied=frozenset(base),
             ),
         )
-        scores = self.plan.add(
-            Node(
-                "score",
-                "scores",
-                {"datasets": ids},
-                {},
-                {"predictions": predictions} | tests,
-                parent=f"{predictions.directory}/scores",
-            )
-        )
+        scores = self.plan.add(scores_of(predictions, tests))
         audit = next(iter(train.gates.values()))
         return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
+
+    def _baselines(self, experiment: StudyExperiment, runs: list[Run]) -> list[PlannedBaseline]:
+        """The baselines of an experiment, with their scores."""
+        audits = {run.cell: run.audit for run in runs}
+        cells = [
+            Fitted(
+                cell.label,
+                self._splits(cell.content.dataset),
+                self._tests(cell),
+                cell.content.evaluation.split,
+                audits[cell.label],
+            )
+            for cell in experiment.cells.values()
+        ]
+        made = []
+        for name, baseline in experiment.frame.baselines.items():
+            for label, node, labels in baseline_nodes(name, baseline, cells):
+                fitted = self.plan.add(node)
+                tests = {key: above for key, above in fitted.inputs.items() if key != "train"}
+                made.append(
+                    PlannedBaseline(name, label, fitted, self.plan.add(scores_of(fitted, tests)), tuple(labels))
+                )
+        return made
+
+    def _tests(self, cell: StudyCell) -> dict[str, Node]:
+        """The divided data sets that a cell's models are asked about, as inputs."""
+        return {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
+
+    def _base_answers(self, train: Node, converted: Node, cell: StudyCell, tests: dict[str, Node]) -> dict[str, Node]:
+        """What a published model answers as it is, for all runs that start from it; an input of their predictions.
+
+        Models made from a seed are asked by the predictions of each run: they are small, and a process that imports
+        torch for them takes longer than they take to answer.
+        """
+        first = cell
+        while isinstance(first.content.model, FinishedRun):
+            _, first = self.study.referenced_cell(first.content.model)
+        if isinstance(self.study.models[first.content.model].source, Initialised):
+            return {}
+        asked = key_fields(cell.content.evaluation)
+        own = {key: value for key, value in asked.items() if key != "checkpoints"}
+        own |= {key: train.config[key] for key in ("model_step",) if key in train.config}
+        config = {**own, "datasets": [node.id for node in tests.values()]}
+        inputs = {"model": train.inputs["model"], "processor": train.inputs["processor"]} | tests
+        label = "-".join([train.inputs["processor"].label, *(node.label for node in tests.values())])
+        node = Node(
+            "ask_base",
+            label,
+            config,
+            own,
+            inputs,
+            parent="results/base_answers/{id}",
+            execution=cell.execution.model_dump(),
+            joins="predict",
+        )
+        return {"base": self._add_in_packages_of(cell, node)}
+
+
+def scores_of(predictions: Node, tests: dict[str, Node]) -> Node:
+    """The scores of predictions on `tests`."""
+    asked = {key: predictions.config[key] for key in ("datasets", "split") if key in predictions.config}
+    inputs = {"predictions": predictions} | tests
+    return Node("score", "scores", asked, {}, inputs, parent=f"{predictions.directory}/scores")
 
 
 def _source_label(source: dict[str, Any]) -> str:

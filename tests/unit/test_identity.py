@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from sft.config.audit import Audit
+from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset
 from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Frame
@@ -43,6 +44,7 @@ STUDY: dict[str, Any] = {
             "training": {"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 120, "max_length": 64},
             "evaluation": {},
             "audit": {},
+            "baselines": {"b": {"method": "bag_of_words"}},
         }
     },
 }
@@ -64,6 +66,7 @@ TOGETHER = {
         "on_too_long": "truncate",
         "truncation_side": "left",
     },
+    ("experiments", "e", "baselines", "b", "method"): None,  # one method so far
     ("training", "num_train_epochs"): {
         "learning_rate": 1e-3,
         "global_batch_size": 64,
@@ -80,6 +83,7 @@ SECTIONS = [
     (("experiments", "e", "lora"), Lora),
     (("experiments", "e", "evaluation"), Evaluation),
     (("experiments", "e", "audit"), Audit),
+    (("experiments", "e", "baselines", "b"), Baseline),
     (("execution",), Execution),
 ]
 
@@ -151,6 +155,7 @@ def test_templates_move_the_id(format: str, key: str, template: str, tmp_path: P
     ids = []
     for text in (None, "{{ a }}", "{{ a }}."):
         study = yaml.safe_load(yaml.safe_dump(STUDY))
+        study["experiments"]["e"].pop("baselines", None)
         study["datasets"]["d"] |= {"format": format, key: "answer"} | ({template: text} if text else {})
         ids.append(plan_of(study, tmp_path).runs["e"][0].train.id)
     assert len(set(ids)) == 3
@@ -193,6 +198,8 @@ def plan_of(study: dict[str, Any], directory: Path) -> Plan:
 def flipped(place: tuple[str, ...], field: Any, directory: Path) -> dict[str, Any]:
     study = yaml.safe_load(yaml.safe_dump(STUDY))
     *above, last = place
+    if last == "format":
+        del study["experiments"]["e"]["baselines"]  # they are for multiple choice
     target = study
     for key in above:
         target = target.setdefault(key, {})
@@ -214,6 +221,8 @@ def other_value(name: str, field: Any, value: Any, directory: Path) -> Any:
         "seeds": [1],
         "grid": {"training.learning_rate": [1e-2]},
         "variants": {"v": {"training": {"learning_rate": 1e-2}}},
+        "baselines": {},
+        "c": [1.0],
         "extra": {"neftune_noise_alpha": 5},
         "target_modules": "q_proj",
         "modules_to_save": ["lm_head"],

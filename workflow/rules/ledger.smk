@@ -7,7 +7,11 @@ rule collect_metrics:
     output:
         "results/experiments/{experiment}/ledger/manifest.json",
         multiext(
-            "results/experiments/{experiment}/ledger/", "ledger.parquet", "ledger.csv", "runs.csv"
+            "results/experiments/{experiment}/ledger/",
+            "ledger.parquet",
+            "ledger.csv",
+            "paired.csv",
+            "runs.csv",
         ),
     log:
         "results/experiments/{experiment}/ledger/collect_metrics.log",

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sft.config.audit import Audit
+from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix, Split, Validation
 from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
@@ -45,6 +46,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "training": Training,
     "lora": Lora,
     "evaluation": Evaluation,
+    "baseline": Baseline,
     "audit": Audit,
     "labels": LabelAudit,
     "execution": Execution,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from sft.config.audit import Audit
+from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
 from sft.config.errors import FieldError
 from sft.config.evaluation import Evaluation, Execution
@@ -64,6 +65,9 @@ class Frame(Section):
     seeds: tuple[Seed, ...] = identity((0,), describe="one run for each", min_length=1)
     grid: dict[str, list[Any]] = identity({}, describe="dotted key: values; cells are all combinations")
     variants: dict[Name, dict[str, Any]] = identity({}, describe="named cells: what each changes")
+    baselines: dict[Name, Baseline] = identity(
+        {}, describe="classifiers by name, fitted on the cells' training rows and shown beside their models"
+    )
 
     @model_validator(mode="after")
     def _cells_to_make(self) -> "Frame":

@@ -149,10 +149,16 @@ class _Reader:
                 both = {**execution.model_dump(), **content.execution}
                 execution = self._checked(Execution, both, (*place, "execution")) or execution
             label = label or content.method
+            if label in frame.baselines:
+                at = (*place, "baselines", label)
+                self._problem(self.home[place], at, "a cell has this name", "Rename the baseline")
             if label in cells:
                 self._problem(self.home[place], place, f"two cells are called {label}", "Rename a variant")
             cells[label] = StudyCell(label, content, execution, changes)
             self._check_batches(place, cells[label])
+        if len({cell.content.evaluation.split for cell in cells.values()}) > 1:
+            problem = "some cells are asked about test rows and some about validation rows"
+            self._problem(self.home[place], (*place, "evaluation", "split"), problem, "Make them two experiments")
         return StudyExperiment(name, frame, cells) if cells else None
 
     def _cells(self, name: str, frame: Frame) -> list[tuple[str, dict[str, Any], list[tuple]]]:
@@ -211,6 +217,8 @@ class _Reader:
                     for name in listed:
                         if name not in raw["datasets"]:
                             self._missing(place, key, "data set", name, raw["datasets"])
+                if experiment.frame.baselines:
+                    self._check_choices(place, study, {*names, *cell.evaluate_on})
                 model = cell.content.model
                 if isinstance(model, str) and model not in raw["models"]:
                     self._missing(place, "model", "model", model, raw["models"])
@@ -219,6 +227,12 @@ class _Reader:
                     self._missing(place, "environment", "lock", lock, dict.fromkeys(lock_names()))
                 if isinstance(model, FinishedRun):
                     self._check_run(study, raw, experiment, cell, (*place, "model"))
+
+    def _check_choices(self, place: tuple[str, str], study: Study, names: set[str]) -> None:
+        for name in sorted(names & study.datasets.keys()):
+            if (form := study.datasets[name].format) != "multiple_choice":
+                problem = f"a bag of words chooses among choices, and data set {name} is {form}"
+                self._problem(self.home[place], (*place, "baselines"), problem, "Remove the baselines")
 
     def _check_run(
         self,

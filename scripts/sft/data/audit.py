@@ -98,10 +98,20 @@ def compare(first: SplitKeys, second: SplitKeys) -> dict[str, dict[str, Any]]:
     return found
 
 
-def report(train: SplitKeys, validation: SplitKeys, tests: Iterable[SplitKeys], maximum: int) -> dict[str, Any]:
-    """The audit as JSON: facts of each split, the comparisons, and whether all stay at or below `maximum` rows."""
-    tests = list(tests)
+def report(
+    train: SplitKeys,
+    validation: SplitKeys,
+    tests: Iterable[SplitKeys],
+    maximum: int,
+    validations: Iterable[SplitKeys] = (),
+) -> dict[str, Any]:
+    """The audit as JSON: facts of each split, the comparisons, and whether all stay at or below `maximum` rows.
+
+    `validations`: validation rows of other data sets that settings are chosen on.
+    """
+    tests, validations = list(tests), list(validations)
     pairs = [(train, validation), *((train, test) for test in tests), *((validation, test) for test in tests)]
+    pairs += [(train, other) for other in validations]
     compared = [
         {"first": first.name, "second": second.name, "rows": second.rows, "overlap": compare(first, second)}
         for first, second in pairs
@@ -120,7 +130,7 @@ def report(train: SplitKeys, validation: SplitKeys, tests: Iterable[SplitKeys], 
                 "repeated_rows": split.repeated,
                 "contradictory_contents": split.contradictory,
             }
-            for split in (train, validation, *tests)
+            for split in (train, validation, *tests, *validations)
         },
         "pairs": compared,
     }

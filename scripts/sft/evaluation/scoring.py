@@ -18,14 +18,39 @@ SHOWN = 10  # ids that an error message names
 STRICT, LENIENT, LIKELIHOOD = "accuracy_strict", "accuracy_lenient", "accuracy_likelihood"
 
 
+METRICS = (STRICT, LENIENT, LIKELIHOOD)
+
+
 def score_dataset(
     dataset: str, predictions: Iterable[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One row per step and metric for one data set, steps ascending.
+    """One row per step and metric for one data set, steps ascending; see `marks` for what is read and refused."""
+    return counted(dataset, marks(dataset, predictions, declared))
+
+
+def counted(dataset: str, marked: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The scores of `marks`: one row per step and metric, steps ascending."""
+    by_step: dict[int, list[Mapping[str, Any]]] = {}
+    for mark in marked:
+        by_step.setdefault(mark["step"], []).append(mark)
+    scores = []
+    for step, rows in sorted(by_step.items()):
+        errors = sum(row["error"] for row in rows)
+        for metric in METRICS:
+            if rows[0][metric] is not None:
+                right = sum(row[metric] for row in rows)
+                scores.append(_score(dataset, step, metric, right, len(rows), errors))
+    return scores
+
+
+def marks(
+    dataset: str, predictions: Iterable[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Whether each answer is right: one row per step and id, with a truth for each of `METRICS`, steps ascending.
 
     `predictions`: rows with step, id, raw_text, choice_log_likelihoods, error (None or why the row failed) and the
     gold answer and gold_text that the prediction was made with. `declared`: the test split's rows with id,
-    completion, answer and choices (empty for free completions, which have the strict metric only).
+    completion, answer and choices (empty for free completions, which have the strict metric only; the others are None).
     The order of neither changes anything. ValueError names ids that do not fit (see `require_exact_ids`).
     """
     gold = {row["id"]: row for row in declared}
@@ -36,20 +61,21 @@ def score_dataset(
     with_choices = sum(bool(row["choices"]) for row in declared)
     if with_choices not in (0, len(gold)):
         raise ValueError(f"{dataset}: {with_choices} of {len(gold)} rows have choices; score them as two data sets")
-    metrics = (STRICT, LENIENT, LIKELIHOOD) if with_choices else (STRICT,)
+    metrics = METRICS if with_choices else (STRICT,)
 
     by_step: dict[int, list[Mapping[str, Any]]] = {}
     for row in predictions:
         by_step.setdefault(row["step"], []).append(row)
-    scores = []
+    marked = []
     for step, rows in sorted(by_step.items()):
-        require_exact_ids([row["id"] for row in rows], gold, f"{dataset}, step {step}")
-        right: Counter[str] = Counter()
-        for row in rows:
-            right.update(_right_metrics(row, gold[row["id"]], f"{dataset}, step {step}"))
-        errors = sum(row["error"] is not None for row in rows)
-        scores += [_score(dataset, step, metric, right[metric], len(gold), errors) for metric in metrics]
-    return scores
+        where = f"{dataset}, step {step}"
+        require_exact_ids([row["id"] for row in rows], gold, where)
+        for row in sorted(rows, key=lambda row: row["id"]):
+            right = _right_metrics(row, gold[row["id"]], where)
+            truths = {metric: metric in right if metric in metrics else None for metric in METRICS}
+            failed = row["error"] is not None
+            marked.append({"dataset": dataset, "step": step, "id": row["id"], **truths, "error": failed})
+    return marked
 
 
 def require_exact_ids(scored: Sequence[str], declared: Mapping[str, Any], where: str) -> None:

@@ -5,17 +5,20 @@ scores.parquet, one row per data set, step (0 is the base model) and metric, and
 row by row, for paired tests. Three metrics for multiple choice:
 accuracy_strict (the generated text is the whole target, compared alike on both sides), accuracy_lenient (it
 names the right letter) and accuracy_likelihood (the right letter is the likeliest; a tie is wrong). Free
-completions have the strict one. A row that failed is wrong and counted in `errors`; a missing one is an error.
+completions have the strict one and accuracy_token (which of the target's tokens are the likeliest, given all before
+them), text without roles the latter alone. A row that failed is wrong and counted in `errors`; a missing one is an
+error.
 
     python scripts/score.py results/runs/digits-lora-1a2b3c4d/evaluations/5e6f7a8b/scores
 """
 
 from sft import manifest
-from sft.evaluation.scoring import LENIENT, METRICS, STRICT, counted, marks
+from sft.evaluation.scoring import LENIENT, METRICS, counted, marks
 from sft.stage import Stage, StageError, run_stage
 
 PREDICTED = ["dataset", "step", "id", "answer", "gold_text", "raw_text", "choice_log_likelihoods", "error"]
-DECLARED = ["id", "answer", "completion", "choices"]
+TARGETS = ["target_tokens", "target_right"]
+DECLARED = ["id", "answer", "prompt", "completion", "choices"]
 
 
 def make(stage: Stage) -> None:
@@ -29,7 +32,7 @@ def make(stage: Stage) -> None:
     if datasets != asked or len(datasets) != len(splits):
         raise StageError(f"{stage.directory}: {predicted} asked {asked}, but {datasets} are to be scored")
     rows: dict[str, list[dict]] = {name: [] for name in datasets}
-    for row in read_rows(predicted / "predictions.parquet", PREDICTED):
+    for row in read_rows(predicted / "predictions.parquet", [*PREDICTED, *TARGETS]):
         if row["dataset"] not in rows:
             raise StageError(f"{predicted}: predictions on {row['dataset']!r}, which was not asked for")
         rows[row["dataset"]].append(row)
@@ -67,23 +70,26 @@ def make(stage: Stage) -> None:
     )
     write_rows(scores, schema, stage.output("scores.parquet"))
     truths = [(metric, pa.bool_()) for metric in (*METRICS, "error")]
-    answers = pa.schema([("dataset", pa.string()), ("step", pa.int64()), ("id", pa.string()), *truths])
+    counts = [(name, pa.int64()) for name in TARGETS]
+    answers = pa.schema([("dataset", pa.string()), ("step", pa.int64()), ("id", pa.string()), *truths, *counts])
     write_rows(marked, answers, stage.output("right.parquet"))
 
     last = max(score["step"] for score in scores)
+    # The first metric that a data set has; text without roles has that of its tokens alone.
+    first = {score["dataset"]: score for score in reversed(scores) if score["step"] == last}
     shown = [
-        f"{score['dataset']} {score['value']:.1%} ({score['numerator']}/{score['denominator']})"
-        for score in scores
-        if score["step"] == last and score["metric"] == STRICT
+        f"{name} {score['metric'].removeprefix('accuracy_')} {score['value']:.1%} "
+        f"({score['numerator']}/{score['denominator']})"
+        for name, score in sorted(first.items())
     ]
-    failed = sum(score["errors"] for score in scores if score["metric"] == STRICT)
+    failed = sum(row["error"] for row in marked)
     stage.record(
         rows=sum(len(found) for found in rows.values()),
         steps=next(iter(steps.values())),
         errors=failed,
         lenient_at_last_step={s["dataset"]: s["value"] for s in scores if s["step"] == last and s["metric"] == LENIENT},
     )
-    stage.summary(f"strict at step {last}: {', '.join(shown)}" + (f"; {failed} rows failed" if failed else ""))
+    stage.summary(f"step {last}: {', '.join(shown)}" + (f"; {failed} rows failed" if failed else ""))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Frame(Section):
     title: str | None = presentation(None, describe="title of the figures")
     description: str | None = presentation(None, describe="what is asked and shown; goes into report and archive")
     chance: Number | None = presentation(None, describe="accuracy of guessing, drawn as a line", ge=0, le=1)
-    metric: Literal["accuracy_strict", "accuracy_lenient", "accuracy_likelihood"] = presentation(
+    metric: Literal["accuracy_strict", "accuracy_lenient", "accuracy_likelihood", "accuracy_token"] = presentation(
         "accuracy_strict", describe="the score that figures show; tables show all"
     )
     seeds: tuple[Seed, ...] = identity((0,), describe="one run for each", min_length=1)

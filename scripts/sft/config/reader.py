@@ -22,6 +22,7 @@ from sft.config.model import FinishedRun, Model
 from sft.config.strict_yaml import Document, read_yaml
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.validation import from_validation_error
+from sft.data.formats import metrics_of
 
 DEFAULT_FILE = Path("config/config.yaml")
 SECTIONS = ("datasets", "models", "experiments")
@@ -219,6 +220,7 @@ class _Reader:
                             self._missing(place, key, "data set", name, raw["datasets"])
                 if experiment.frame.baselines:
                     self._check_choices(place, study, {*names, *cell.evaluate_on})
+                self._check_metric(place, study, experiment.frame.metric, set(cell.evaluate_on))
                 model = cell.content.model
                 if isinstance(model, str) and model not in raw["models"]:
                     self._missing(place, "model", "model", model, raw["models"])
@@ -233,6 +235,14 @@ class _Reader:
             if (form := study.datasets[name].format) != "multiple_choice":
                 problem = f"a bag of words chooses among choices, and data set {name} is {form}"
                 self._problem(self.home[place], (*place, "baselines"), problem, "Remove the baselines")
+
+    def _check_metric(self, place: tuple[str, str], study: Study, metric: str, names: set[str]) -> None:
+        """A figure of a score that the data sets do not have would fail after the last hour of training."""
+        for name in sorted(names & study.datasets.keys()):
+            has = metrics_of(study.datasets[name].format)
+            if metric not in has:
+                problem = f"data set {name} is {study.datasets[name].format} and has no {metric}"
+                self._problem(self.home[place], (*place, "metric"), problem, f"Write metric: {' or '.join(has)}")
 
     def _check_run(
         self,

@@ -148,6 +148,13 @@ class Format:
         return made
 
 
+def metrics_of(name: str) -> tuple[str, ...]:
+    """The scores that rows of a format have."""
+    if name == "multiple_choice":
+        return "accuracy_strict", "accuracy_lenient", "accuracy_likelihood"
+    return ("accuracy_token",) if name == "language_modelling" else ("accuracy_strict", "accuracy_token")
+
+
 def is_conversation(name: str) -> bool:
     """Whether rows of a format bring their own system turn."""
     return name in ("conversation", "sharegpt")

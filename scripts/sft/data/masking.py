@@ -64,6 +64,20 @@ def mask_rows(
     return masked
 
 
+def closed(tokenizer: PreTrainedTokenizerBase, text: MaskedTokens) -> MaskedTokens:
+    """Text without roles with what the tokenizer puts around a text, and its end of text; all of it is learned."""
+    bare = tokenizer(text="a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer(text="a")["input_ids"]
+    place = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    before, after = whole[:place], whole[place + len(bare) :]
+    eos = tokenizer.eos_token_id
+    if eos is not None and eos not in after:
+        after = [*after, eos]
+    ids = [*before, *text.ids, *after]
+    end = len(before) + len(text.ids) + after.index(eos) if eos in after else None
+    return MaskedTokens(ids, [True] * len(ids), (end,))
+
+
 def expand(masked: MaskedTokens, ids: Sequence[int], placeholders: Collection[int], identifier: str) -> MaskedTokens:
     """The same row with its pictures expanded by the processor to `ids`: a run of placeholders stands for a run.
 

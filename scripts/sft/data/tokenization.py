@@ -62,7 +62,6 @@ class Tokenization:
         self.closing = set(self.tokenizer.all_special_ids) | {number for number, token in added if token.special}
         self.control_tokens = ControlTokens(control_tokens_of(self.tokenizer))
         self.counts = LabelCounts()
-        self._around: tuple[list[int], list[int]] | None = None
         self._masked: dict[tuple[Any, ...], tuple[str, str, MaskedTokens]] = {}
 
     def tokenise(self, examples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -126,28 +125,9 @@ class Tokenization:
         if rows:
             masked = masking.mask_rows(self.tokenizer, rows, self.closing)
             for (key, row), (_, made), tokens in zip(new.items(), rows, masked, strict=True):
-                tokens = self._closed(tokens) if turns.is_text(row) else tokens
+                tokens = masking.closed(self.tokenizer, tokens) if turns.is_text(row) else tokens
                 self._masked[key] = made.full, made.prompt, tokens
         return [self._masked[key] for key in keys]
-
-    def _closed(self, text: MaskedTokens) -> MaskedTokens:
-        """Text without roles with what the tokenizer puts around a text, and its end of text."""
-        if self._around is None:
-            before, _, after = self._split_around()
-            eos = self.tokenizer.eos_token_id
-            if eos is not None and (not after or after[-1] != eos):
-                after = [*after, eos]
-            self._around = before, after
-        before, after = self._around
-        ids = [*before, *text.ids, *after]
-        end = len(ids) - 1 if after and after[-1] == self.tokenizer.eos_token_id else None
-        return MaskedTokens(ids, [True] * len(ids), (end,))
-
-    def _split_around(self) -> tuple[list[int], list[int], list[int]]:
-        bare = self.tokenizer(text="a", add_special_tokens=False)["input_ids"]
-        whole = self.tokenizer(text="a")["input_ids"]
-        place = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-        return whole[:place], bare, whole[place + len(bare) :]
 
     def _row(self, example: dict[str, Any], whole: MaskedTokens) -> Iterator[dict[str, Any]]:
         counts, ids, ends = self.counts, whole.ids, whole.ends

@@ -13,6 +13,10 @@ SCHEMA = pyarrow.schema(
         "parsed": pyarrow.string(),
         "choice_log_likelihoods": pyarrow.list_(pyarrow.float64()),
         "prompt_tokens": pyarrow.int64(),
+        # Of rows without choices: see sft/evaluation/targets.py.
+        "target_tokens": pyarrow.int64(),
+        "target_right": pyarrow.int64(),
+        "target_log_likelihood": pyarrow.float64(),
         "error": pyarrow.string(),
     }
 )

@@ -23,6 +23,7 @@ METRIC_NAMES = {
     "accuracy_strict": "strict answer",
     "accuracy_lenient": "lenient answer",
     "accuracy_likelihood": "likeliest choice",
+    "accuracy_token": "likeliest token",
 }
 SEED_WIDTH, MEAN_WIDTH = 0.6, 1.6
 SEED_ALPHA, BAND_ALPHA = 0.5, 0.16
@@ -39,8 +40,9 @@ def split_name(config: dict[str, Any]) -> str:
 
 
 def rows_note(config: dict[str, Any], seeds: pd.DataFrame, dataset: str) -> str:
-    """How many rows of a data set were scored: "480 test rows"."""
-    return f"{series.rows_scored(seeds)[dataset]} {split_name(config)} rows"
+    """How many rows (or tokens, where those are scored) of a data set were scored: "480 test rows"."""
+    unit = "tokens" if config["metric"] == "accuracy_token" else "rows"
+    return f"{series.rows_scored(seeds)[dataset]} {split_name(config)} {unit}"
 
 
 def accuracy_name(metric: str) -> str:

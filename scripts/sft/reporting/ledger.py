@@ -215,11 +215,13 @@ def gaps(table: pa.Table, cells: list[dict[str, Any]], asked: list[list[str]], s
     scores = table.filter(pc.and_(pc.equal(table["split"], split), pc.not_equal(table["dataset"], "")))
     steps: dict[tuple[str, str, int], set[int]] = {}
     rows: dict[str, set[float]] = {}
-    for cell, seed, dataset, step, denominator in zip(
-        *(scores[name].to_pylist() for name in ("cell", "seed", "dataset", "step", "denominator")), strict=True
+    for cell, seed, dataset, step, metric, denominator in zip(
+        *(scores[name].to_pylist() for name in ("cell", "seed", "dataset", "step", "metric", "denominator")),
+        strict=True,
     ):
         steps.setdefault((cell, dataset, seed), set()).add(step)
-        rows.setdefault(dataset, set()).add(denominator)
+        if metric != "accuracy_token":  # counts tokens, and models have tokenizers of their own
+            rows.setdefault(dataset, set()).add(denominator)
     for entry, datasets in zip(cells, asked, strict=True):
         cell, seed = entry["cell"], entry["seed"]
         for dataset in datasets:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from sft.evaluation.scoring import TOKEN
 from sft.evaluation.statistics import wilson_interval
 from sft.reporting import series
 from sft.reporting.intervals import mean_interval
@@ -46,7 +47,9 @@ def result_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, 
             values = dict(zip(last["seed"].tolist(), last["value"].tolist(), strict=True))
             reference = values if reference is None else reference
             mean, low, high = _interval(list(values.values()))
-            pooled = wilson_interval(int(last["numerator"].sum()), int(last["denominator"].sum()))
+            counts = int(last["numerator"].sum()), int(last["denominator"].sum())
+            # Tokens of a row are alike: counted as independent, they would give an interval far too narrow.
+            pooled = (None, None) if config["metric"] == TOKEN else wilson_interval(*counts)
             change = last["value"].mean() - base["value"].mean()
             rows.append(
                 {

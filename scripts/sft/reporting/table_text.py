@@ -12,7 +12,12 @@ NO_NUMBER = "–"
 NAMES = ("cell", "test set", "validation set", "against")  # columns of text, left-aligned; all others are numbers
 VALIDATION = "Scored on validation rows, on which settings are chosen: no result. Results are of test rows."
 PAIRS = "Rows that only one of two has right, and McNemar's exact test of that, seed by seed"
-METRICS = {"accuracy_strict": "strict", "accuracy_lenient": "lenient", "accuracy_likelihood": "likeliest"}
+METRICS = {
+    "accuracy_strict": "strict",
+    "accuracy_lenient": "lenient",
+    "accuracy_likelihood": "likeliest",
+    "accuracy_token": "tokens",
+}
 COST_NAMES = {
     "trainable_parameters": "trained parameters",
     "parameters": "parameters",

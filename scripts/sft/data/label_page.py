@@ -1,5 +1,6 @@
 """The label audit as one page that a person reads: verdict, counts, histograms, and rows with their mask in colour."""
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -8,8 +9,8 @@ WORDS = {
     "rows": "rows prepared",
     "rows_kept": "rows trained on",
     "rows_dropped": "dropped as too long",
-    "rows_truncated": "cut at max_length",
-    "rows_answer_truncated": "of these, in their answer",
+    "rows_truncated": "rows cut at max_length",
+    "rows_answer_truncated": "answers cut at max_length",
     "rows_fully_masked": "left out: nothing to learn",
     "rows_without_end_of_turn": "without a learned end of turn",
     "rows_with_control_tokens": "with control tokens in their text",
@@ -18,6 +19,7 @@ WORDS = {
     "supervised_tokens": "learned tokens",
 }
 BARS = 24
+_RUN = re.compile(r"(<[^<>]{2,30}>)\1{3,}")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem }
@@ -28,7 +30,7 @@ th:first-child, td:first-child, .text { text-align: left } thead th { border-bot
 .bad { font-weight: 700; background: #fbe3d6 } .note { color: #555; font-size: .9rem }
 .row { font: 14px/1.55 ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wrap; overflow-wrap: anywhere;
   background: #f6f6f4; color: #555; padding: .6rem .8rem; margin: .2rem 0 1rem; border-radius: 4px }
-.row b { font-weight: 600; color: #0b3d1e; background: #bfe6cb; border-bottom: 2px solid #2a7a4b }
+.row b, .learned { font-weight: 600; color: #0b3d1e; background: #bfe6cb; border-bottom: 2px solid #2a7a4b }
 .charts { display: flex; gap: 3rem; flex-wrap: wrap } figure { margin: 0 } figcaption { font-size: .9rem; color: #555 }
 summary { cursor: pointer }
 """
@@ -46,14 +48,16 @@ def page(title: str, labels: Mapping[str, Any], found: list[dict[str, Any]], tes
     ]
     held = [
         [
-            f"<code>{row['threshold']}</code>",
-            escape(row["split"]),
-            _number(row["found"]),
-            _number(row["allowed"]),
-            "held" if row["passed"] else f'<span class="bad">{escape(row["what"])}</span>',
+            f"<code>{threshold}</code>",
+            _number(rows[0]["allowed"]),
+            *(_number(row["found"]) for row in rows),
+            "; ".join(f'<span class="bad">{escape(row["split"])}: {escape(row["what"])}</span>' for row in bad)
+            or "held",
         ]
-        for row in found
+        for threshold, rows in _by_threshold(found).items()
+        for bad in [[row for row in rows if not row["passed"]]]
     ]
+    judged = list(dict.fromkeys(row["split"] for row in found))
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="verdict{" stopped" if stopped else ""}">{verdict}</p>',
@@ -61,11 +65,11 @@ def page(title: str, labels: Mapping[str, Any], found: list[dict[str, Any]], tes
         _table(["", *map(escape, splits)], counts),
         _facts(labels, tests),
         "<h2>Thresholds</h2>",
-        _table(["key of <code>labels:</code>", "split", "found", "allowed", ""], held, text=2),
+        _table(["key of <code>labels:</code>", "allowed", *map(escape, judged), ""], held),
         "<h2>Tokens a row</h2>",
         *(_charts(split, facts) for split, facts in splits.items() if facts["rows"]),
         "<h2>Rows as the model reads them</h2>",
-        '<p class="note">What is learned is <span class="row"><b>green and underlined</b></span>. The rows with the '
+        '<p class="note">What is learned is <b class="learned">green and underlined</b>. The rows with the '
         "smallest hashes of their ids are shown, so they are the same however the rows are ordered.</p>",
         *(_rows(split, facts) for split, facts in splits.items()),
     ]
@@ -77,12 +81,19 @@ def page(title: str, labels: Mapping[str, Any], found: list[dict[str, Any]], tes
 """
 
 
+def _by_threshold(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    made: dict[str, list[dict[str, Any]]] = {}
+    for row in found:
+        made.setdefault(row["threshold"], []).append(row)
+    return made
+
+
 def _facts(labels: Mapping[str, Any], tests: Mapping[str, Any]) -> str:
     ids = labels["special_token_ids"]
     ends = sorted({end for facts in labels["splits"].values() for end in facts["end_of_turn_ids"]}, key=int)
     lines = [
-        f"Token ids: pad {ids['pad']}, end of text {ids['eos']}, beginning of text {ids['bos']}; turns end with "
-        f"{', '.join(ends) or 'nothing'}."
+        f"Token ids: pad {_id(ids['pad'])}, end of text {_id(ids['eos'])}, beginning of text {_id(ids['bos'])}; "
+        f"turns end with {', '.join(ends) or 'nothing'}."
     ]
     if ids["pad"] is not None and (ids["pad"] == ids["eos"] or str(ids["pad"]) in ends):
         lines.append(
@@ -140,7 +151,7 @@ def _histogram(counts: Mapping[str, int], caption: str) -> str:
     return (
         f'<figure><svg width="{size}" height="82" viewBox="0 0 {size} 82" fill="#4a6fa5" role="img" '
         f'aria-label="{caption}">{rectangles}<line x1="0" x2="{size}" y1="81" y2="81" stroke="#222"/></svg>'
-        f"<figcaption>{caption}: {low} to {high}, median {middle}</figcaption></figure>"
+        f"<figcaption>{caption}: {f'{low} to {high}, median {middle}' if high > low else low}</figcaption></figure>"
     )
 
 
@@ -148,7 +159,8 @@ def _rows(split: str, facts: Mapping[str, Any]) -> str:
     made = []
     for row in facts["shown"]:
         text = "".join(
-            f"<b>{escape(part['text'])}</b>" if part["supervised"] else escape(part["text"]) for part in row["segments"]
+            f"<b>{escape(_shown(part['text']))}</b>" if part["supervised"] else escape(_shown(part["text"]))
+            for part in row["segments"]
         )
         made.append(
             f'<p class="note"><code>{escape(row["id"])}</code>, {row["tokens"]} tokens</p><div class="row">{text}</div>'
@@ -159,6 +171,15 @@ def _rows(split: str, facts: Mapping[str, Any]) -> str:
     return f"<details{first}><summary>{escape(split)}: {len(made)} rows</summary>{''.join(made)}</details>"
 
 
+def _id(number: int | None) -> str:
+    return "none" if number is None else str(number)
+
+
+def _shown(text: str) -> str:
+    """Text of a row; of a run of picture tokens one, and how many there are."""
+    return _RUN.sub(lambda match: f"{match[1]} × {len(match[0]) // len(match[1])} ", text)
+
+
 def _number(value: float | None) -> str:
     if value is None:
         return "none"
@@ -167,7 +188,9 @@ def _number(value: float | None) -> str:
 
 def _table(head: list[str], rows: list[list[str]], text: int = 1) -> str:
     def line(cells: list[str], tag: str) -> str:
-        marks = [' class="text"' if i < text or i == 4 else "" for i in range(len(cells))]
+        marks = [
+            ' class="text"' if i < text or (not head[-1] and i == len(head) - 1) else "" for i in range(len(cells))
+        ]
         return "<tr>" + "".join(f"<{tag}{m}>{c}</{tag}>" for m, c in zip(marks, cells, strict=True)) + "</tr>"
 
     return f"<table><thead>{line(head, 'th')}</thead><tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>"

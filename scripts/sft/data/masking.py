@@ -8,27 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sft.data.label_counts import IGNORED
 from sft.data.rendering import Rendered, Span
 from sft.stage import StageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Offsets = Sequence[Span]
-
 
 @dataclass(frozen=True)
 class MaskedTokens:
-    """Token ids of a rendered text, pictures not expanded; for each, whether the loss counts it (`learned`).
+    """Token ids of a rendered text, pictures not expanded, and which of them the loss counts.
 
-    `ends`: the place of the token that closes each answer; None for an answer that nothing closes.
+    `answers`: (first, behind the last) token of each answer. `ends`: the place of the token that closes each answer;
+    None for one that nothing closes.
     """
 
     ids: list[int]
-    learned: list[bool]
+    answers: tuple[Span, ...]
     ends: tuple[int | None, ...]
+
+    def labels(self) -> list[int]:
+        """The ids where the loss counts, -100 elsewhere."""
+        made = [IGNORED] * len(self.ids)
+        for first, behind in self.answers:
+            made[first:behind] = self.ids[first:behind]
+        return made
 
 
 def mask_rows(
@@ -38,29 +45,22 @@ def mask_rows(
 
     StageError for a row where an answer begins or ends inside a token.
     """
-    fast = tokenizer.is_fast
-    made = tokenizer(
-        text=[row.full for _, row in rows], add_special_tokens=False, return_offsets_mapping=fast, verbose=False
-    )
+    made = tokenizer(text=[row.full for _, row in rows], add_special_tokens=False, verbose=False)
     masked = []
     for number, (identifier, row) in enumerate(rows):
         ids = made["input_ids"][number]
-        offsets = made["offset_mapping"][number] if fast else None
-        places = []
+        reader = _Reader(tokenizer, identifier, row.full, ids, made[number] if tokenizer.is_fast else None)
+        answers = []
         for start, end in row.answers:
-            first = _boundary(tokenizer, identifier, row.full, start, ids, offsets)
-            last = len(ids) if end == len(row.full) else _boundary(tokenizer, identifier, row.full, end, ids, offsets)
-            if first == last:
+            first, behind = reader.tokens_before(start), reader.tokens_before(end)
+            if first == behind:
                 raise StageError(f"id {identifier}: an answer has no token of its own ({row.full[start:end]!r})")
-            places.append((first, last))
-        learned = [False] * len(ids)
-        for first, last in places:
-            learned[first:last] = [True] * (last - first)
+            answers.append((first, behind))
         ends = tuple(
-            _closing_place(tokenizer, ids, offsets, place, row.full, span, content, closing)
-            for place, span, content in zip(places, row.answers, row.contents, strict=True)
+            reader.closing_place(place, span, content, closing)
+            for place, span, content in zip(answers, row.answers, row.contents, strict=True)
         )
-        masked.append(MaskedTokens(list(ids), learned, ends))
+        masked.append(MaskedTokens(ids, tuple(answers), ends))
     return masked
 
 
@@ -75,7 +75,7 @@ def closed(tokenizer: PreTrainedTokenizerBase, text: MaskedTokens) -> MaskedToke
         after = [*after, eos]
     ids = [*before, *text.ids, *after]
     end = len(before) + len(text.ids) + after.index(eos) if eos in after else None
-    return MaskedTokens(ids, [True] * len(ids), (end,))
+    return MaskedTokens(ids, ((0, len(ids)),), (end,))
 
 
 def expand(masked: MaskedTokens, ids: Sequence[int], placeholders: Collection[int], identifier: str) -> MaskedTokens:
@@ -87,10 +87,11 @@ def expand(masked: MaskedTokens, ids: Sequence[int], placeholders: Collection[in
         if masked.ids != list(ids):
             raise _read_differently(identifier)
         return masked
-    learned: list[bool] = []
-    moved: dict[int, int] = {}
+    # Where each token of the text goes; the token behind the last one goes to the end.
+    moved: list[int] = []
     place = 0
     for number, token in enumerate(masked.ids):
+        moved.append(place)
         if token in placeholders:
             if number and masked.ids[number - 1] == token:
                 continue
@@ -99,84 +100,59 @@ def expand(masked: MaskedTokens, ids: Sequence[int], placeholders: Collection[in
                 place += 1
             if place == run:
                 raise _read_differently(identifier)
-            learned += [masked.learned[number]] * (place - run)
         else:
             if place == len(ids) or ids[place] != token:
                 raise _read_differently(identifier)
-            learned.append(masked.learned[number])
-            moved[number] = place
             place += 1
     if place != len(ids):
         raise _read_differently(identifier)
-    ends = tuple(None if end is None else moved[end] for end in masked.ends)
-    return MaskedTokens(list(ids), learned, ends)
+    moved.append(place)
+    answers = tuple((moved[first], moved[behind]) for first, behind in masked.answers)
+    return MaskedTokens(list(ids), answers, tuple(None if end is None else moved[end] for end in masked.ends))
 
 
-def _boundary(
-    tokenizer: PreTrainedTokenizerBase,
-    identifier: str,
-    full: str,
-    at: int,
-    ids: Sequence[int],
-    offsets: Offsets | None,
-) -> int:
-    """How many tokens stand before the character `at`."""
-    if at == 0:
-        return 0
-    if offsets is not None:
-        number = _count_before(offsets, at)
-        # Some tokenizers leave the space before a word out of its offsets: then the neighbours do not meet here.
-        if offsets[number - 1][1] == at and (number == len(ids) or offsets[number][0] >= at):
-            return number
-    before = tokenizer(text=full[:at], add_special_tokens=False)["input_ids"]
-    if list(ids[: len(before)]) != list(before):
-        raise StageError(
-            f"id {identifier}: prompt and answer share a token (…{full[max(0, at - 20) : at + 20]!r}…). The template "
-            f"must end the prompt with something that no answer can join, such as a newline"
-        )
-    return len(before)
+class _Reader:
+    """Finds tokens of one text by its characters. `encoding`: what a fast tokenizer knows of them, else None."""
 
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, identifier: str, full: str, ids: list[int], encoding: Any | None
+    ):
+        self.tokenizer, self.identifier, self.full = tokenizer, identifier, full
+        self.ids, self.encoding = ids, encoding
 
-def _count_before(offsets: Offsets, at: int) -> int:
-    """How many tokens begin before the character `at`; offsets ascend, so this is a binary search."""
-    low, high = 0, len(offsets)
-    while low < high:
-        middle = (low + high) // 2
-        if offsets[middle][0] < at:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    def tokens_before(self, at: int) -> int:
+        """How many tokens stand before the character `at`; StageError where one stands across it."""
+        if at == 0:
+            return 0
+        if at == len(self.full):
+            return len(self.ids)
+        if self.encoding is not None:
+            number = self.encoding.char_to_token(at)
+            # Some tokenizers leave the space before a word out of its characters: then neighbours do not meet here.
+            if number and self.encoding.token_to_chars(number)[0] == self.encoding.token_to_chars(number - 1)[1] == at:
+                return number
+        before = self.tokenizer(text=self.full[:at], add_special_tokens=False)["input_ids"]
+        if self.ids[: len(before)] != list(before):
+            raise StageError(
+                f"id {self.identifier}: prompt and answer share a token (…{self.full[max(0, at - 20) : at + 20]!r}…). "
+                f"The template must end the prompt with something that no answer can join, such as a newline"
+            )
+        return len(before)
 
-
-def _closing_place(
-    tokenizer: PreTrainedTokenizerBase,
-    ids: Sequence[int],
-    offsets: Offsets | None,
-    place: Span,
-    full: str,
-    span: Span,
-    content: str,
-    closing: Collection[int],
-) -> int | None:
-    """The place of the token that closes an answer: the first closing one behind what the answer itself says."""
-    first, last = place
-    begin = first
-    found = full.find(content.strip(), span[0], span[1])
-    if found >= 0 and offsets is not None:
-        behind = found + len(content.strip())
-        begin = next((number for number in range(first, last) if offsets[number][0] >= behind), last)
-    elif found >= 0:
-        begin += len(
-            tokenizer(text=full[span[0] : found + len(content.strip())], add_special_tokens=False)["input_ids"]
-        )
-    for number in range(begin, last):
-        if ids[number] in closing:
-            return number
-    if found >= 0:
-        return None
-    # A template may write the answer otherwise (a tool call in its own words); then the last closing token counts.
-    return next((number for number in range(last - 1, first - 1, -1) if ids[number] in closing), None)
+    def closing_place(self, place: Span, span: Span, content: str, closing: Collection[int]) -> int | None:
+        """The place of the token that closes an answer: the first closing one behind what the answer itself says."""
+        first, behind = place
+        content = content.strip()
+        found = self.full.find(content, *span)
+        if found < 0:
+            # A template may write the answer otherwise (a tool call in its own words): the last closing token counts.
+            return next((number for number in range(behind - 1, first - 1, -1) if self.ids[number] in closing), None)
+        end, begin = found + len(content), None
+        if self.encoding is not None and end < span[1]:
+            begin = self.encoding.char_to_token(end)
+        if begin is None:
+            begin = first + len(self.tokenizer(text=self.full[span[0] : end], add_special_tokens=False)["input_ids"])
+        return next((number for number in range(begin, behind) if self.ids[number] in closing), None)
 
 
 def _read_differently(identifier: str) -> StageError:

@@ -53,7 +53,7 @@ def messages(example: Mapping[str, Any], typed: bool) -> list[dict[str, Any]]:
 
 def prompt_text(processor: ProcessorMixin | PreTrainedTokenizerBase, example: Mapping[str, Any]) -> str:
     """The rendered prompt up to where the assistant's answer starts; one placeholder for each picture."""
-    return _render(processor, example, messages(example, takes_pictures(processor)), add_generation_prompt=True)
+    return _render(processor, [(example, messages(example, takes_pictures(processor)))], add_generation_prompt=True)[0]
 
 
 def texts(processor: ProcessorMixin | PreTrainedTokenizerBase, example: Mapping[str, Any]) -> tuple[str, str]:
@@ -63,38 +63,44 @@ def texts(processor: ProcessorMixin | PreTrainedTokenizerBase, example: Mapping[
 
 
 def rendered(processor: ProcessorMixin | PreTrainedTokenizerBase, example: Mapping[str, Any], loss_on: str) -> Rendered:
-    """An example as text, with the turns that are learned: the last answer, or all of assistant's.
+    """One row as text; see `rendered_rows`."""
+    return rendered_rows(processor, [example], loss_on)[0]
+
+
+def rendered_rows(
+    processor: ProcessorMixin | PreTrainedTokenizerBase, examples: Sequence[Mapping[str, Any]], loss_on: str
+) -> list[Rendered]:
+    """Rows as text, with the turns that are learned: the last answer, or all of assistant's.
 
     With loss_on "completion" a conversation must have one answer only: which ones count is to be said. With "all"
     the last answer is given, because that is where the end of a turn is looked for. StageError where the template
     does not show what is learned, or shows it otherwise than when it was asked for.
     """
-    if turns.is_text(example):
-        text = example["completion"]
-        return Rendered(text, "", ((0, len(text)),), (text,))
     typed = takes_pictures(processor)
-    asked, last = messages(example, typed), turns.answer(example)
-    every = [*asked, last | {"content": _content(last["content"], typed)}]
-    answers = [place for place, turn in enumerate(every) if turn["role"] == "assistant"]
-    if loss_on == "completion" and len(answers) > 1:
-        raise StageError(
-            f"id {example['id']}: {len(answers)} turns of assistant, and training.loss_on is completion. Set it to "
-            f"assistant (all of them) or last"
-        )
-    full = _render(processor, example, every)
-    prompt = _render(processor, example, asked, add_generation_prompt=True)
-    if not full.startswith(prompt):
-        raise StageError(
-            f"id {example['id']}: the chat template renders the prompt otherwise when an answer follows "
-            f"(…{prompt[-60:]!r} is not in …{full[-120:]!r}), so the answer cannot be told from it. "
-            f"Give another template with model.chat_template"
-        )
-    spans, contents = [(len(prompt), len(full))], [turns.content_text(last)]
-    if loss_on == "assistant" and len(answers) > 1:
-        spans = _assistant_spans(processor, example, every, answers, full)
-        contents = [turns.content_text(every[place]) for place in answers]
-    _check_shown(example, every, full)
-    return Rendered(full, prompt, tuple(spans), tuple(contents))
+    made: list[Rendered | None] = [None] * len(examples)
+    chats: list[tuple[int, Mapping[str, Any], list[dict[str, Any]]]] = []
+    for number, example in enumerate(examples):
+        if turns.is_text(example):
+            text = example["completion"]
+            made[number] = Rendered(text, "", ((0, len(text)),), (text,))
+            continue
+        last = turns.answer(example)
+        every = [*messages(example, typed), last | {"content": _content(last["content"], typed)}]
+        answers = sum(turn["role"] == "assistant" for turn in every)
+        if loss_on == "completion" and answers > 1:
+            raise StageError(
+                f"id {example['id']}: {answers} turns of assistant, and training.loss_on is completion. Set it to "
+                f"assistant (all of them) or last"
+            )
+        chats.append((number, example, every))
+    fulls = _render(processor, [(example, every) for _, example, every in chats])
+    prompts = _render(processor, [(example, every[:-1]) for _, example, every in chats], add_generation_prompt=True)
+    spans = _spans(processor, [(example, every) for _, example, every in chats], fulls, prompts, loss_on)
+    for (number, example, every), full, prompt, of_row in zip(chats, fulls, prompts, spans, strict=True):
+        learned = [turn for turn in every if turn["role"] == "assistant"] if len(of_row) > 1 else every[-1:]
+        _check_shown(example, every, full)
+        made[number] = Rendered(full, prompt, tuple(of_row), tuple(turns.content_text(turn) for turn in learned))
+    return [one for one in made if one is not None]
 
 
 def encode(
@@ -143,22 +149,45 @@ def _special(processor: Any) -> list[str]:
     return [str(token) for token in tokenizer.added_tokens_decoder.values()]
 
 
-def _assistant_spans(
-    processor: Any, example: Mapping[str, Any], every: list[dict[str, Any]], answers: list[int], full: str
-) -> list[Span]:
-    """Where each assistant turn is in `full`: between what asks for it and what the rest goes on from.
+Chat = tuple[Mapping[str, Any], list[dict[str, Any]]]
+
+
+def _spans(
+    processor: Any, chats: Sequence[Chat], fulls: Sequence[str], prompts: Sequence[str], loss_on: str
+) -> list[list[Span]]:
+    """Where the learned turns of each chat are in its text: between what asks for them and what the rest goes on from.
 
     That needs no marks in the template, so it also serves templates for which TRL has no training variant. Where a
     template shows earlier turns otherwise than when they were the last, the marks of `{% generation %}` are used.
     """
-    spans = []
-    for place in answers:
-        before = _render(processor, example, every[:place], add_generation_prompt=True)
-        after = _render(processor, example, every[: place + 1])
+    found: list[list[Span]] = []
+    for (example, _), full, prompt in zip(chats, fulls, prompts, strict=True):
+        if not full.startswith(prompt):
+            raise StageError(
+                f"id {example['id']}: the chat template renders the prompt otherwise when an answer follows "
+                f"(…{prompt[-60:]!r} is not in …{full[-120:]!r}), so the answer cannot be told from it. "
+                f"Give another template with model.chat_template"
+            )
+        found.append([(len(prompt), len(full))])
+    if loss_on != "assistant":
+        return found
+    earlier = [
+        (number, (example, every), place)
+        for number, (example, every) in enumerate(chats)
+        for place, turn in enumerate(every[:-1])
+        if turn["role"] == "assistant"
+    ]
+    befores = _render(processor, [(e, every[:place]) for _, (e, every), place in earlier], add_generation_prompt=True)
+    afters = _render(processor, [(e, every[: place + 1]) for _, (e, every), place in earlier])
+    changed = set()
+    for (number, _, _), before, after in zip(earlier, befores, afters, strict=True):
+        full = fulls[number]
         if not (full.startswith(before) and full.startswith(after) and len(before) < len(after)):
-            return _marked_spans(processor, example, every, len(answers))
-        spans.append((len(before), len(after)))
-    return spans
+            changed.add(number)
+        found[number].insert(-1, (len(before), len(after)))
+    for number in changed:
+        found[number] = _marked_spans(processor, *chats[number], answers=len(found[number]))
+    return found
 
 
 def _marked_spans(processor: Any, example: Mapping[str, Any], every: list[dict[str, Any]], answers: int) -> list[Span]:
@@ -223,20 +252,37 @@ def _is_in(content: str, full: str) -> bool:
     return content in full or "".join(content.split()) in "".join(full.split())
 
 
-def _render(
-    processor: Any, example: Mapping[str, Any], of: list[dict[str, Any]], add_generation_prompt: bool = False
-) -> str:
+def _render(processor: Any, chats: Sequence[Chat], add_generation_prompt: bool = False) -> list[str]:
+    """Chats as text, those with the same tools in one call; StageError names the row that the template fails on."""
     from jinja2 import TemplateError
 
-    try:
+    def render(tools: str | None, of: list[list[dict[str, Any]]]) -> list[str]:
+        given = turns.tools({"tools": tools})
         return processor.apply_chat_template(
-            of, tools=turns.tools(example), tokenize=False, add_generation_prompt=add_generation_prompt
+            of, tools=given, tokenize=False, add_generation_prompt=add_generation_prompt
         )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise StageError(
-            f"id {example['id']}: the chat template fails on it ({error}). Mend the row, or give another template with "
-            f"model.chat_template"
-        ) from None
+
+    by_tools: dict[str | None, list[int]] = {}
+    for number, (example, _) in enumerate(chats):
+        by_tools.setdefault(example.get("tools"), []).append(number)
+    made = [""] * len(chats)
+    failures = (TemplateError, TypeError, ValueError)
+    for tools, numbers in by_tools.items():
+        try:
+            texts = render(tools, [chats[number][1] for number in numbers])
+        except failures:
+            for number in numbers:
+                try:
+                    render(tools, [chats[number][1]])
+                except failures as error:
+                    raise StageError(
+                        f"id {chats[number][0]['id']}: the chat template fails on it ({error}). Mend the row, or give "
+                        f"another template with model.chat_template"
+                    ) from None
+            raise
+        for number, text in zip(numbers, texts, strict=True):
+            made[number] = text
+    return made
 
 
 def _content(content: Any, typed: bool) -> Any:

@@ -121,7 +121,8 @@ class Tokenization:
         new = {key: example for key, example in zip(keys, batch, strict=True) if key not in self._masked}
         if len(self._masked) + len(new) > TURNS_KEPT:
             self._masked = {key: self._masked[key] for key in keys if key in self._masked}
-        rows = [(row["id"], rendering.rendered(self.processor, row, self.loss_on)) for row in new.values()]
+        texts = rendering.rendered_rows(self.processor, list(new.values()), self.loss_on)
+        rows = [(row["id"], text) for row, text in zip(new.values(), texts, strict=True)]
         if rows:
             masked = masking.mask_rows(self.tokenizer, rows, self.closing)
             for (key, row), (_, made), tokens in zip(new.items(), rows, masked, strict=True):
@@ -138,7 +139,7 @@ class Tokenization:
         if self.loss_on == "all":
             labels = [IGNORED if number in self.placeholders else number for number in ids]
         else:
-            labels = [number if learned else IGNORED for number, learned in zip(ids, whole.learned, strict=True)]
+            labels = whole.labels()
         if len(ids) > self.max_length and not self.splits_rows:
             counts.note("too_long", example["id"])
             if self.on_too_long == "drop":

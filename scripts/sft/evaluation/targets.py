@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sft.data import masking, pictures, rendering, turns
+from sft.data.label_counts import IGNORED
 from sft.data.rendering import Rendered
 from sft.models.loading import tokenizer_of
 
@@ -31,7 +32,8 @@ class Targets:
         self.rows = {row["id"]: row for row in rows}
         self.processor, self.tokenizer = processor, tokenizer_of(processor)
         self.size = size
-        made = [(row["id"], rendering.rendered(processor, row, "last")) for row in rows]
+        texts = rendering.rendered_rows(processor, rows, "last")
+        made = [(row["id"], text) for row, text in zip(rows, texts, strict=True)]
         masked = masking.mask_rows(self.tokenizer, made, closing=())
         self.rendered: dict[str, Rendered] = dict(made)
         self.masked = {
@@ -41,7 +43,7 @@ class Targets:
 
     def tokens(self, identifier: str) -> int:
         """How many tokens of a row's target are asked for."""
-        return sum(self.masked[identifier].learned[1:])
+        return sum(label != IGNORED for label in self.masked[identifier].labels()[1:])
 
     def score(self, model: torch.nn.Module, device: str, without: set[str]) -> dict[str, TargetScore]:
         """The scores of all rows but `without` (rows that could not be asked), by id."""
@@ -95,5 +97,5 @@ class Targets:
             mask = [[1] * len(one.ids) + [0] * (length - len(one.ids)) for one in masked]
             inputs = {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(mask)}
         width = inputs["input_ids"].shape[1]
-        learned = torch.tensor([one.learned + [False] * (width - len(one.learned)) for one in masked])
+        learned = torch.tensor([one.labels() + [IGNORED] * (width - len(one.ids)) for one in masked]) != IGNORED
         return ids, inputs, learned

@@ -45,9 +45,14 @@ def messages(example: Mapping[str, Any], typed: bool) -> list[dict[str, Any]]:
 
     Templates of models that take pictures read typed content; those of text models read strings.
     """
-    made = [turn | {"content": _content(turn["content"], typed)} for turn in turns.asked(example)]
+    return _messages(example, typed)[:-1]
+
+
+def _messages(example: Mapping[str, Any], typed: bool) -> list[dict[str, Any]]:
+    """The messages of a row, its answer last."""
+    made = [turn | {"content": _content(turn["content"], typed)} for turn in turns.turns(example)]
     if typed and not example.get("messages"):
-        made[-1]["content"] = [{"type": "image"}] * len(example["images"]) + made[-1]["content"]
+        made[-2]["content"] = [{"type": "image"}] * len(example["images"]) + made[-2]["content"]
     return made
 
 
@@ -84,8 +89,7 @@ def rendered_rows(
             text = example["completion"]
             made[number] = Rendered(text, "", ((0, len(text)),), (text,))
             continue
-        last = turns.answer(example)
-        every = [*messages(example, typed), last | {"content": _content(last["content"], typed)}]
+        every = _messages(example, typed)
         answers = sum(turn["role"] == "assistant" for turn in every)
         if loss_on == "completion" and answers > 1:
             raise StageError(

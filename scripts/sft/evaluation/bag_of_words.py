@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from sft.data.multiple_choice import LETTERS
@@ -19,6 +19,8 @@ from sft.evaluation.scoring import likeliest
 
 Row = Mapping[str, Any]
 MOST_ITERATIONS = 5000
+# A token is any run of word characters: scikit-learn's default drops words of one letter and digits.
+WORD = r"(?u)\b\w+\b"
 
 
 def same_choices(rows: Sequence[Row]) -> bool:
@@ -36,8 +38,9 @@ class BagOfWords:
     def __init__(self, rows: Sequence[Row], longest_ngram: int, c: float, by_class: bool):
         rows = sorted(rows, key=lambda row: row["id"])
         self.by_class = by_class
-        # A token is any run of word characters: scikit-learn's default drops words of one letter and digits.
-        self.words = TfidfVectorizer(ngram_range=(1, longest_ngram), token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
+        self.words = TfidfVectorizer(ngram_range=(1, longest_ngram), token_pattern=WORD, sublinear_tf=True)
+        # Without a vocabulary: a word that question and choice share counts also where training never had it.
+        self.shared = HashingVectorizer(ngram_range=(1, longest_ngram), token_pattern=WORD, alternate_sign=False)
         self.model = LogisticRegression(C=c, max_iter=MOST_ITERATIONS)
         texts = [row["prompt"] for row in rows]
         if by_class:
@@ -46,7 +49,7 @@ class BagOfWords:
             if len(set(targets)) < 2:
                 raise ValueError(f"all {len(rows)} training rows have the answer {targets[0]!r}")
         else:
-            self.words.fit([*texts, *(choice for row in rows for choice in row["choices"])])
+            self.words.fit([choice for row in rows for choice in row["choices"]])
             features = self._pairs(rows)
             targets = [
                 letter == row["answer"] for row in rows for letter, _ in zip(LETTERS, row["choices"], strict=False)
@@ -76,10 +79,10 @@ class BagOfWords:
     def _pairs(self, rows: Sequence[Row]) -> csr_matrix:
         """Features of every choice of every row: its words, and their cosine with the words of the question."""
         counts = [len(row["choices"]) for row in rows]
-        choices = self.words.transform([choice for row in rows for choice in row["choices"]])
-        questions = self.words.transform([row["prompt"] for row in rows])[np.repeat(np.arange(len(rows)), counts)]
-        alike = choices.multiply(questions).sum(axis=1)
-        return hstack([choices, csr_matrix(np.asarray(alike).reshape(-1, 1))], format="csr")
+        texts = [choice for row in rows for choice in row["choices"]]
+        questions = self.shared.transform([row["prompt"] for row in rows])[np.repeat(np.arange(len(rows)), counts)]
+        alike = self.shared.transform(texts).multiply(questions).sum(axis=1)
+        return hstack([self.words.transform(texts), csr_matrix(np.asarray(alike).reshape(-1, 1))], format="csr")
 
 
 def right_share(model: BagOfWords, rows: Sequence[Row]) -> float:

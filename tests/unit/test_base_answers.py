@@ -60,8 +60,13 @@ def test_a_published_model_is_asked_once_for_all_cells_and_seeds(study):
 def test_asked_otherwise_it_is_asked_again(study):
     study["experiments"]["e"]["variants"]["lora"]["evaluation"] = {"max_new_tokens": 5}
     assert len(plan_of(study).of_rule("ask_base")) == 2
+    study["experiments"]["e"]["variants"]["lora"] = {"method": "lora", "training": {"control_tokens": "neutralise"}}
+    plan = plan_of(study)
+    assert {node.config.get("control_tokens") for node in plan.of_rule("ask_base")} == {None, "neutralise"}
+    for node in plan.of_rule("predict"):
+        assert node.inputs["base"].config.get("control_tokens") == node.config.get("control_tokens")
     # Which of a run's checkpoints are asked is nothing to the base model.
-    study["experiments"]["e"]["variants"]["lora"]["evaluation"] = {"checkpoints": "last"}
+    study["experiments"]["e"]["variants"]["lora"] = {"method": "lora", "evaluation": {"checkpoints": "last"}}
     assert len(plan_of(study).of_rule("ask_base")) == 1
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_union
+from sklearn.preprocessing import FunctionTransformer
 
 from sft.data.multiple_choice import LETTERS
 from sft.evaluation.scoring import likeliest
@@ -76,13 +77,17 @@ class BagOfWords:
             made.append((own - np.logaddexp.reduce(own)).tolist())
         return made
 
-    def _pairs(self, rows: Sequence[Row]) -> csr_matrix:
+    def _pairs(self, rows: Sequence[Row]) -> Any:
         """Features of every choice of every row: its words, and their cosine with the words of the question."""
-        counts = [len(row["choices"]) for row in rows]
-        texts = [choice for row in rows for choice in row["choices"]]
-        questions = self.shared.transform([row["prompt"] for row in rows])[np.repeat(np.arange(len(rows)), counts)]
-        alike = self.shared.transform(texts).multiply(questions).sum(axis=1)
-        return hstack([self.words.transform(texts), csr_matrix(np.asarray(alike).reshape(-1, 1))], format="csr")
+        pairs = [(row["prompt"], choice) for row in rows for choice in row["choices"]]
+        return make_union(FunctionTransformer(self._words_of), FunctionTransformer(self._alike)).fit_transform(pairs)
+
+    def _words_of(self, pairs: Sequence[tuple[str, str]]) -> Any:
+        return self.words.transform([choice for _, choice in pairs])
+
+    def _alike(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        questions, choices = (self.shared.transform(texts) for texts in zip(*pairs, strict=True))
+        return np.asarray(questions.multiply(choices).sum(axis=1)).reshape(-1, 1)
 
 
 def right_share(model: BagOfWords, rows: Sequence[Row]) -> float:

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sft.baseline_plan import Fitted, baseline_nodes
 from sft.canonical import digest
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
@@ -15,6 +14,7 @@ from sft.config.lock_files import lock_digest
 from sft.config.model import FinishedRun, Initialised
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
+from sft.evaluation_plan import Fitted, base_answers, baselines, scores_of
 from sft.installed import VENV_PYTHON
 from sft.models.chat_templates import text_of
 from sft.node import Node
@@ -261,12 +261,13 @@ class _Planner:
         ids = [node.id for node in tests.values()]
         config = {**own, "datasets": ids}
         config |= {key: train.config[key] for key in ("model_step",) if key in train.config}
-        inputs = {
-            "converted": converted,
-            "model": train.inputs["model"],
-            "processor": train.inputs["processor"],
-        } | tests
-        base = self._base_answers(train, converted, cell, tests)
+        inputs = {"converted": converted, "model": train.inputs["model"], "processor": train.inputs["processor"]}
+        execution = cell.execution.model_dump()
+        asked_once = {}
+        if self._is_published(cell):
+            settings = own | {"dtype": converted.config["dtype"]}
+            node = base_answers(train, settings, tests, execution)
+            asked_once["base"] = self._add_in_packages_of(cell, node)
         predictions = self._add_in_packages_of(
             cell,
             Node(
@@ -274,12 +275,12 @@ class _Planner:
                 "-".join(node.label for node in tests.values()),
                 config,
                 own,
-                inputs | base,
+                inputs | tests | asked_once,
                 parent=f"{train.directory}/evaluations/{{id}}",
                 gates=train.gates,
-                execution=cell.execution.model_dump(),
+                execution=execution,
                 # Model, rows and settings are the evaluation's own already.
-                implied=frozenset(base),
+                implied=frozenset(asked_once),
             ),
         )
         scores = self.plan.add(scores_of(predictions, tests))
@@ -287,67 +288,25 @@ class _Planner:
         return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
 
     def _baselines(self, experiment: StudyExperiment, runs: list[Run]) -> list[PlannedBaseline]:
-        """The baselines of an experiment, with their scores."""
         audits = {run.cell: run.audit for run in runs}
         cells = [
-            Fitted(
-                cell.label,
-                self._splits(cell.content.dataset),
-                self._tests(cell),
-                cell.content.evaluation.split,
-                audits[cell.label],
-            )
-            for cell in experiment.cells.values()
+            Fitted(label, self._splits(of.content.dataset), self._tests(of), of.content.evaluation.split, audits[label])
+            for label, of in experiment.cells.items()
         ]
-        made = []
-        for name, baseline in experiment.frame.baselines.items():
-            for label, node, labels in baseline_nodes(name, baseline, cells):
-                fitted = self.plan.add(node)
-                tests = {key: above for key, above in fitted.inputs.items() if key != "train"}
-                made.append(
-                    PlannedBaseline(name, label, fitted, self.plan.add(scores_of(fitted, tests)), tuple(labels))
-                )
-        return made
+        return baselines(self.plan, experiment, cells)
 
     def _tests(self, cell: StudyCell) -> dict[str, Node]:
         """The divided data sets that a cell's models are asked about, as inputs."""
         return {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
 
-    def _base_answers(self, train: Node, converted: Node, cell: StudyCell, tests: dict[str, Node]) -> dict[str, Node]:
-        """What a published model answers as it is, for all runs that start from it; an input of their predictions.
+    def _is_published(self, cell: StudyCell) -> bool:
+        """Whether the first model that a cell goes back to was made elsewhere, and not from a seed.
 
-        Models made from a seed are asked by the predictions of each run: they are small, and a process that imports
-        torch for them takes longer than they take to answer.
+        Those made from a seed are small: importing torch to ask them in a job of their own takes longer than asking.
         """
-        first = cell
-        while isinstance(first.content.model, FinishedRun):
-            _, first = self.study.referenced_cell(first.content.model)
-        if isinstance(self.study.models[first.content.model].source, Initialised):
-            return {}
-        asked = key_fields(cell.content.evaluation)
-        own = {key: value for key, value in asked.items() if key != "checkpoints"}
-        own |= {key: train.config[key] for key in ("model_step",) if key in train.config}
-        config = {**own, "datasets": [node.id for node in tests.values()]}
-        inputs = {"model": train.inputs["model"], "processor": train.inputs["processor"]} | tests
-        label = "-".join([train.inputs["processor"].label, *(node.label for node in tests.values())])
-        node = Node(
-            "ask_base",
-            label,
-            config,
-            own,
-            inputs,
-            parent="results/base_answers/{id}",
-            execution=cell.execution.model_dump(),
-            joins="predict",
-        )
-        return {"base": self._add_in_packages_of(cell, node)}
-
-
-def scores_of(predictions: Node, tests: dict[str, Node]) -> Node:
-    """The scores of predictions on `tests`."""
-    asked = {key: predictions.config[key] for key in ("datasets", "split") if key in predictions.config}
-    inputs = {"predictions": predictions} | tests
-    return Node("score", "scores", asked, {}, inputs, parent=f"{predictions.directory}/scores")
+        while isinstance(cell.content.model, FinishedRun):
+            _, cell = self.study.referenced_cell(cell.content.model)
+        return not isinstance(self.study.models[cell.content.model].source, Initialised)
 
 
 def _source_label(source: dict[str, Any]) -> str:

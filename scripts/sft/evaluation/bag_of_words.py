@@ -10,15 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_union
+from sklearn.preprocessing import FunctionTransformer
 
 from sft.data.multiple_choice import LETTERS
 from sft.evaluation.scoring import likeliest
 
 Row = Mapping[str, Any]
 MOST_ITERATIONS = 5000
+# A token is any run of word characters: scikit-learn's default drops words of one letter and digits.
+WORD = r"(?u)\b\w+\b"
 
 
 def same_choices(rows: Sequence[Row]) -> bool:
@@ -36,8 +39,9 @@ class BagOfWords:
     def __init__(self, rows: Sequence[Row], longest_ngram: int, c: float, by_class: bool):
         rows = sorted(rows, key=lambda row: row["id"])
         self.by_class = by_class
-        # A token is any run of word characters: scikit-learn's default drops words of one letter and digits.
-        self.words = TfidfVectorizer(ngram_range=(1, longest_ngram), token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
+        self.words = TfidfVectorizer(ngram_range=(1, longest_ngram), token_pattern=WORD, sublinear_tf=True)
+        # Without a vocabulary: a word that question and choice share counts also where training never had it.
+        self.shared = HashingVectorizer(ngram_range=(1, longest_ngram), token_pattern=WORD, alternate_sign=False)
         self.model = LogisticRegression(C=c, max_iter=MOST_ITERATIONS)
         texts = [row["prompt"] for row in rows]
         if by_class:
@@ -46,7 +50,7 @@ class BagOfWords:
             if len(set(targets)) < 2:
                 raise ValueError(f"all {len(rows)} training rows have the answer {targets[0]!r}")
         else:
-            self.words.fit([*texts, *(choice for row in rows for choice in row["choices"])])
+            self.words.fit([choice for row in rows for choice in row["choices"]])
             features = self._pairs(rows)
             targets = [
                 letter == row["answer"] for row in rows for letter, _ in zip(LETTERS, row["choices"], strict=False)
@@ -73,13 +77,17 @@ class BagOfWords:
             made.append((own - np.logaddexp.reduce(own)).tolist())
         return made
 
-    def _pairs(self, rows: Sequence[Row]) -> csr_matrix:
+    def _pairs(self, rows: Sequence[Row]) -> Any:
         """Features of every choice of every row: its words, and their cosine with the words of the question."""
-        counts = [len(row["choices"]) for row in rows]
-        choices = self.words.transform([choice for row in rows for choice in row["choices"]])
-        questions = self.words.transform([row["prompt"] for row in rows])[np.repeat(np.arange(len(rows)), counts)]
-        alike = choices.multiply(questions).sum(axis=1)
-        return hstack([choices, csr_matrix(np.asarray(alike).reshape(-1, 1))], format="csr")
+        pairs = [(row["prompt"], choice) for row in rows for choice in row["choices"]]
+        return make_union(FunctionTransformer(self._words_of), FunctionTransformer(self._alike)).fit_transform(pairs)
+
+    def _words_of(self, pairs: Sequence[tuple[str, str]]) -> Any:
+        return self.words.transform([choice for _, choice in pairs])
+
+    def _alike(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        questions, choices = (self.shared.transform(texts) for texts in zip(*pairs, strict=True))
+        return np.asarray(questions.multiply(choices).sum(axis=1)).reshape(-1, 1)
 
 
 def right_share(model: BagOfWords, rows: Sequence[Row]) -> float:

@@ -98,7 +98,7 @@ def audit(paths: dict[str, Path], benchmarks: dict[str, Benchmark], rules: Rules
         against = splits.get(second) or benchmarks[second]
         hits = {"ngram": indexes["ngram"].hits(second, met[first]["ngram"])}
         if isinstance(against, Benchmark):
-            hits |= {kind: indexes[kind].hits(second, met[first][kind]) for kind in ("content", "normalised")}
+            hits |= {kind: _whole(indexes[kind].hits(second, met[first][kind])) for kind in ("content", "normalised")}
         else:
             hits |= {kind: equal_keys(splits[first].keys[kind], against.keys[kind]) for kind in EQUAL}
             looks = splits[first].keys["similar_picture"], against.keys["similar_picture"]
@@ -206,6 +206,11 @@ def _facts(split: SplitKeys) -> dict[str, Any]:
         "repeated_rows": split.repeated,
         "contradictory_contents": split.contradictory,
     }
+
+
+def _whole(hits: Hits) -> Hits:
+    """Whole texts are met or not: a benchmark's row with two texts, one of them met, is met."""
+    return Hits(hits.second, hits.first, np.ones(len(hits)))
 
 
 class _Runs:

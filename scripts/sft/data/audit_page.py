@@ -150,7 +150,7 @@ def _sources(made: dict[str, Any], names: dict[str, str]) -> str:
                 rows.append([where, names[kind], f"<code>{escape(source)}</code>", met + more, f"{count:,}"])
     if not rows:
         return ""
-    head = ["", "by", "file or part", "met in (rows of this kind)", "rows"]
+    head = ["", "by", "file or part", "met in", "rows"]
     return f'<h2 id="sources">Where they come from</h2>\n{_table(head, rows, text=4)}'
 
 
@@ -163,14 +163,22 @@ def _pairs(pairs: list[Pair], names: dict[str, str]) -> str:
 
 def _pair(pair: Pair, names: dict[str, str]) -> str:
     badges = "".join(
-        f'<span class="badge">{names[kind]}{f" {strength:.0%}" if strength < 1 else ""}</span>'
-        for kind, strength in pair.kinds.items()
+        f'<span class="badge">{names[kind]}{_strength(kind, strength)}</span>' for kind, strength in pair.kinds.items()
     )
     stops = " stops training" if pair.stops else " reported"
     return f"""<article{' class="stops"' if pair.stops else ""}>
 <header><h3><code>{escape(pair.second.identifier)}</code> = <code>{escape(pair.first.identifier)}</code>{badges}
 <span class="note">{stops}</span></h3></header>
 <div class="sides">{_side(pair.second)}{_side(pair.first)}</div></article>"""
+
+
+def _strength(kind: str, strength: float) -> str:
+    """How much of it is the same, where that is a matter of degree."""
+    if kind == "ngram":
+        return f": {strength:.0%} of its runs"
+    if kind == "similar_picture":
+        return f": {round(64 * (1 - strength))} of 64 bits differ"
+    return f": {strength:.2f}" if kind == "meaning" else ""
 
 
 def _side(side: Side) -> str:

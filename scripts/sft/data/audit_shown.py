@@ -67,10 +67,9 @@ def shown_pairs(made: Audit, rules: Rules) -> list[Pair]:
         second, first = rows[one.comparison.second.name][one.second], rows[one.comparison.first.name][one.first]
         texts = _text(second), _text(first)
         shortest = min(len(ngrams.words(text)) for text in texts)
-        # Short texts have no run of 13 words; where they are the same, all of it is.
-        size = (
-            max(1, min(rules.ngram_size, shortest)) if {"content", "normalised"} & set(one.kinds) else rules.ngram_size
-        )
+        # Short questions have no run of 13 words; where they are the same, shorter runs show it.
+        same = not {"content", "normalised"}.isdisjoint(one.kinds)
+        size = max(1, min(rules.ngram_size, shortest // 2)) if same else rules.ngram_size
         sides = [
             _side(split, row, _marked(here, ngrams.shared_spans(here, there, size)))
             for split, row, here, there in (

@@ -5,6 +5,7 @@ from typing import Any
 
 from sft.data.audit_rules import KINDS
 from sft.data.audit_shown import Pair, Side
+from sft.data.pictures import SMALLEST_LOOK
 
 NAMES = {
     "content": "exact",
@@ -25,7 +26,7 @@ MEANING = {
     "id": "same id",
     "group": "same group",
     "similar_picture": "a picture that differs in at most {picture_distance} of 64 bits of how it looks; "
-    "drawings and tiny pictures look alike easily",
+    "drawings look alike easily, and pictures of less than {smallest} pixels a side are not compared",
     "meaning": "nearly the same sentence embedding",
 }
 STYLE = """
@@ -37,12 +38,12 @@ h3 { font-size: 1rem; margin: 0; font-weight: 600 }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top }
-th { font-weight: 600 } tbody th { font-weight: 400 }
+th { font-weight: 600 } tbody th { font-weight: 400; white-space: nowrap }
 th.text, td.text { text-align: left } thead th { border-bottom: 2px solid #222; vertical-align: bottom }
 .leak { font-weight: 700; background: #fbe3d6; padding: 0 .3rem } .only { color: #555 } .none { color: #767676 }
 .verdict { padding: .6rem .9rem; border-left: 5px solid #2a7a4b; background: #f3f8f5; font-size: 1.05rem }
 .verdict.stopped { border-color: #b8400e; background: #fdf4ef }
-code { font-size: .9em; overflow-wrap: anywhere } .note { color: #555; font-size: .9rem }
+code { font-size: .9em } p code, h3 code { overflow-wrap: anywhere } .note { color: #555; font-size: .9rem }
 dl.note { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem } dl.note dd { margin: 0 }
 dl.note dt { font-weight: 600; color: #222 }
 article { border: 1px solid #ccc; border-radius: 6px; margin: 0 0 1rem; break-inside: avoid }
@@ -69,7 +70,9 @@ def page(made: dict[str, Any], pairs: list[Pair], title: str, directories: dict[
     """
     met = [kind for kind in KINDS if any(kind in pair["overlap"] for pair in made["pairs"])]
     names = {kind: NAMES[kind].format(**made) for kind in met}
-    meaning = "".join(f"<dt>{names[kind]}</dt><dd>{MEANING[kind].format(**made)}</dd>" for kind in met)
+    meaning = "".join(
+        f"<dt>{names[kind]}</dt><dd>{MEANING[kind].format(**made, smallest=SMALLEST_LOOK)}</dd>" for kind in met
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{escape(title)}</title><style>{STYLE}</style></head><body>

@@ -70,8 +70,10 @@ def shown_pairs(made: Audit, rules: Rules) -> list[Pair]:
         # Short questions have no run of 13 words; where they are the same, shorter runs show it.
         same = not {"content", "normalised"}.isdisjoint(one.kinds)
         size = max(1, min(rules.ngram_size, shortest // 2)) if same else rules.ngram_size
+        # Rows that share no more than a picture, an id or a group may have the form of their questions in common.
+        marks = same or "ngram" in one.kinds or "meaning" in one.kinds
         sides = [
-            _side(split, row, _marked(here, ngrams.shared_spans(here, there, size)))
+            _side(split, row, _marked(here, ngrams.shared_spans(here, there, size) if marks else []))
             for split, row, here, there in (
                 (one.comparison.second, second, *texts),
                 (one.comparison.first, first, *reversed(texts)),

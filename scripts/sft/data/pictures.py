@@ -45,13 +45,21 @@ def pixels_digest(picture: Image.Image) -> bytes:
     return hashlib.sha256(b"%d %d\n" % picture.size + picture.tobytes()).digest()
 
 
-def difference_hash(picture: Image.Image) -> int:
+# Below so many pixels a side there is too little in a picture to tell a copy from another one of its kind.
+SMALLEST_LOOK = 32
+
+
+def difference_hash(picture: Image.Image) -> int | None:
     """64 bits of how a picture looks: which of 8 x 8 grey values are darker than their right neighbours.
+
+    None for a picture of less than SMALLEST_LOOK pixels a side.
 
     The "dHash" of N. Krawetz (2013, https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html):
     scaled, recompressed or slightly recoloured copies of a photograph differ in a few bits. Drawings with large flat
     areas have few edges and look alike to it.
     """
+    if min(picture.size) < SMALLEST_LOOK:
+        return None
     grey = picture.convert("L").resize((9, 8), Image.Resampling.BOX).tobytes()
     bits = 0
     for row in range(0, 72, 9):

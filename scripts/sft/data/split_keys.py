@@ -67,7 +67,8 @@ def read_split(
                 _add(found, "group", number, row_keys.hash64(row["group"]))
             for digest, similar in seen:
                 _add(found, "picture", number, int.from_bytes(digest[:8], "little"))
-                _add(found, "similar_picture", number, similar)
+                if similar is not None:
+                    _add(found, "similar_picture", number, similar)
             source.append(sources.setdefault(row.get("part") or row["source_file"], len(sources)))
             answers.append(row_keys.hash64(row["completion"]))
             split.pictures += len(seen)
@@ -118,8 +119,8 @@ def _add(found: dict[str, tuple[array, array]], kind: str, number: int, key: int
     found[kind][1].append(number)
 
 
-def _seen(path: Path, row: dict[str, Any]) -> list[tuple[bytes, int]]:
-    """(digest of the pixels, hash of what is seen) of each picture of a row."""
+def _seen(path: Path, row: dict[str, Any]) -> list[tuple[bytes, int | None]]:
+    """(digest of the pixels, hash of what is seen) of each picture of a row; None where it is too small."""
     try:
         decoded = [pictures.decode(image) for image in row["images"]]
     except ValueError as error:

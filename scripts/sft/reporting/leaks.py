@@ -19,9 +19,8 @@ def of_audit(directory: Path, names: dict[str, str], i: int) -> pa.Table:
     validation are called validation.
     """
     made = json.loads((directory / "audit.json").read_text(encoding="utf-8"))
-    splits = {
-        key: Path(made_from["path"]).name for key, made_from in (manifest.read(directory) or {})["inputs"].items()
-    }
+    made_from = (manifest.read(directory) or {})["inputs"]
+    splits = {key: Path(source["path"]).name for key, source in made_from.items()}
     largest: dict[tuple[str, str], tuple[int, int]] = {}
     for pair in made["pairs"]:
         of = splits.get(pair["second"], pair["second"])

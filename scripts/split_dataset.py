@@ -38,8 +38,10 @@ def _split(stage: Stage) -> dict[str, int]:
     rule, source = stage.config["split"], stage.input("dataset") / "examples.parquet"
     rule |= {"validation": {key: value for key, value in (rule.get("validation") or {}).items() if value is not None}}
     values = None
-    if columns := Division.published_columns(rule):
-        values = published_values(stage.input("source") / "files", source, stage.config["id_key"], columns)
+    if columns := Division.named_columns(rule):
+        values = published_values(
+            stage.input("source") / "files", source, stage.config["id_key"], columns, stage.config.get("renamed", {})
+        )
     division = Division(source, rule, values)
     found = division.counts()
     if found["unused"]:
@@ -116,7 +118,7 @@ def _taken(stage: Stage, wanted: dict[Path, str]) -> tuple[dict[Path, "numpy.nda
     import numpy as np
 
     from sft.data import examples, row_keys
-    from sft.data.splitting import draw_rows, rows_by_weight, unit_hash
+    from sft.data.splitting import draw_rows, hash64, rows_by_weight
 
     amounts, seed = list(stage.config["mix"].values()), stage.config["mix_seed"]
     if stage.config.get("rows"):
@@ -126,7 +128,7 @@ def _taken(stage: Stage, wanted: dict[Path, str]) -> tuple[dict[Path, "numpy.nda
         drawn, known = [], []
         for batch in examples.batches(part / "train.parquet", ["id"]):
             named = batch["id"].to_pylist()
-            drawn.append(np.array([unit_hash(f"mix-{seed}", one) for one in named], np.uint64))
+            drawn.append(np.array([hash64(f"mix-{seed}", one) for one in named], np.uint64))
             known.append(np.array([row_keys.hash64(one) for one in named], np.uint64))
         try:
             taken[part] = draw_rows(np.concatenate(drawn), amount)

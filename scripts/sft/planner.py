@@ -130,7 +130,7 @@ class _Planner:
         if rule.get("column") or rule.get("stratify_by", "answer") != "answer":
             # Columns that no canonical row has are read from the published files again, row by row.
             inputs |= {"source": examples.inputs["source"]}
-            config = {**own, "id_key": dataset.id_key}
+            config = {**own, "id_key": dataset.id_key, "renamed": dict(dataset.columns or {})}
         return self.plan.add(Node("split_dataset", examples.label, config, own, inputs, parent="results/splits/{id}"))
 
     def _audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:

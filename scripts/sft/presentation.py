@@ -96,13 +96,13 @@ def _rows(experiment: StudyExperiment) -> list[dict[str, Any]]:
     lines: dict[str, dict[str, Any]] = {}
     for label, cell in experiment.cells.items():
         mix = cell.content.dataset
-        if not isinstance(mix, Mix) or "all" in mix.mix.values():
+        if not isinstance(mix, Mix) or (rows := mix.counted()) is None:
             return []
         others = cell.content.model_dump(mode="json", exclude={"dataset"}) | {"from": list(mix.mix), "seed": mix.seed}
         changes = {key: value for key, value in _flat(cell.settings).items() if not key.startswith("dataset")}
         name = ", ".join(map(str, changes.values())) or cell.content.method
         line = lines.setdefault(canonical(others), {"name": name, "points": []})
-        line["points"].append([sum(mix.mix.values()), label])
+        line["points"].append([rows, label])
     found = list(lines.values())
     numbers = [[rows for rows, _ in line["points"]] for line in found]
     distinct = all(len(set(rows)) == len(rows) > 1 for rows in numbers)

@@ -11,7 +11,7 @@ from sft.config.dataset import Mix
 from sft.config.split import Split
 from sft.data import examples
 from sft.data.division import Division
-from sft.data.splitting import SPLITS, draw_rows, draw_slice, published_split, rows_by_weight, split_of_names, unit_hash
+from sft.data.splitting import SPLITS, draw_rows, draw_slice, hash64, published_split, rows_by_weight, split_of_names
 from sft.stage import StageError
 
 FILES = ["data/test-0.parquet", "data/train-0.parquet", "data/train-1.parquet"]
@@ -21,7 +21,7 @@ SLICED = BY_FILE | {"test": {"fraction": 0.2}}
 
 
 def hashes(units: list[str], purpose: str = "validation") -> np.ndarray:
-    return np.array([unit_hash(purpose, unit) for unit in units], np.uint64)
+    return np.array([hash64(purpose, unit) for unit in units], np.uint64)
 
 
 def drawn(units: list[str], rule: dict) -> set[str]:

@@ -96,6 +96,13 @@ class Mix(Section):
     )
     seed: Integer = identity(0, describe="which rows a count, a share or a weight chooses")
 
+    def counted(self) -> int | None:
+        """How many train rows there are, where the mix says it: in `rows` or as counts."""
+        if self.rows is not None:
+            return self.rows
+        counts = list(self.mix.values())
+        return sum(counts) if all(isinstance(count, int) for count in counts) else None
+
     @model_validator(mode="after")
     def _amounts(self) -> "Mix":
         for name, amount in self.mix.items():

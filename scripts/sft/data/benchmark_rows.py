@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sft.data.source_files import read_rows, tables
+from sft.data.source_files import UnreadableRow, read_rows, tables
 from sft.stage import StageError
 
 
@@ -52,7 +52,9 @@ class Benchmark:
                 found[place] = {"id": identifier, "prompt": "\n".join(texts), "completion": "", "images": []}
         return found
 
-    def _texts(self, name: str, number: int, row: dict[str, Any]) -> list[str]:
+    def _texts(self, name: str, number: int, row: dict[str, Any] | UnreadableRow) -> list[str]:
+        if isinstance(row, UnreadableRow):
+            raise StageError(f"audit.benchmarks.{self.name}: {name}, row {number}: {row}")
         texts = [row[key] for key in self.text_keys]
         for key, text in zip(self.text_keys, texts, strict=True):
             if text is not None and not isinstance(text, str):

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from sft.data import examples, pictures, row_keys, turns
-from sft.data.splitting import SPLITS, draw_slice, published_split, split_of_names, unit_hash
+from sft.data.cells import Row, published_columns
+from sft.data.source_files import UnreadableRow, read_rows, tables
+from sft.data.splitting import SPLITS, draw_slice, hash64, published_split, split_of_names
 from sft.stage import StageError
 
 # What a row's side says besides the number of its split in SPLITS.
@@ -75,7 +77,7 @@ class Division:
             self._name.append(names.setdefault(self._label(file, extra), len(names)))
             unit = row["group"] if row["group"] is not None else row["id"]
             for name in slices:
-                self._units[name].append(unit_hash(name + self.seed, unit))
+                self._units[name].append(hash64(name + self.seed, unit))
             if rule.get("stratify_by"):
                 self._add_stratum(row, extra, of_group)
             if by_length:
@@ -86,7 +88,7 @@ class Division:
         self.files, self.named = list(files), list(names)
 
     @staticmethod
-    def published_columns(rule: dict[str, Any]) -> list[str]:
+    def named_columns(rule: dict[str, Any]) -> list[str]:
         """The columns of the published rows that the rule reads."""
         stratify = rule.get("stratify_by")
         named = [rule.get("column"), None if stratify == "answer" else stratify]
@@ -154,29 +156,21 @@ def _is_slice(rule: Any) -> bool:
 
 
 def published_values(
-    directory: Path, examples_file: Path, id_key: str | None, columns: list[str]
+    directory: Path, examples_file: Path, id_key: str | None, columns: list[str], renamed: dict[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """The values of published `columns` for each row of `examples_file`, in its order.
+    """The values of published `columns` for each row of `examples_file`, in its order; `renamed`: see data/cells.py.
 
     Both are in the order of files and rows, and rows that preparation dropped are passed over. StageError where a row
     is not found again.
     """
-    from sft.data.source_files import read_rows, tables
-
-    def published() -> Iterator[tuple[str, dict[str, Any]]]:
-        wanted = list(dict.fromkeys([*columns, *([id_key] if id_key else [])]))
-        for name in tables(directory):
-            for number, row in read_rows(directory / name, wanted):
-                yield _row_id(name, number, row[id_key] if id_key else None), row
-
-    rows = published()
+    rows = _published_rows(directory, id_key, columns, renamed)
     for example in examples.rows(examples_file, ["id"]):
-        for identifier, row in rows:
+        for identifier, cells in rows:
             if identifier == example["id"]:
                 for column in columns:
-                    if row[column] is None:
+                    if cells[column] is None:
                         raise StageError(f"split: column {column!r} of row {identifier} is empty (null)")
-                yield row
+                yield cells
                 break
         else:
             raise StageError(
@@ -185,6 +179,17 @@ def published_values(
             )
 
 
-def _row_id(file: str, number: int, value: Any) -> str:
-    """The id that preparation gives a published row."""
-    return f"{PurePosixPath(file).with_suffix('')}-{number:07d}" if value is None else str(value)
+def _published_rows(
+    directory: Path, id_key: str | None, columns: list[str], renamed: dict[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(id that preparation gives the row, its cells) of every row that can be read."""
+    names = [*columns, *([id_key] if id_key else [])]
+    wanted = published_columns(names, renamed)
+    places = {name: renamed[name] for name in names if name in renamed}
+    for file in tables(directory):
+        for number, published in read_rows(directory / file, wanted):
+            if isinstance(published, UnreadableRow):
+                continue  # preparation dropped it, or there would be nothing to divide
+            row = Row(published, {"id_key": id_key}, places)
+            identifier = row.name("id_key")
+            yield f"{PurePosixPath(file).with_suffix('')}-{number:07d}" if identifier is None else identifier, row.cells

@@ -78,7 +78,7 @@ def published_split(name: str) -> str | None:
 
 
 def draw_slice(hashes: np.ndarray, rule: Mapping[str, Any], name: str, strata: np.ndarray | None = None) -> np.ndarray:
-    """Which of the rows a slice takes (a mask), by `hashes` (uint64 per row: `unit_hash` of its group or id).
+    """Which of the rows a slice takes (a mask), by `hashes` (uint64 per row: `hash64` of its group or id).
 
     {"fraction": f}: every unit whose hash is below f; a unit's side never depends on the others.
     {"rows": n}: units in the order of their hash until there are n rows; n rows exactly when units are single rows.
@@ -127,7 +127,7 @@ def rows_by_weight(weights: Sequence[float], rows: int) -> list[int]:
     return counts
 
 
-def unit_hash(purpose: str, text: str) -> int:
+def hash64(purpose: str, text: str) -> int:
     """The first 64 bits of sha256 of `text`, drawn anew for each purpose."""
     return int.from_bytes(hashlib.sha256(f"{purpose}\0{text}".encode()).digest()[:8], "big")
 

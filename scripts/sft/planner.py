@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sft.canonical import digest
+from sft.config.audit import Benchmark
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
 from sft.config.model import FinishedRun, Initialised
+from sft.config.source import Source
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
 from sft.evaluation_plan import Fitted, base_answers, baselines, scores_of
@@ -84,12 +86,16 @@ class _Planner:
 
     # Data
 
-    def _examples(self, dataset: Dataset) -> Node:
-        source = key_fields(dataset.source)
+    def _download(self, published: Source) -> Node:
+        source = key_fields(published)
         name = _source_label(source)
-        downloaded = self.plan.add(
+        return self.plan.add(
             Node("download_dataset", name, {"source": source}, {"source": source}, parent="results/sources/{id}")
         )
+
+    def _examples(self, dataset: Dataset) -> Node:
+        downloaded = self._download(dataset.source)
+        name = _source_label(key_fields(dataset.source))
         own = key_fields(dataset)
         settings = {key: own[key] for key in ("format", "choices_layout", "target", "image_transform")}
         settings["columns"] = {key: own[key] for key in COLUMN_FIELDS if key in own}
@@ -105,18 +111,27 @@ class _Planner:
             parts = {name: self._splits(name) for name in reference.mix}
             counts = list(reference.mix.values())
             own = {"counts": counts, "mix_seed": reference.seed}
+            rows = {} if reference.rows is None else {"rows": reference.rows}
+            own |= rows
             # The script is told the names that the file uses; the key knows the parts by what they are.
-            config = {"mix": dict(reference.mix), "mix_seed": reference.seed}
+            config = {"mix": dict(reference.mix), "mix_seed": reference.seed, **rows}
             label = "mix-" + "-".join(node.label for node in parts.values())
             inputs = {f"part-{i}": node for i, node in enumerate(parts.values())}
             return self.plan.add(Node("split_dataset", label, config, own, inputs, parent="results/splits/{id}"))
         dataset = self.study.datasets[reference]
         examples = self._examples(dataset)
         rule = key_fields(dataset.split)
-        rule["validation"] = {key: value for key, value in rule["validation"].items() if value is not None}
-        split = {"split": rule}
+        for name in ("validation", "test"):
+            if isinstance(rule[name], dict):
+                rule[name] = {key: value for key, value in rule[name].items() if value is not None}
+        own = {"split": rule}
         inputs = {"dataset": examples}
-        return self.plan.add(Node("split_dataset", examples.label, split, split, inputs, parent="results/splits/{id}"))
+        config = own
+        if rule.get("column") or rule.get("stratify_by", "answer") != "answer":
+            # Columns that no canonical row has are read from the published files again, row by row.
+            inputs |= {"source": examples.inputs["source"]}
+            config = {**own, "id_key": dataset.id_key, "renamed": dict(dataset.columns or {})}
+        return self.plan.add(Node("split_dataset", examples.label, config, own, inputs, parent="results/splits/{id}"))
 
     def _audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:
         own = key_fields(cell.content.audit)
@@ -126,7 +141,18 @@ class _Planner:
             own_rows = {train.directory, train.inputs.get("part-0", train).directory}
             others = [node for node in tests if node.directory not in own_rows]
             inputs |= {f"validation-{i}": node for i, node in enumerate(others)}
-        return self.plan.add(Node("audit_splits", train.label, own, own, inputs, parent="results/audits/{id}"))
+        config = dict(own)
+        if benchmarks := own.pop("benchmarks", {}):
+            named = cell.content.audit.benchmarks
+            inputs |= {f"benchmark-{i}": self._benchmark(one) for i, one in enumerate(named.values())}
+            # The script is told the names that the file uses; the key knows benchmarks by what they are.
+            settings = [{key: one[key] for key in ("text_keys", "limits")} for one in benchmarks.values()]
+            own["benchmarks"] = settings
+            config["benchmarks"] = dict(zip(benchmarks, settings, strict=True))
+        return self.plan.add(Node("audit_splits", train.label, config, own, inputs, parent="results/audits/{id}"))
+
+    def _benchmark(self, benchmark: Benchmark) -> Node:
+        return self._splits(benchmark.dataset) if benchmark.source is None else self._download(benchmark.source)
 
     def _label_audit(self, tokens: Node, tests: list[Node], cell: StudyCell) -> Node:
         own = key_fields(cell.content.labels)

@@ -40,6 +40,7 @@ def presented(
     inputs = {}
     for i, run in enumerate(runs):
         inputs |= {f"run-{i}": run.train, f"scores-{i}": run.scores}
+    inputs |= {f"audit-{i}": run.audit for i, run in enumerate(runs)}
     for i, baseline in enumerate(baselines):
         inputs |= {f"baseline-{i}": baseline.fitted, f"baseline-scores-{i}": baseline.scores}
     split = next(iter(experiment.cells.values())).content.evaluation.split
@@ -95,13 +96,13 @@ def _rows(experiment: StudyExperiment) -> list[dict[str, Any]]:
     lines: dict[str, dict[str, Any]] = {}
     for label, cell in experiment.cells.items():
         mix = cell.content.dataset
-        if not isinstance(mix, Mix) or "all" in mix.mix.values():
+        if not isinstance(mix, Mix) or (rows := mix.counted()) is None:
             return []
         others = cell.content.model_dump(mode="json", exclude={"dataset"}) | {"from": list(mix.mix), "seed": mix.seed}
         changes = {key: value for key, value in _flat(cell.settings).items() if not key.startswith("dataset")}
         name = ", ".join(map(str, changes.values())) or cell.content.method
         line = lines.setdefault(canonical(others), {"name": name, "points": []})
-        line["points"].append([sum(mix.mix.values()), label])
+        line["points"].append([rows, label])
     found = list(lines.values())
     numbers = [[rows for rows, _ in line["points"]] for line in found]
     distinct = all(len(set(rows)) == len(rows) > 1 for rows in numbers)

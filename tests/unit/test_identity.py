@@ -53,7 +53,10 @@ STUDY: dict[str, Any] = {
 TOGETHER = {
     ("datasets", "d", "source", "package"): None,  # one package so far
     ("datasets", "d", "source", "name"): None,
-    ("datasets", "d", "split", "by"): None,
+    ("datasets", "d", "split", "by"): {"by": "published", "validation": {"rows": 200}},
+    ("datasets", "d", "split", "column"): {"by": "column", "column": "fold", "validation": {"rows": 200}},
+    ("datasets", "d", "split", "test", "rows"): {"rows": 10},
+    ("datasets", "d", "split", "test", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "pattern"): {"pattern": "validation-*"},
     ("d", "completion_template"): None,  # of other formats: see test_templates_move_the_id
@@ -233,6 +236,7 @@ def other_value(name: str, field: Any, value: Any, directory: Path) -> Any:
         "columns": {"question": "asked"},
         "roles": {"human": "user"},
         "hidden_size": 64,
+        "benchmarks": {"b": {"dataset": "d"}},
     }
     if name in special:
         return special[name]

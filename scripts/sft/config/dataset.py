@@ -7,32 +7,8 @@ from pydantic import model_validator
 from sft.config.errors import FieldError
 from sft.config.fields import Integer, Name, Number, Section, Template, Truth, execution, identity
 from sft.config.source import Source
+from sft.config.split import Split
 from sft.data.formats import TEMPLATES, needed
-
-
-class Validation(Section):
-    """Rows taken out of train to choose by; exactly one of the three."""
-
-    rows: Integer | None = identity(None, describe="how many rows, chosen by hash of id", gt=0)
-    fraction: Number | None = identity(None, describe="which share of train, chosen by hash of id", gt=0, lt=1)
-    pattern: str | None = identity(None, describe="name pattern of the files that are the validation split")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "Validation":
-        given = [name for name in ("rows", "fraction", "pattern") if getattr(self, name) is not None]
-        if len(given) != 1:
-            listed = " and ".join(given) or "none"
-            raise FieldError("", f"{listed} given", "Give exactly one of rows, fraction and pattern")
-        return self
-
-
-class Split(Section):
-    """Which rows are train, validation and test."""
-
-    by: Literal["file_name"] = identity("file_name", describe="shards are sorted into splits by their file names")
-    train: str = identity("train-*", describe="name pattern of the train shards")
-    test: str = identity("test-*", describe="name pattern of the test shards")
-    validation: Validation = identity(describe="how validation rows are set apart")
 
 
 class Dataset(Section):
@@ -110,14 +86,33 @@ class Dataset(Section):
 class Mix(Section):
     """Train rows of several data sets together; validation and test are those of the first."""
 
-    mix: dict[Name, Literal["all"] | Integer] = identity(
-        describe="data set: all, or how many of its train rows (chosen by hash of id)", min_length=1
+    mix: dict[Name, Literal["all"] | Integer | Number] = identity(
+        describe="data set: all, how many of its train rows, or which share (below 1) of them, chosen by hash of id; "
+        "with `rows` its weight",
+        min_length=1,
     )
-    seed: Integer = identity(0, describe="which rows a count chooses")
+    rows: Integer | None = identity(
+        None, describe="train rows altogether; the numbers of mix are weights then", gt=0, added_with=None
+    )
+    seed: Integer = identity(0, describe="which rows a count, a share or a weight chooses")
+
+    def counted(self) -> int | None:
+        """How many train rows there are, where the mix says it: in `rows` or as counts."""
+        if self.rows is not None:
+            return self.rows
+        counts = list(self.mix.values())
+        return sum(counts) if all(isinstance(count, int) for count in counts) else None
 
     @model_validator(mode="after")
-    def _counts(self) -> "Mix":
-        bad = [f"{name}: {count}" for name, count in self.mix.items() if count != "all" and count <= 0]
-        if bad:
-            raise FieldError("mix", f"a count of rows is positive, not {', '.join(bad)}", "Write a count, or all")
+    def _amounts(self) -> "Mix":
+        for name, amount in self.mix.items():
+            if self.rows is not None:
+                if amount == "all" or amount <= 0:
+                    raise FieldError(f"mix.{name}", f"{amount} is no weight", "With rows: each has a number above 0")
+            elif amount != "all" and amount <= 0:
+                raise FieldError(f"mix.{name}", f"{amount} is not positive", "Write a count, a share, or all")
+            elif isinstance(amount, float) and amount >= 1:
+                raise FieldError(
+                    f"mix.{name}", f"{amount} is no share of its rows", "Write a share below 1, a count, or all"
+                )
         return self

@@ -12,9 +12,9 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sft.config.audit import Audit
+from sft.config.audit import Audit, Benchmark, Limits
 from sft.config.baseline import Baseline
-from sft.config.dataset import Dataset, Mix, Split, Validation
+from sft.config.dataset import Dataset, Mix
 from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
@@ -22,6 +22,7 @@ from sft.config.key_paths import alternatives, bare, expected, sections_in
 from sft.config.label_audit import LabelAudit
 from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelPath
 from sft.config.source import ArchiveSource, PackageSource, PathSource
+from sft.config.split import Slice, Split, Validation
 from sft.config.training import Lora, Training
 from sft.config.yaml_comments import commented
 from sft.config.yaml_scalars import quoted
@@ -35,6 +36,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "source-archive": ArchiveSource,
     "split": Split,
     "validation": Validation,
+    "slice": Slice,
     "model": Model,
     "source-initialise": Initialised,
     "source-model-path": ModelPath,
@@ -48,6 +50,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "evaluation": Evaluation,
     "baseline": Baseline,
     "audit": Audit,
+    "limits": Limits,
+    "benchmark": Benchmark,
     "labels": LabelAudit,
     "execution": Execution,
 }

@@ -214,7 +214,12 @@ class _Reader:
             place = ("experiments", experiment.name)
             for cell in experiment.cells.values():
                 names = cell.content.dataset.mix if isinstance(cell.content.dataset, Mix) else [cell.content.dataset]
-                for key, listed in (("dataset", names), ("evaluate_on", cell.evaluate_on)):
+                benchmarks = [one.dataset for one in cell.content.audit.benchmarks.values() if one.dataset is not None]
+                for key, listed in (
+                    ("dataset", names),
+                    ("evaluate_on", cell.evaluate_on),
+                    ("audit", benchmarks),
+                ):
                     for name in listed:
                         if name not in raw["datasets"]:
                             self._missing(place, key, "data set", name, raw["datasets"])

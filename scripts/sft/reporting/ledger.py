@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow.csv import WriteOptions, write_csv
 
 from sft import installed, manifest
+from sft.reporting import leaks
 from sft.stage import StageError
 
 PARQUET, CSV, RUNS, PROVENANCE = "ledger.parquet", "ledger.csv", "runs.csv", "provenance.json"
@@ -28,7 +29,7 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("run", pa.string()),
         ("dataset", pa.string()),  # "" for what training itself measured
-        ("split", pa.string()),  # train, validation or test
+        ("split", pa.string()),  # train, validation or test; audit for what the data of a run share
         ("step", pa.int64()),  # optimiser steps done; 0 is the base model
         ("metric", pa.string()),
         ("numerator", pa.float64()),
@@ -55,7 +56,8 @@ def collect(
     baselines: Sequence[dict[str, Any]] = (),
     split: str = "test",
 ) -> pa.Table:
-    """The ledger of `cells`, whose i-th entry is `{cell, seed, run, ...}` with inputs `run-<i>` and `scores-<i>`.
+    """The ledger of `cells`, whose i-th entry is `{cell, seed, run, ...}` with inputs `run-<i>`, `scores-<i>` and
+    `audit-<i>`.
 
     `names` gives data sets (ids in scores) the names that a reader knows; `baselines` are `{label, ...}` with inputs
     `baseline-<i>` and `baseline-scores-<i>`; `split` is the one that was scored. Rows are sorted by `KEY`. StageError
@@ -102,6 +104,9 @@ def collect(
         ]
         of_baselines = [_read(inputs[f"baseline-scores-{i}"] / "scores.parquet", i) for i in range(len(baselines))]
         parts.append(_fitted(_named(pa.concat_tables(of_baselines), names), fitted, {"split": split}))
+    audits = [leaks.of_audit(inputs[name], names, i) for i in range(len(cells)) if (name := f"audit-{i}") in inputs]
+    if audits:
+        parts.append(_fitted(pa.concat_tables(audits), runs, {"split": leaks.SPLIT}))
     table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEY])
     _refuse_duplicates(table)
     return table

@@ -9,7 +9,7 @@ from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
 from sft.config.errors import FieldError
 from sft.config.evaluation import Evaluation, Execution
-from sft.config.fields import Integer, Name, Number, Section, execution, identity, presentation
+from sft.config.fields import Integer, Name, Number, Section, Truth, execution, identity, presentation
 from sft.config.label_audit import LabelAudit
 from sft.config.model import Model, ModelReference
 from sft.config.training import Lora, Training
@@ -87,6 +87,7 @@ class Experiment(Frame, Cell):
 class Config(Section):
     """A configuration file."""
 
+    overlay: Truth = execution(False, describe="change what the other files define instead of defining anew")
     datasets: dict[Name, Dataset] = identity({}, describe="data sets by name")
     models: dict[Name, Model] = identity({}, describe="base models by name")
     experiments: dict[Name, Experiment] = identity({}, describe="experiments by name")

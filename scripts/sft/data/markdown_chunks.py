@@ -34,6 +34,32 @@ FRONT_MATTER = re.compile(rf"---[ \t]*{_EOL}(?:(.*?){_EOL})??(?:---|\.\.\.)[ \t]
 BYTE_ORDER_MARK = "\ufeff"
 
 
+SCHEMA = {
+    "chunk_id": "string",
+    "text": "string",
+    "source_file": "string",
+    "section_heading": "string",
+    "char_start": "int64",
+    "char_end": "int64",
+    "token_estimate": "int64",
+    "prev_chunk_id": "string",
+    "next_chunk_id": "string",
+    "url": "string",
+    "doc_title": "string",
+}
+
+
+def write(made: list[dict[str, Any]], path: Path) -> None:
+    """Chunks as a parquet file."""
+    import pyarrow
+
+    from sft.data.tables import write_rows
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in SCHEMA.items()])
+    write_rows(made, schema, path)
+
+
 def read_document(path: Path) -> str:
     """The file as text, line endings kept; StageError where it is not UTF-8."""
     try:

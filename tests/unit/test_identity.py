@@ -133,7 +133,8 @@ def test_id_moves_exactly_with_identity(place: tuple[str, ...], field: Any, tmp_
     )
     assert moved == (role == "identity"), f"{'.'.join(place)} is {role}"
     if role == "presentation":
-        assert any(before.nodes[d].digest != after.nodes[d].digest for d in before.nodes), "nothing shows it"
+        shown = [{d: node.digest for d, node in plan.nodes.items()} for plan in (before, after)]
+        assert shown[0] != shown[1], "nothing shows it"
 
 
 def test_scores_follow_evaluation_and_runs_do_not(tmp_path: Path) -> None:
@@ -217,6 +218,7 @@ def flipped(place: tuple[str, ...], field: Any, directory: Path) -> dict[str, An
 def other_value(name: str, field: Any, value: Any, directory: Path) -> Any:
     special = {
         "chat_template": str(_file(directory)),
+        "expected": str(_file(directory)),
         "extends": None,
         "seeds": [1],
         "grid": {"training.learning_rate": [1e-2]},

@@ -8,6 +8,7 @@ family. torch and transformers are imported inside the functions.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from sft.stage import StageError
@@ -61,8 +62,10 @@ def make_processor(family: str) -> ProcessorMixin | PreTrainedTokenizerBase:
         chat_template=QWEN2 if family == "qwen2" else CHATML,
         extra_special_tokens={"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
     )
-    if family in ("llama", "qwen2"):
+    if family == "llama":
         return tokenizer
+    if family == "qwen2":
+        return _as_qwen2(tokenizer)
     from transformers import PaddleOCRVLProcessor
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -165,6 +168,21 @@ def tiny_tokenizer(special: list[str], **settings: Any) -> PreTrainedTokenizerBa
         ),
     )
     return PreTrainedTokenizerFast(tokenizer_object=core, **settings)
+
+
+def _as_qwen2(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The same vocabulary in the tokenizer class that transformers loads beside a Qwen2 model, whatever was saved."""
+    from transformers import Qwen2Tokenizer
+
+    learnt = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    return Qwen2Tokenizer(
+        vocab=learnt["vocab"],
+        merges=[tuple(pair) for pair in learnt["merges"]],
+        eos_token=tokenizer.eos_token,
+        pad_token=tokenizer.pad_token,
+        additional_special_tokens=SPECIAL,
+        chat_template=tokenizer.chat_template,
+    )
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:

@@ -34,19 +34,31 @@ def files(name: str) -> tuple[str, str]:
     return f"config/experiments/{name}.yaml", f"config/experiments/twins/{name}.yaml"
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("twin", [False, True], ids=["published", "twin"])
-def test_it_is_checked_without_a_network(tmp_path: Path, name: str, twin: bool) -> None:
-    checkout = new_checkout(tmp_path / "checkout")
+def with_pages(path: Path) -> Checkout:
+    checkout = new_checkout(path / "checkout")
     for page in PAGES:
         shutil.copy(ROOT / page, checkout.path)
-    environment = os.environ | refuse_network(tmp_path)
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    checkout = with_pages(tmp_path_factory.mktemp("clean"))
+    refuse_network(checkout.path.parent)
+    return checkout
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("twin", [False, True], ids=["published", "twin"])
+def test_it_is_checked_without_a_network(clean: Checkout, name: str, twin: bool) -> None:
+    folder = clean.path.parent
+    environment = os.environ | {"PYTHONPATH": str(folder / "no-network")}
     command = [sys.executable, "scripts/check_config.py", *files(name)[: 2 if twin else 1]]
-    done = subprocess.run(command, cwd=checkout.path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=clean.path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "train_model" in done.stdout
-    assert not (tmp_path / LOG).exists(), (tmp_path / LOG).read_text()
-    assert not (checkout.path / "results").exists()
+    assert not (folder / LOG).exists(), (folder / LOG).read_text()
+    assert not (clean.path / "results").exists()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -61,10 +73,7 @@ def test_its_head_says_where_it_comes_from_and_what_is_wrong_with_it(name: str) 
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Checkout:
-    checkout = new_checkout(tmp_path / "checkout")
-    for page in PAGES:
-        shutil.copy(ROOT / page, checkout.path)
-    return checkout
+    return with_pages(tmp_path)
 
 
 def run_twin(checkout: Checkout, name: str) -> Path:
@@ -116,7 +125,7 @@ def test_robo2vlm_goes_through_two_processes(fresh: Checkout) -> None:
 @pytest.mark.timeout(900)
 def test_unsloth_vision_trains_adapters_on_vision_and_language(fresh: Checkout) -> None:
     results = run_twin(fresh, "unsloth_vision_lora")
-    [adapter] = results.glob("runs/*/checkpoints/step-4/adapter_model.safetensors")
+    [adapter] = results.glob("runs/*/checkpoints/checkpoint-4/adapter_model.safetensors")
     from safetensors import safe_open
 
     with safe_open(adapter, "pt") as file:

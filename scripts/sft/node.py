@@ -34,6 +34,7 @@ STAGES = {
     "ask_base": "train",
     "predict": "train",
     "collect_metrics": "report",
+    "compare_expected": "report",
     "plot_accuracy": "report",
     "plot_comparison": "report",
     "plot_environments": "report",

@@ -337,6 +337,8 @@ class _Planner:
 
 def _source_label(source: dict[str, Any]) -> str:
     """What a reader calls a source: its own name, without version, path and suffix."""
+    if "markdown" in source:
+        return "markdown"
     if packed := source.get("wheel") or source.get("npm"):
         return source.get("derive") or re.split("==|(?<=.)@", packed)[0]
     return source.get("name") or source.get("initialise") or Path(source["path"]).stem

@@ -67,6 +67,9 @@ def presented(
     shown_nodes[f"table-{name}"] = plan.add(
         Node("tabulate_results", name, shown, shown, {"ledger": ledger}, parent=f"{folder}/table")
     )
+    if frame.expected is not None:
+        config = {key: shown[key] for key in ("experiment", "cells", "seeds")} | {"expected": frame.expected}
+        plan.add(Node("compare_expected", name, config, config, {"ledger": ledger}, parent=f"{folder}/expected"))
     compared = _environments(experiment)
     figures = dict.fromkeys(FIGURES, shown) | ({"environments": {**shown, "compared": compared}} if compared else {})
     if lines := _rows(experiment):

@@ -22,3 +22,20 @@ rule collect_metrics:
         script=script("collect_metrics"),
     shell:
         "python {params.script} results/experiments/{wildcards.experiment}/ledger 2> {log}"
+
+
+rule compare_expected:
+    input:
+        made_from("results/experiments/{experiment}/expected"),
+    output:
+        "results/experiments/{experiment}/expected/manifest.json",
+        "results/experiments/{experiment}/expected/comparison.csv",
+    log:
+        "results/experiments/{experiment}/expected/compare_expected.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        script=script("compare_expected"),
+    shell:
+        "python {params.script} results/experiments/{wildcards.experiment}/expected 2> {log}"

@@ -21,7 +21,7 @@ from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
 from sft.config.label_audit import LabelAudit
 from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelPath
-from sft.config.source import ArchiveSource, PackageSource, PathSource
+from sft.config.source import ArchiveSource, MarkdownSource, PackageSource, PathSource
 from sft.config.split import Slice, Split, Validation
 from sft.config.training import Lora, Training
 from sft.config.yaml_comments import commented
@@ -32,6 +32,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "file": Config,
     "dataset": Dataset,
     "source-package": PackageSource,
+    "source-markdown": MarkdownSource,
     "source-path": PathSource,
     "source-archive": ArchiveSource,
     "split": Split,

@@ -9,7 +9,17 @@ from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
 from sft.config.errors import FieldError
 from sft.config.evaluation import Evaluation, Execution
-from sft.config.fields import Integer, Name, Number, Section, execution, identity, presentation
+from sft.config.fields import (
+    ExistingPath,
+    Integer,
+    Name,
+    Number,
+    Section,
+    Truth,
+    execution,
+    identity,
+    presentation,
+)
 from sft.config.label_audit import LabelAudit
 from sft.config.model import Model, ModelReference
 from sft.config.training import Lora, Training
@@ -62,6 +72,9 @@ class Frame(Section):
     metric: Literal["accuracy_strict", "accuracy_lenient", "accuracy_likelihood", "accuracy_token"] = presentation(
         "accuracy_strict", describe="the score that figures show; tables show all"
     )
+    expected: ExistingPath | None = presentation(
+        None, describe="a file of published loss and grad_norm per step; a run that is further off stops"
+    )
     seeds: tuple[Seed, ...] = identity((0,), describe="one run for each", min_length=1)
     grid: dict[str, list[Any]] = identity({}, describe="dotted key: values; cells are all combinations")
     variants: dict[Name, dict[str, Any]] = identity({}, describe="named cells: what each changes")
@@ -87,6 +100,7 @@ class Experiment(Frame, Cell):
 class Config(Section):
     """A configuration file."""
 
+    overlay: Truth = execution(False, describe="change what the other files define instead of defining anew")
     datasets: dict[Name, Dataset] = identity({}, describe="data sets by name")
     models: dict[Name, Model] = identity({}, describe="base models by name")
     experiments: dict[Name, Experiment] = identity({}, describe="experiments by name")

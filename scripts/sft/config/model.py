@@ -10,7 +10,7 @@ from sft.config.fields import ChatTemplate, ExistingPath, Integer, Name, Number,
 class Initialised(Section):
     """A small model with random weights, of a real architecture, with tokenizer and processor beside it."""
 
-    initialise: Literal["qwen2_5_vl", "llama"] = identity(describe="the architecture")
+    initialise: Literal["qwen2_5_vl", "llama", "mllama", "qwen2"] = identity(describe="the architecture")
     hidden_size: Integer = identity(128, describe="width of the language model", gt=0, multiple_of=64)
     num_layers: Integer = identity(2, describe="layers of the language model", gt=0)
     initializer_range: Number = identity(0.02, describe="standard deviation of the initial weights", gt=0)

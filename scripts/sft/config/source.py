@@ -5,14 +5,38 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Tag, model_validator
 
 from sft.config.errors import FieldError
-from sft.config.fields import ExistingPath, NpmRequirement, Requirement, Section, Sha256, identity
+from sft.config.fields import ExistingPath, Integer, NpmRequirement, Requirement, Section, Sha256, identity
+
+PACKAGES = {
+    "scikit-learn": ("digits",),
+    "snakemake-sft": ("robo2vlm", "radiology_mini", "mixture_of_thoughts", "capybara", "alpaca_cleaned"),
+}
 
 
 class PackageSource(Section):
-    """Data that a Python package carries, so that it is there offline."""
+    """Data that a Python package carries, so that it is there offline; snakemake-sft's own are stand-ins for twins."""
 
-    package: Literal["scikit-learn"] = identity(describe="the package that carries the data")
-    name: Literal["digits"] = identity(describe="the data set inside the package")
+    package: Literal["scikit-learn", "snakemake-sft"] = identity(describe="the package that carries the data")
+    name: Literal["digits", "robo2vlm", "radiology_mini", "mixture_of_thoughts", "capybara", "alpaca_cleaned"] = (
+        identity(describe="the data set inside the package")
+    )
+
+    @model_validator(mode="after")
+    def _carried(self) -> "PackageSource":
+        if self.name not in PACKAGES[self.package]:
+            named = ", ".join(PACKAGES[self.package])
+            raise FieldError("name", f"{self.package} carries no {self.name}", f"It carries {named}")
+        return self
+
+
+class MarkdownSource(Section):
+    """Markdown documents on this machine, as chunks that know where in their document they stand."""
+
+    markdown: tuple[ExistingPath, ...] = identity(
+        describe="files or globs of documents; each becomes a table of its name", min_length=1
+    )
+    chunk_tokens: Integer = identity(256, describe="about how long a chunk may be", unit="tokens", gt=0)
+    base_url: str | None = identity(None, describe="address below which the documents are published")
 
 
 class PathSource(Section):
@@ -41,18 +65,22 @@ class ArchiveSource(Section):
 
 def _source_kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        kinds = {"package": "package", "path": "path", "wheel": "archive", "npm": "archive"}
+        kinds = {"package": "package", "path": "path", "wheel": "archive", "npm": "archive"} | {"markdown": "markdown"}
         return next((kind for key, kind in kinds.items() if key in value), None)
-    return {PackageSource: "package", PathSource: "path", ArchiveSource: "archive"}.get(type(value))
+    return {PackageSource: "package", PathSource: "path", ArchiveSource: "archive", MarkdownSource: "markdown"}.get(
+        type(value)
+    )
 
 
 Source = Annotated[
     Annotated[PackageSource, Tag("package")]
     | Annotated[PathSource, Tag("path")]
-    | Annotated[ArchiveSource, Tag("archive")],
+    | Annotated[ArchiveSource, Tag("archive")]
+    | Annotated[MarkdownSource, Tag("markdown")],
     Discriminator(
         _source_kind,
         custom_error_type="unknown_source",
-        custom_error_message="a source is {package: …, name: …}, {path: …} or {wheel or npm: …, sha256: …, files: …}",
+        custom_error_message="a source is {package: …, name: …}, {path: …}, {markdown: …} or "
+        "{wheel or npm: …, sha256: …, files: …}",
     ),
 ]

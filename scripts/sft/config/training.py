@@ -21,7 +21,7 @@ class Training(Section):
     num_train_epochs: Number | None = identity(
         None, describe="passes over train; or give max_steps", unit="epochs", gt=0
     )
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = identity(
+    lr_scheduler_type: Literal["linear", "cosine", "cosine_with_min_lr", "constant", "constant_with_warmup"] = identity(
         "cosine", describe="shape of the learning rate"
     )
     warmup_steps: Integer = identity(0, describe="linear warm-up", unit="steps", ge=0)

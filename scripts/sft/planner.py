@@ -261,6 +261,8 @@ def _source_label(source: dict[str, Any]) -> str:
     """What a reader calls a source: its own name, without version, path and suffix."""
     if packed := source.get("wheel") or source.get("npm"):
         return source.get("derive") or re.split("==|(?<=.)@", packed)[0]
+    if repository := source.get("hub"):
+        return repository.rpartition("/")[2]
     return source.get("name") or source.get("initialise") or Path(source["path"]).stem
 
 

@@ -18,8 +18,8 @@ from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
-from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelPath
-from sft.config.source import ArchiveSource, PackageSource, PathSource
+from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelHub, ModelPath
+from sft.config.source import ArchiveSource, HubSource, PackageSource, PathSource
 from sft.config.training import Lora, Training
 from sft.config.yaml_comments import commented
 from sft.config.yaml_scalars import quoted
@@ -28,6 +28,7 @@ from sft.config.yaml_scalars import quoted
 TABLES: dict[str, type[BaseModel]] = {
     "file": Config,
     "dataset": Dataset,
+    "source-hub": HubSource,
     "source-package": PackageSource,
     "source-path": PathSource,
     "source-archive": ArchiveSource,
@@ -35,6 +36,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "validation": Validation,
     "model": Model,
     "source-initialise": Initialised,
+    "source-model-hub": ModelHub,
     "source-model-path": ModelPath,
     "source-model-archive": ModelArchive,
     "frame": Frame,

@@ -116,7 +116,25 @@ def _npm_requirement(text: str) -> str:
     return text
 
 
+def _repository(text: str) -> str:
+    if "://" in text or text.startswith("hf.co/"):
+        raise ValueError(f"{text!r} is an address. Write the name that stands in it: owner/name")
+    if not re.fullmatch(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", text, re.ASCII) or re.search(
+        r"--|\.\.|[.-](/|$)|\.git$", text
+    ):
+        raise ValueError(f"{text!r} is no name of a repository on the hub. Write owner/name")
+    return text
+
+
+def _revision(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w./-]{0,249}", text, re.ASCII) or ".." in text:
+        raise ValueError(f"{text!r} is no revision: write a commit (40 digits 0-9 and a-f), a tag or a branch")
+    return text
+
+
 Sha256 = Annotated[str, AfterValidator(_sha256)]
+Repository = Annotated[str, AfterValidator(_repository)]
+Revision = Annotated[str, AfterValidator(_revision)]
 Requirement = Annotated[str, AfterValidator(_requirement)]
 NpmRequirement = Annotated[str, AfterValidator(_npm_requirement)]
 Name = Annotated[str, AfterValidator(_valid_name)]

@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Tag, model_validator
 
 from sft.config.errors import FieldError
-from sft.config.fields import ExistingPath, NpmRequirement, Requirement, Section, Sha256, identity
+from sft.config.fields import (
+    ExistingPath,
+    NpmRequirement,
+    Repository,
+    Requirement,
+    Revision,
+    Section,
+    Sha256,
+    identity,
+)
 
 
 class PackageSource(Section):
@@ -39,20 +48,33 @@ class ArchiveSource(Section):
         return self
 
 
+class HubSource(Section):
+    """Files of a data set's repository on the Hugging Face hub."""
+
+    hub: Repository = identity(describe="owner/name of a data set's repository")
+    revision: Revision = identity("main", describe="a commit; or a tag or a branch, which may come to mean another one")
+    files: tuple[str, ...] | None = identity(
+        None, describe="patterns of the files to take, by their path; null: every table and picture", min_length=1
+    )
+
+
 def _source_kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        kinds = {"package": "package", "path": "path", "wheel": "archive", "npm": "archive"}
+        kinds = {"package": "package", "path": "path", "wheel": "archive", "npm": "archive", "hub": "hub"}
         return next((kind for key, kind in kinds.items() if key in value), None)
-    return {PackageSource: "package", PathSource: "path", ArchiveSource: "archive"}.get(type(value))
+    kinds = {PackageSource: "package", PathSource: "path", ArchiveSource: "archive", HubSource: "hub"}
+    return kinds.get(type(value))
 
 
 Source = Annotated[
     Annotated[PackageSource, Tag("package")]
     | Annotated[PathSource, Tag("path")]
-    | Annotated[ArchiveSource, Tag("archive")],
+    | Annotated[ArchiveSource, Tag("archive")]
+    | Annotated[HubSource, Tag("hub")],
     Discriminator(
         _source_kind,
         custom_error_type="unknown_source",
-        custom_error_message="a source is {package: …, name: …}, {path: …} or {wheel or npm: …, sha256: …, files: …}",
+        custom_error_message="a source is {hub: …}, {path: …}, {wheel or npm: …, sha256: …, files: …} or "
+        "{package: …, name: …}",
     ),
 ]

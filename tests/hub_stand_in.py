@@ -14,7 +14,8 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -59,6 +60,7 @@ class Request:
     path: str
     token: str | None
     range: str | None
+    at: float  # seconds, time.monotonic()
 
 
 @dataclass
@@ -70,6 +72,8 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     after: int | None = None  # bytes of the body that are sent before the connection breaks
     corrupt: bool = False
+    larger: int = 0  # only bodies above so many bytes
+    hold: bool = False  # do not break at `after`, but wait for `release`
 
 
 class HubStandIn:
@@ -81,6 +85,8 @@ class HubStandIn:
         self.tokens = tokens
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
+        self.meanwhile: tuple[str, Callable[[], object]] | None = None  # what happens when such a path is asked for
+        self.held, self._released = threading.Event(), threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -141,6 +147,17 @@ class HubStandIn:
         """Break the connection after `after` bytes of the body."""
         self.faults.append(Fault(pattern, times, "GET", after=after))
 
+    def hold(self, pattern: str, after: int, larger: int = 0) -> None:
+        """Send `after` bytes of a body of more than `larger` ones and no more until `release`; then `held` is set."""
+        self.faults.append(Fault(pattern, 1, "GET", after=after, larger=larger, hold=True))
+
+    def release(self) -> None:
+        self._released.set()
+
+    def wait(self) -> None:
+        self.held.set()
+        self._released.wait(60)
+
     def corrupt(self, pattern: str, times: int = 10**6) -> None:
         """Send as many bytes as there are, the first of them changed."""
         self.faults.append(Fault(pattern, times, "GET", corrupt=True))
@@ -149,9 +166,10 @@ class HubStandIn:
         """The requests so far whose path matches."""
         return [request for request in self.requests if request.method == method and re.search(pattern, request.path)]
 
-    def fault(self, method: str, path: str) -> Fault | None:
+    def fault(self, method: str, path: str, size: int) -> Fault | None:
         for fault in self.faults:
-            if fault.times > 0 and fault.method in ("", method) and re.search(fault.pattern, path):
+            fits = fault.method in ("", method) and size >= fault.larger and re.search(fault.pattern, path)
+            if fault.times > 0 and fits:
                 fault.times -= 1
                 return fault
         return None
@@ -198,8 +216,10 @@ def _handler(hub: HubStandIn) -> type[BaseHTTPRequestHandler]:
             address = urlsplit(self.path)
             path, query = unquote(address.path), parse_qs(address.query)
             token = (self.headers.get("authorization") or "").removeprefix("Bearer ") or None
-            hub.requests.append(Request(self.command, path, token, self.headers.get("range")))
-            self.broken = hub.fault(self.command, path)
+            hub.requests.append(Request(self.command, path, token, self.headers.get("range"), time.monotonic()))
+            if hub.meanwhile and re.search(hub.meanwhile[0], path):
+                hub.meanwhile[1]()
+            self.broken = hub.fault(self.command, path, self._size(path))
             if self.broken and self.broken.status:
                 return self._error(self.broken.status, headers=self.broken.headers)
             if match := re.fullmatch(r"/(?:lfs/(\w+)|files/(.+))", path):
@@ -224,6 +244,10 @@ def _handler(hub: HubStandIn) -> type[BaseHTTPRequestHandler]:
             if file:
                 return self._file(repository, file[3], file[4], token)
             return self._api(kind, name, repository, api[3] or "", api[4] or "main")
+
+        def _size(self, path: str) -> int:
+            content = _stored(hub, path.removeprefix("/lfs/")) if path.startswith("/lfs/") else None
+            return len(content) if isinstance(content, bytes) else content.stat().st_size if content else 0
 
         def _found(self, kind: str, query: dict[str, list[str]]) -> list[dict]:
             search, author = query.get("search", [""])[0], query.get("author", [""])[0]
@@ -301,6 +325,9 @@ def _handler(hub: HubStandIn) -> type[BaseHTTPRequestHandler]:
                 if self.broken and self.broken.after is not None and sent + len(part) > self.broken.after:
                     self.wfile.write(part[: self.broken.after - sent])
                     self.close_connection = True
+                    if self.broken.hold:
+                        self.wfile.flush()
+                        hub.wait()
                     return
                 try:
                     self.wfile.write(part)

@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,6 +109,7 @@ def fetch(
 def _commit(kind: str, repository: str, revision: str) -> tuple[str, bool]:
     """The commit that `revision` means, and whether that was read in the cache because the user is offline."""
     from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, RevisionResolutionError
 
     if COMMIT.fullmatch(revision):
         return revision, False
@@ -116,7 +118,10 @@ def _commit(kind: str, repository: str, revision: str) -> tuple[str, bool]:
         found = api.resolve_revision(repository, repo_type=kind, revision=revision, local_files_only=True)
         return found.resolved, True
     # Not resolve_revision: when the hub does not answer it gives an earlier commit without a word.
-    return _patiently(lambda: api.repo_info(repository, repo_type=kind, revision=revision, timeout=30)).sha, False
+    commit = _patiently(lambda: api.repo_info(repository, repo_type=kind, revision=revision, timeout=30)).sha
+    with suppress(RevisionResolutionError, HfHubHTTPError):  # only to have it in the cache, for work offline
+        api.resolve_revision(repository, repo_type=kind, revision=revision)
+    return commit, False
 
 
 def _patiently(call: Callable[[], T]) -> T:

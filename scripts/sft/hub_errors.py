@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sft.config.errors import nearest
 from sft.stage import StageError
@@ -85,10 +85,11 @@ def _neighbours(kind: str, repository: str) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     api, (owner, _, name) = HfApi(), repository.rpartition("/")
-    try:
-        other = "model" if kind == "dataset" else "dataset"
+    other = "model" if kind == "dataset" else "dataset"
+    with suppress(HfHubHTTPError, HTTPError):
         if api.repo_exists(repository, repo_type=other):
             return f" There is a {other} {repository}: it belongs under {LISTED_UNDER[other]}"
+    try:
         listing = api.list_datasets if kind == "dataset" else api.list_models
         found = [entry.id for entry in listing(search=name, limit=50)]
         found += [entry.id for entry in listing(author=owner, limit=200)] if owner else []

@@ -1,114 +1,50 @@
-"""Data sets and models of the hub: the real client and the real scripts against a stand-in of its endpoints."""
+"""Data sets of the hub: the real client and the real scripts against a stand-in of its endpoints."""
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
-from hub_stand_in import HubStandIn
+from hub_bench import NAME, Bench, open_bench, tables
 from sft.config.errors import ConfigError
 from sft.config.reader import load
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-CARD = "---\nlicense: cc-by-4.0\n---\n# Questions\n"
-TOKEN = "hf_madeUpTokenOfATest"
-NAME = "someone/questions"
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Two shards and a picture; the first is large enough to break off in the middle."""
-    folder = tmp_path_factory.mktemp("tables")
-    made = {}
-    for name, rows in (("train-0.parquet", 3000), ("test-0.parquet", 5)):
-        ids = [f"{name}-{i}" for i in range(rows)]
-        text = [hashlib.sha256(i.encode()).hexdigest() for i in ids]
-        pyarrow.parquet.write_table(pyarrow.table({"id": ids, "prompt": text, "completion": text}), folder / name)
-        made[f"data/{name}"] = (folder / name).read_bytes()
-    return made
-
-
-class Bench:
-    """A stand-in with a data set, a cache, and the command that downloads."""
-
-    def __init__(self, folder: Path, hub: HubStandIn):
-        self.folder, self.hub, self.cache = folder, hub, folder / "cache"
-
-    def config(self, name: str, source: dict[str, Any], rule: str = "download_dataset", **more: Any) -> Path:
-        directory = self.folder / name
-        directory.mkdir(exist_ok=True)
-        source = {"revision": "main", "files": None} | source if rule == "download_dataset" else source
-        config = {"source": source} | more.pop("config", {})
-        node = {"rule": rule, "id": name, "config": config, "identity": config, "inputs": {}} | more
-        (directory / "config.json").write_text(json.dumps(node))
-        return directory
-
-    def command(self, directory: Path, rule: str = "download_dataset", **options: Any) -> dict[str, Any]:
-        environment = os.environ | self.hub.environment(self.cache, **options)
-        return {"args": [sys.executable, SCRIPTS / f"{rule}.py", directory], "env": environment, "text": True}
-
-    def run(self, name: str, source: dict[str, Any], **options: Any) -> subprocess.CompletedProcess:
-        return subprocess.run(**self.command(self.config(name, source), **options), capture_output=True)
-
-    def make(self, name: str, source: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """The manifest of a download that must succeed."""
-        done = self.run(name, source, **options)
-        assert done.returncode == 0, done.stderr
-        return json.loads((self.folder / name / "manifest.json").read_text())
-
-    def refused(self, name: str, source: dict[str, Any], **options: Any) -> str:
-        """The error of a download that must fail and leave nothing that looks finished."""
-        done = self.run(name, source, **options)
-        assert done.returncode == 1, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        assert {path.name for path in (self.folder / name).iterdir()} <= {"config.json", ".lock"}
-        error = done.stderr[done.stderr.index("error: ") :].strip()
-        assert "\n" not in error
-        return error
-
 
 @pytest.fixture
-def bench(tmp_path: Path, tables: dict[str, bytes]):
-    hub = HubStandIn(tokens=(TOKEN,))
-    hub.publish("dataset", NAME, tables | {"README.md": CARD, "dataset_infos.json": "{}"}, tag="v1")
-    yield Bench(tmp_path, hub)
-    hub.close()
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with open_bench(tmp_path) as bench:
+        yield bench
 
 
-def head(bench: Bench) -> str:
-    return bench.hub.repositories["dataset", NAME].branches["main"]
-
-
-def test_a_branch_becomes_a_commit_and_the_files_are_those_that_are_published(bench, tables):
+@pytest.mark.slow
+def test_a_branch_becomes_a_commit_and_the_files_are_those_that_are_published(bench):
     made = bench.make("got", {"hub": NAME})
     facts = made["facts"]
-    assert facts["commit"] == facts["revision"] == head(bench)
+    assert facts["commit"] == facts["revision"] == bench.head()
     assert facts["asked_revision"] == "main"
     assert facts["licence"] == "cc-by-4.0"
     assert facts["rows"] == {"data/test-0.parquet": 5, "data/train-0.parquet": 3000}
     assert {name: entry["sha256"] for name, entry in made["outputs"].items()} == {
-        f"files/{name}": hashlib.sha256(content).hexdigest() for name, content in tables.items()
+        f"files/{name}": hashlib.sha256(content).hexdigest() for name, content in tables().items()
     }
-    assert f"main may move: pin it with revision: {head(bench)}" in facts["summary"]
+    assert f"main may move: pin it with revision: {bench.head()}" in facts["summary"]
     assert not any(request.token for request in bench.hub.requests)
 
 
+@pytest.mark.slow
 def test_a_large_file_is_on_the_disk_once(bench):
     bench.make("got", {"hub": NAME})
     (blob,) = (path for path in bench.cache.rglob("blobs/*") if path.stat().st_size > 100_000)
     assert blob.samefile(bench.folder / "got/files/data/train-0.parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision", ["v1", "commit"])
 def test_a_tag_and_a_commit_name_what_they_named_after_the_branch_moved(bench, revision):
-    first = head(bench)
+    first = bench.head()
     bench.hub.publish("dataset", NAME, {"data/test-0.parquet": None})
     made = bench.make("got", {"hub": NAME, "revision": first if revision == "commit" else revision})
     assert made["facts"]["commit"] == first
@@ -130,6 +66,7 @@ def study(folder: Path, revision: str) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_check_names_the_commit_to_write_and_a_moved_branch_makes_nothing_stale(bench, monkeypatch):
     from sft.freshness import examine
     from sft.planner import make_plan
@@ -146,7 +83,7 @@ def test_check_names_the_commit_to_write_and_a_moved_branch_makes_nothing_stale(
     Path(node.directory, "config.json").write_text(json.dumps(node.document()))
     done = subprocess.run(**bench.command(Path(node.directory)), capture_output=True)
     assert done.returncode == 0, done.stderr
-    first = head(bench)
+    first = bench.head()
     bench.hub.publish("dataset", NAME, {"data/test-0.parquet": None})
     assert examine(plan)[node.directory].fresh
     assert [str(one) for one in unpinned(plan)] == [

@@ -22,7 +22,7 @@ def make(stage: Stage) -> None:
     if "hub" in source:
         _fetch_from_hub(stage, source)
     elif "path" in source:
-        _link(stage, source["path"])
+        _link(stage, source)
     elif archives.is_archive(source):
         _unpack(stage, source)
     elif (source.get("package"), source.get("name")) == ("scikit-learn", "digits"):
@@ -45,33 +45,24 @@ def _fetch_from_hub(stage: Stage, source: dict[str, Any]) -> None:
     """The chosen files of one commit, linked to the client's cache: a large data set is on the disk once."""
     from sft import hub
     from sft.data.repositories import check_listing, wanted_files
-    from sft.data.source_files import TABLES, count_rows
 
-    name, patterns = source["hub"], source["files"]
+    name, patterns, labelled = source["hub"], source["files"], bool(source["labels"])
     snapshot = hub.fetch(
         "dataset",
         name,
         source["revision"],
-        wanted_files(patterns),
+        wanted_files(patterns, labelled),
         needed=lambda listed: check_listing(name, listed, patterns),
         say=stage.say,
     )
-    rows = {}
-    for file, path in snapshot.files.items():
-        local_files.place(path, stage.output(f"files/{file}"))
-        if Path(file).suffix.lower() in TABLES:
-            rows[file] = count_rows(path)
-    if not sum(rows.values()):
-        raise StageError(
-            f"source {name}: no table with rows among {', '.join(snapshot.files)}. Name others with files:"
-        )
-    stage.record(**snapshot.facts(), rows=rows, revision=snapshot.commit)
-    stage.summary(f"{sum(rows.values())} rows in {len(rows)} files of {snapshot}")
+    stage.record(**snapshot.facts(), revision=snapshot.commit)
+    stage.summary(f"{_take(stage, name, snapshot.files, source)} of {snapshot}")
 
 
 def _unpack(stage: Stage, source: dict[str, Any]) -> None:
     """Files of a package archive; with `derive`, the tables made of them."""
-    from sft.data.source_files import TABLES, count_rows
+    from sft.data.rows import count_rows
+    from sft.data.source_files import TABLES
 
     work = stage.attempt.with_name(f"{stage.attempt.name}-archive")
     try:
@@ -109,21 +100,41 @@ def _wordnet(stage: Stage, files: dict[str, Path]) -> dict[str, Any]:
     return {"licence": wordnet.LICENCE}
 
 
-def _link(stage: Stage, source: str) -> None:
-    from sft.data.source_files import TABLES, count_rows, find_files
+def _link(stage: Stage, source: dict[str, Any]) -> None:
+    from sft.data.source_files import find_files
 
-    files, rows = find_files(source), {}
+    files = find_files(source["path"], source.get("files"), labelled=bool(source.get("labels")))
+    taken = _take(stage, source["path"], files, source)
+    described = local_files.describe(files.values())
+    revision = hashlib.sha256("".join(sorted(made["sha256"] for made in described.values())).encode()).hexdigest()
+    stage.record(source_files=described, licence=None, revision=f"sha256:{revision}")
+    stage.summary(taken)
+
+
+def _take(stage: Stage, what: str, files: dict[str, Path], source: dict[str, Any]) -> str:
+    """Link `files` into the result, with the tables of labelled pictures; records rows, and returns it in words.
+
+    StageError for tables that do not belong together, where the configuration does not name them, and for no row.
+    """
+    from sft.data import columns, picture_folders
+    from sft.data.rows import count_rows
+    from sft.data.source_files import TABLES
+
     for name, path in files.items():
         local_files.place(path, stage.output(f"files/{name}"))
-        if Path(name).suffix.lower() in TABLES:
-            rows[name] = count_rows(path)
-    described = local_files.describe(files.values())
+    tables = [name for name in files if Path(name).suffix.lower() in TABLES]
+    pictures = len(files) - len(tables)
+    if source.get("labels"):
+        tables = picture_folders.write_tables(what, list(files), stage.output("files"))
+    there = {name: stage.attempt / "files" / name for name in tables}
+    rows = {name: count_rows(path) for name, path in there.items()}
     if not sum(rows.values()):
-        raise StageError(f"source {source}: the tables hold no row ({', '.join(rows)})")
-    revision = hashlib.sha256("".join(sorted(made["sha256"] for made in described.values())).encode()).hexdigest()
-    stage.record(rows=rows, source_files=described, licence=None, revision=f"sha256:{revision}")
-    pictures = len(files) - len(rows)
-    stage.summary(f"{sum(rows.values())} rows in {len(rows)} files" + (f" and {pictures} pictures" if pictures else ""))
+        raise StageError(f"source {what}: the tables hold no row ({', '.join(rows) or 'there is none'})")
+    if not source.get("files"):
+        columns.check_same_columns(what, there, rows)
+    stage.record(rows=rows)
+    words = f"{sum(rows.values())} rows in {len(rows)} files"
+    return f"{words} and {pictures} pictures" if pictures else words
 
 
 if __name__ == "__main__":

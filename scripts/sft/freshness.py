@@ -88,11 +88,12 @@ def _state(
 
 def _unseen_file(node: Node, record: dict[str, Any]) -> str:
     """A file that lies in a local source now and did not when it was read."""
-    source = node.config["source"].get("path")
-    if source is None:
+    source = node.config["source"]
+    if "path" not in source:
         return ""
     known = record["facts"].get("source_files", {})
-    names = (local_files.recorded_name(path) for path in find_files(source).values())
+    found = find_files(source["path"], source.get("files"), labelled=bool(source.get("labels")))
+    names = (local_files.recorded_name(path) for path in found.values())
     return next((name for name in names if name not in known), "")
 
 

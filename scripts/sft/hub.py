@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sft.data.source_files import NOTES
 from sft.hub_errors import explained
 from sft.manifest import file_digest
 from sft.stage import StageError
@@ -24,8 +25,7 @@ from sft.stage import StageError
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CARD = "README.md"
 # What the hub or `datasets` keeps beside the data; none of it is data.
-_NOTES = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
-NOT_DATA = (".*", "*/.*", *_NOTES, *(f"*/{name}" for name in _NOTES))
+NOT_DATA = (".*", "*/.*", *NOTES, *(f"*/{name}" for name in NOTES))
 TRIES = 5
 
 T = TypeVar("T")

@@ -16,6 +16,8 @@ from sft.config.fields import (
     identity,
 )
 
+LABELS = "folder_name: pictures without a table, whose class is the name of their folder"
+
 
 class PackageSource(Section):
     """Data that a Python package carries, so that it is there offline."""
@@ -25,9 +27,16 @@ class PackageSource(Section):
 
 
 class PathSource(Section):
-    """Files on this machine: parquet, JSON (lines) or CSV."""
+    """Files on this machine: parquet, Arrow, JSON (lines) or CSV, and pictures."""
 
     path: ExistingPath = identity(describe="a file, a directory, or a glob; relative to where Snakemake runs")
+    files: tuple[str, ...] | None = identity(
+        None,
+        describe="of a directory: patterns of the files to take; null: every table and picture",
+        min_length=1,
+        added_with=None,
+    )
+    labels: Literal["folder_name"] | None = identity(None, describe=LABELS, added_with=None)
 
 
 class ArchiveSource(Section):
@@ -56,6 +65,7 @@ class HubSource(Section):
     files: tuple[str, ...] | None = identity(
         None, describe="patterns of the files to take, by their path; null: every table and picture", min_length=1
     )
+    labels: Literal["folder_name"] | None = identity(None, describe=LABELS)
 
 
 def _source_kind(value: Any) -> str | None:

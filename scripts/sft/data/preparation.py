@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sft.data import multiple_choice, pictures
-from sft.data.source_files import read_rows, tables
+from sft.data.rows import read_rows
+from sft.data.source_files import tables
 from sft.stage import StageError
 
 # So many broken rows are named before the stage stops.

@@ -13,9 +13,9 @@ from sft.hub_errors import nearest_names
 from sft.stage import StageError
 
 
-def wanted_files(patterns: Sequence[str] | None) -> list[str]:
-    """The given patterns, or those of every table and picture."""
-    return list(patterns) if patterns else [f"*{suffix}" for suffix in TABLES + PICTURES]
+def wanted_files(patterns: Sequence[str] | None, labelled: bool = False) -> list[str]:
+    """The given patterns, or those of every table and picture (`labelled`: of every picture)."""
+    return list(patterns) if patterns else [f"*{suffix}" for suffix in (PICTURES if labelled else TABLES + PICTURES)]
 
 
 def check_listing(repository: str, listed: Sequence[str], patterns: Sequence[str] | None) -> None:

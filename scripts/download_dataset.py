@@ -46,7 +46,7 @@ def _fetch_from_hub(stage: Stage, source: dict[str, Any]) -> None:
     from sft import hub
     from sft.data.repositories import check_listing, wanted_files
 
-    name, patterns, labelled = source["hub"], source["files"], bool(source["labels"])
+    name, patterns, labelled = source["hub"], source.get("files"), bool(source.get("labels"))
     snapshot = hub.fetch(
         "dataset",
         name,

@@ -2,7 +2,7 @@
 
 | suffix | what is read |
 | --- | --- |
-| .parquet | pages of row groups, in batches of about 32 MiB |
+| .parquet | pages of row groups, in batches of about 8 MiB |
 | .arrow | Arrow's file and stream formats (`datasets` writes the stream, Feather is the file) |
 | .jsonl | one object a line |
 | .json | an array of objects, or one object a line, as the hub has them under this suffix too |
@@ -22,7 +22,7 @@ from sft.data.columns import missing_column
 from sft.stage import StageError
 
 ROWS_PER_BATCH = 1000
-BYTES_PER_BATCH = 32 * 2**20
+BYTES_PER_BATCH = 8 * 2**20
 CHARACTERS = 2**20
 # A cell may be a whole document; csv's own limit is 128 KiB.
 csv.field_size_limit(2**30)
@@ -94,7 +94,8 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, An
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         per_row = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
         rows = max(1, min(ROWS_PER_BATCH, int(BYTES_PER_BATCH / max(per_row, 1))))
-        for batch in file.iter_batches(rows, columns=list(columns) if columns is not None else None):
+        chosen = list(columns) if columns is not None else None
+        for batch in file.iter_batches(rows, columns=chosen, use_threads=False):  # threads hold more at once
             yield from batch.to_pylist()
 
 

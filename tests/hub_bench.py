@@ -45,7 +45,7 @@ class Bench:
     def config(self, name: str, source: dict[str, Any], rule: str = "download_dataset", **more: Any) -> Path:
         directory = self.folder / name
         directory.mkdir(exist_ok=True)
-        source = {"revision": "main", "files": None} | source if rule == "download_dataset" else source
+        source = {"revision": "main", "files": None} | source if "hub" in source else source
         config = {"source": source} | more.pop("config", {})
         node = {"rule": rule, "id": name, "config": config, "identity": config, "inputs": {}} | more
         (directory / "config.json").write_text(json.dumps(node))

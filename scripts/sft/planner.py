@@ -11,6 +11,7 @@ from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
 from sft.config.model import FinishedRun, Initialised
+from sft.config.source import as_read
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
 from sft.installed import VENV_PYTHON
@@ -75,7 +76,13 @@ class _Planner:
         source = key_fields(dataset.source)
         name = _source_label(source)
         downloaded = self.plan.add(
-            Node("download_dataset", name, {"source": source}, {"source": source}, parent="results/sources/{id}")
+            Node(
+                "download_dataset",
+                name,
+                {"source": as_read(dataset.source)},
+                {"source": source},
+                parent="results/sources/{id}",
+            )
         )
         own = key_fields(dataset)
         settings = {key: own[key] for key in ("format", "choices_layout", "target", "image_transform")}
@@ -263,6 +270,8 @@ def _source_label(source: dict[str, Any]) -> str:
         return source.get("derive") or re.split("==|(?<=.)@", packed)[0]
     if repository := source.get("hub"):
         return repository.rpartition("/")[2]
+    if files := source.get("download"):
+        return Path(files[0]["name"]).stem
     return source.get("name") or source.get("initialise") or Path(source["path"]).stem
 
 

@@ -19,7 +19,15 @@ from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
 from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelHub, ModelPath
-from sft.config.source import ArchiveSource, HubSource, PackageSource, PathSource
+from sft.config.source import (
+    Alternatives,
+    ArchiveSource,
+    Download,
+    DownloadSource,
+    HubSource,
+    PackageSource,
+    PathSource,
+)
 from sft.config.training import Lora, Training
 from sft.config.yaml_comments import commented
 from sft.config.yaml_scalars import quoted
@@ -29,6 +37,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "file": Config,
     "dataset": Dataset,
     "source-hub": HubSource,
+    "source-download": DownloadSource,
+    "download": Download,
+    "source-alternatives": Alternatives,
     "source-package": PackageSource,
     "source-path": PathSource,
     "source-archive": ArchiveSource,

@@ -10,6 +10,7 @@ A test flips every field and sees the run id move exactly when its role says so.
 import re
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -132,6 +133,24 @@ def _revision(text: str) -> str:
     return text
 
 
+def _url(text: str) -> str:
+    address = urlsplit(text)
+    if address.scheme not in ("https", "http") or not address.hostname or re.search(r"\s", text):
+        raise ValueError(f"{text!r} is no address of a file: write https://…")
+    if address.username or address.password:
+        raise ValueError("an address must not hold a name or password: everybody who sees the results would read them")
+    return text
+
+
+def _file_name(text: str) -> str:
+    parts = text.split("/")
+    if not text or "" in parts or "." in parts or ".." in parts or "\\" in text or "\0" in text:
+        raise ValueError(f"{text!r} is no name of a file inside the source: write train.parquet, or data/train.parquet")
+    return text
+
+
+Url = Annotated[str, AfterValidator(_url)]
+FileName = Annotated[str, AfterValidator(_file_name)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
 Repository = Annotated[str, AfterValidator(_repository)]
 Revision = Annotated[str, AfterValidator(_revision)]

@@ -203,8 +203,7 @@ def _checked(path: Path, name: str, repository: str) -> str:
         kind, came = "sha256", found
     elif COMMIT.fullmatch(expected):
         # Small files are git objects: sha1 over a header and the bytes (git-hash-object(1)).
-        content = path.read_bytes()
-        kind, came = "git object", hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+        kind, came = "git object", _git_digest(path)
     else:
         return found  # no links in this cache (HF_HUB_DISABLE_SYMLINKS): the client checked the size
     if came != expected:
@@ -215,6 +214,14 @@ def _checked(path: Path, name: str, repository: str) -> str:
             f"cache: start again; if it stays so, the network or the hub changes files"
         )
     return found
+
+
+def _git_digest(path: Path) -> str:
+    sha1 = hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            sha1.update(part)
+    return sha1.hexdigest()
 
 
 def _licence(card: Path) -> str | None:

@@ -24,6 +24,7 @@ from sft.freshness import State
 from sft.installed import differences, pins_file, words
 from sft.manifest import read
 from sft.plan import Plan, PlanError, Run
+from sft.unpinned import unpinned
 from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
 
 
@@ -44,6 +45,7 @@ def main() -> int:
     print_runs(attached)
     print_chosen_on_test(attached.plan)
     print_moved(attached.plan)
+    print_unpinned(attached.plan)
     print_other_packages(attached)
     print_jobs(attached, options.jobs)
     if options.write:
@@ -94,6 +96,14 @@ def print_moved(plan: Plan) -> None:
         print(f"\n{len(moved)} finished runs are re-addressed by an edit (the old ones stay where they are):")
     for run in moved[:10]:
         print(f"  {run.experiment}/{run.cell}/seed-{run.seed}: make explain A={_earlier(run)} B={run.train.directory}")
+
+
+def print_unpinned(plan: Plan) -> None:
+    """Which sources of the hub are named by a tag or a branch, and the commit to write instead."""
+    if found := unpinned(plan):
+        print("\nnot pinned to a commit:")
+    for source in found:
+        print(f"  {source}")
 
 
 def print_other_packages(attached: Attached) -> None:

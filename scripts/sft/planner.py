@@ -13,7 +13,7 @@ from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
 from sft.config.model import FinishedRun, Initialised
-from sft.config.source import Source
+from sft.config.source import Source, as_read
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
 from sft.evaluation_plan import Fitted, base_answers, baselines, scores_of
@@ -90,7 +90,13 @@ class _Planner:
         source = key_fields(published)
         name = _source_label(source)
         return self.plan.add(
-            Node("download_dataset", name, {"source": source}, {"source": source}, parent="results/sources/{id}")
+            Node(
+                "download_dataset",
+                name,
+                {"source": as_read(published)},
+                {"source": source},
+                parent="results/sources/{id}",
+            )
         )
 
     def _examples(self, dataset: Dataset) -> Node:
@@ -341,6 +347,10 @@ def _source_label(source: dict[str, Any]) -> str:
         return "markdown"
     if packed := source.get("wheel") or source.get("npm"):
         return source.get("derive") or re.split("==|(?<=.)@", packed)[0]
+    if repository := source.get("hub"):
+        return repository.rpartition("/")[2]
+    if files := source.get("download"):
+        return Path(files[0]["name"]).stem
     return source.get("name") or source.get("initialise") or Path(source["path"]).stem
 
 

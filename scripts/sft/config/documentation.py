@@ -20,8 +20,17 @@ from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
 from sft.config.label_audit import LabelAudit
-from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelPath
-from sft.config.source import ArchiveSource, MarkdownSource, PackageSource, PathSource
+from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelHub, ModelPath
+from sft.config.source import (
+    Alternatives,
+    ArchiveSource,
+    Download,
+    DownloadSource,
+    HubSource,
+    MarkdownSource,
+    PackageSource,
+    PathSource,
+)
 from sft.config.split import Slice, Split, Validation
 from sft.config.training import Lora, Training
 from sft.config.yaml_comments import commented
@@ -31,6 +40,10 @@ from sft.config.yaml_scalars import quoted
 TABLES: dict[str, type[BaseModel]] = {
     "file": Config,
     "dataset": Dataset,
+    "source-hub": HubSource,
+    "source-download": DownloadSource,
+    "download": Download,
+    "source-alternatives": Alternatives,
     "source-package": PackageSource,
     "source-markdown": MarkdownSource,
     "source-path": PathSource,
@@ -40,6 +53,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "slice": Slice,
     "model": Model,
     "source-initialise": Initialised,
+    "source-model-hub": ModelHub,
     "source-model-path": ModelPath,
     "source-model-archive": ModelArchive,
     "frame": Frame,

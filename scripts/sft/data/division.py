@@ -13,7 +13,8 @@ import numpy as np
 
 from sft.data import examples, pictures, row_keys, turns
 from sft.data.cells import Row, published_columns
-from sft.data.source_files import UnreadableRow, read_rows, tables
+from sft.data.rows import UnreadableRow, read_rows
+from sft.data.source_files import tables
 from sft.data.splitting import SPLITS, draw_slice, hash64, published_split, split_of_names
 from sft.stage import StageError
 

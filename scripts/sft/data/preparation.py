@@ -8,8 +8,9 @@ from typing import Any
 from sft.data import pictures, turns
 from sft.data.cells import Row, published_columns
 from sft.data.formats import KEYS, Format, is_conversation
+from sft.data.rows import UnreadableRow, read_rows
 from sft.data.seen_ids import SeenIds
-from sft.data.source_files import UnreadableRow, read_rows, tables
+from sft.data.source_files import tables
 from sft.stage import StageError
 
 # So many broken rows are named before the stage stops.

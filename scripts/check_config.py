@@ -23,6 +23,7 @@ from sft.freshness import State
 from sft.installed import differences, pins_file, words
 from sft.manifest import read
 from sft.plan import Plan, PlanError, Run
+from sft.training import launch
 from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
 
 
@@ -43,6 +44,7 @@ def main() -> int:
     print_runs(attached)
     print_moved(attached.plan)
     print_other_packages(attached)
+    print_launches(attached)
     print_jobs(attached, options.jobs)
     if options.write:
         for directory, node in attached.plan.nodes.items():
@@ -92,6 +94,17 @@ def print_other_packages(attached: Attached) -> None:
     for text, count in counted.items():
         if text:
             print(f"\n{count} finished results were made with {text}: kept; delete a manifest.json to make one again")
+
+
+def print_launches(attached: Attached) -> None:
+    """The command of each run that several processes train, and the one by which it starts them."""
+    for node in attached.plan.of_rule("train_model"):
+        distributed = node.execution["distributed"]
+        if launch.is_distributed(distributed) and not attached.states[node.directory].fresh:
+            there = launch.Rendezvous("FIRST_NODE:PORT", node.id)
+            ranks = launch.rank_command("PLAN", distributed, python="python", rendezvous=there)
+            print(f"\n{launch.shown(launch.command(node.directory, distributed))}")
+            print(f"  starts{' on each node' if distributed['nodes'] > 1 else ''}: {launch.shown(ranks)}")
 
 
 def print_jobs(attached: Attached, every: bool) -> None:

@@ -54,6 +54,8 @@ TOGETHER = {
     ("datasets", "d", "split", "by"): None,
     ("datasets", "d", "split", "validation", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "pattern"): {"pattern": "validation-*"},
+    ("distributed", "processes"): {"strategy": "ddp", "processes": 2},
+    ("distributed", "nodes"): {"strategy": "ddp", "processes": 2, "nodes": 2},
     ("training", "num_train_epochs"): {
         "learning_rate": 1e-3,
         "global_batch_size": 64,

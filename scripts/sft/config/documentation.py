@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from sft.config.audit import Audit
 from sft.config.dataset import Dataset, Mix, Split, Validation
+from sft.config.distributed import Distributed
 from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
@@ -42,6 +43,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "mix": Mix,
     "run": FinishedRun,
     "training": Training,
+    "distributed": Distributed,
     "lora": Lora,
     "evaluation": Evaluation,
     "audit": Audit,

@@ -75,7 +75,7 @@ def rank_command(
         raise ValueError("several nodes need a rendezvous")
     else:
         found += ["--rdzv-backend", "c10d", "--rdzv-endpoint", rendezvous.endpoint, "--rdzv-id", rendezvous.id]
-    return [*found, "--signals-to-handle", AGENT_SIGNALS, str(SCRIPTS / RANK), str(plan)]
+    return [*found, "--signals-to-handle", AGENT_SIGNALS, "--shutdown-timeout", "10", str(SCRIPTS / RANK), str(plan)]
 
 
 def rendezvous_here(name: str) -> Rendezvous:

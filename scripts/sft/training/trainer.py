@@ -224,7 +224,7 @@ class RunTrainer(SFTTrainer):
         loss = done.loss
         books.accounting.add_step(done.tokens, done.supervised, len(done.ids), loss)
         self._metrics["train"].clear()  # TRL's own, per micro batch and lost on resume
-        epochs, rest = divmod(step, math.ceil(len(self.train_dataset) / books.global_batch_size))
+        epochs, rest = divmod(step, self._steps_per_epoch())
         if rest == 0 and books.accounting.rows_seen != epochs * len(self.train_dataset):
             raise StageError(
                 f"after {epochs} epochs {books.accounting.rows_seen} rows were trained on instead of "
@@ -236,7 +236,7 @@ class RunTrainer(SFTTrainer):
                 {
                     "step": step,
                     "split": "train",
-                    "epoch": self.state.epoch,
+                    "epoch": self._epoch(step),
                     "loss": loss if books.logging_steps == 1 else loss_sum / loss_tokens,
                     "loss_sum": loss_sum,
                     "loss_tokens": loss_tokens,
@@ -251,6 +251,14 @@ class RunTrainer(SFTTrainer):
                 }
             )
         books.log.step(step, loss, done.tokens, seconds)
+
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train_dataset) / self.books.global_batch_size)
+
+    def _epoch(self, step: int) -> float:
+        """Passes over the rows after `step`. The trainer's own counts micro batches, so it depends on their size."""
+        epochs, rest = divmod(step, self._steps_per_epoch())
+        return epochs + rest / self._steps_per_epoch()
 
     def _write(self, row: dict[str, Any]) -> None:
         if not self.ranks.main:
@@ -290,7 +298,7 @@ class RunTrainer(SFTTrainer):
             {
                 "step": self.state.global_step,
                 "split": "validation",
-                "epoch": self.state.epoch or 0.0,
+                "epoch": self._epoch(self.state.global_step),
                 "loss": loss_sum / tokens,
                 "loss_sum": loss_sum,
                 "loss_tokens": tokens,

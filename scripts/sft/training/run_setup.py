@@ -154,16 +154,16 @@ def load_start(run: Run) -> nn.Module:
     float32; bfloat16 is the precision of the computation, not of the weights that are trained.
     """
     from sft.models.loading import load_model
+    from sft.models.sharded_weights import has_shards, load_shards
     from sft.models.weight_check import check_loaded
-    from sft.training import sharded_state
     from sft.training.adapter import new_adapter, stored_adapter
 
     config = run.stage.config
     base = model_directory(run.stage.input("model"), config.get("model_step"))
     full_start = run.start.path if config["method"] == "full" else None
-    if full_start and (full_start / sharded_state.WEIGHTS).is_dir():
+    if full_start and has_shards(full_start):
         model = load_model(base)
-        count = sharded_state.load_weights(model, full_start)
+        count = load_shards(model, full_start)
         run.stage.say(f"loaded {full_start}: {count} tensors from shards")
         return model
     source = full_start or base

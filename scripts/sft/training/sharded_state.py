@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.models.dcp import DcpTensors
+from sft.models.sharded_weights import WEIGHTS
 from sft.stage import StageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-WEIGHTS = "weights"
 OPTIMIZER = "optimizer"
 
 
@@ -49,23 +49,6 @@ def save_weights(model: nn.Module, directory: Path) -> None:
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     dcp.save(state, checkpoint_id=directory / WEIGHTS)
-
-
-def load_weights(model: nn.Module, directory: Path) -> int:
-    """Fill a whole `model` from the shards in a checkpoint; returns how many tensors. StageError unless all fit."""
-    import torch
-
-    stored = DcpTensors(directory / WEIGHTS)
-    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-    state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
-    if missing := sorted(state.keys() ^ stored.keys()):
-        raise StageError(f"{directory / WEIGHTS}: {len(missing)} tensors are missing or too many ({missing[0]}, …)")
-    with torch.no_grad():
-        for name, tensor in state.items():
-            if tuple(tensor.shape) != stored.shape(name):
-                raise StageError(f"{directory / WEIGHTS}: {name} has shape {stored.shape(name)}")
-            tensor.copy_(stored[name])
-    return len(state)
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:

@@ -18,12 +18,19 @@ from sft.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
 from sft.training import attempts, metrics_stream, resume
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import EFFECTIVE, Checkpoints
-from sft.training.loop import train_run
+from sft.training.loop import train_here
+from sft.training.out_of_memory import OutOfMemoryError
 from sft.training.run_setup import TENSORBOARD, Run
 from sft.training.spread import train_on_ranks
 from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
-from sft.training.training_arguments import extra_faults, kept_steps, micro_batch, total_steps
+from sft.training.training_arguments import (
+    extra_faults,
+    kept_steps,
+    micro_batch,
+    smaller_micro_batch,
+    total_steps,
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -75,17 +82,40 @@ def make(stage: Stage) -> None:
     kept = kept_steps(training, total)
     made_from = resume.provenance(stage)
     checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say)
-    start = resume.find_start(
-        checkpoints, made_from, stage.options.code_policy, kept, total, stage.environment["policy"]
-    )
-    attempt = attempts.begin(stage.directory, start.step if start.path else None, stage.options)
-    run = Run(stage, total, kept, made_from, checkpoints, start, attempt, stop)
-    if start.step < total:
+    while True:
+        start = resume.find_start(
+            checkpoints, made_from, stage.options.code_policy, kept, total, stage.environment["policy"]
+        )
+        attempt = attempts.begin(stage.directory, start.step if start.path else None, stage.options)
+        run = Run(stage, total, kept, made_from, checkpoints, start, attempt, stop)
+        if start.step == total:
+            stage.say(f"all {total} steps are trained; writing the results")
+            break
         stage.say(f"continuing from step {start.step} of {total}" if start.path else f"{total} steps to train")
-        _train(run)
-    else:
-        stage.say(f"all {total} steps are trained; writing the results")
+        try:
+            _train(run)
+            break
+        except OutOfMemoryError as error:
+            _halve_micro_batch(run, error)
     _finish(run)
+
+
+def _halve_micro_batch(run: Run, error: OutOfMemoryError) -> None:
+    """Let the next attempt run fewer rows at once at the same global batch; StageError when one row is too many."""
+    stage, options = run.stage, run.stage.options
+    micro, _ = micro_batch(stage.config["training"]["global_batch_size"], options.micro_batch_size, options.processes)
+    smaller = smaller_micro_batch(stage.config["training"]["global_batch_size"], micro, options.processes)
+    if smaller is None:
+        raise StageError(
+            f"out of memory with one row at a time ({error}). Lower training.max_length, set "
+            f"training.activation_checkpointing: true, train with method: lora, or spread the run with strategy: fsdp2"
+        )
+    stage.say(
+        f"out of memory with {micro} rows at once ({error}); going on with {smaller}, at the same global batch. Set "
+        f"execution.micro_batch_size: {smaller} to start with it"
+    )
+    attempts.note(stage.directory, run.attempt, {"out_of_memory": True, "micro_batch_size": micro})
+    options.micro_batch_size = smaller
 
 
 def _training_rows(tokens: Path) -> int:
@@ -101,7 +131,7 @@ def _train(run: Run) -> None:
     """Train from where the run starts to its last step; SystemExit(75) when stopped on request before that."""
     stage = run.stage
     if stage.options.strategy == "none":
-        reached = train_run(run)
+        reached = train_here(run)
     else:
         start = run.start.step if run.start.path else None
         told = {"total_steps": run.total_steps, "kept_steps": run.kept_steps, "provenance": run.provenance}

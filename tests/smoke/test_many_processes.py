@@ -3,13 +3,21 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import small_runs
+import torch
 import training_nodes as runs
 from forked_ranks import fork_ranks
+
+from sft.code import SCRIPTS
+from sft.conversion.convert import Request, convert
+from sft.conversion.weights import WeightFiles
 
 pytestmark = pytest.mark.slow
 
@@ -234,3 +242,68 @@ def test_by_torchrun(few_rows, tmp_path: Path) -> None:
     assert child.wait() == 75, runs.log(run)
     assert "torch.distributed.run --nnodes 1 --nproc-per-node 2" in runs.log(run)
     assert len(runs.saved_steps(run)) == 1
+
+
+def _memory_for(rows: int):
+    """Patch: from the fourth step on, no process has memory for more than `rows` rows at once."""
+
+    def patch() -> None:
+        fork_ranks()
+        import torch
+
+        from sft.training.trainer import RunTrainer
+
+        stock = RunTrainer.training_step
+
+        def step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if len(inputs["input_ids"]) > rows and self.state.global_step == 3:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return stock(self, model, inputs, *args, **kwargs)
+
+        RunTrainer.training_step = step
+
+    return patch
+
+
+@pytest.mark.parametrize(("strategy", "processes", "rows"), [("none", 1, 8), ("fsdp2", 2, 4)])
+def test_out_of_memory_halves_the_micro_batch(few_rows, tmp_path: Path, strategy, processes, rows) -> None:
+    nodes = few_rows["text"]
+    whole = runs.train_well(run_of(tmp_path / "whole", nodes, "full", save_steps=2))
+    run = run_of(tmp_path / "run", nodes, "full", save_steps=2)
+    train_spread(run, strategy, processes, patch=_memory_for(rows // 2))
+    assert_close(whole, run)
+    assert f"out of memory with {rows} rows at once" in runs.log(run)
+    assert f"going on with {rows // 2}, at the same global batch" in runs.log(run)
+    # Not from the start: from the checkpoint that the attempt before had written.
+    assert [attempt["from_step"] for attempt in runs.attempts(run)] == [None, 2]
+
+
+def test_one_row_that_does_not_fit_is_told(few_rows, tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", few_rows["text"], "full")
+    assert runs.train(run, "--micro-batch-size", "1", patch=_memory_for(0)) == 1
+    assert "out of memory with one row at a time" in runs.log(run)
+    assert "training.activation_checkpointing" in runs.log(run)
+
+
+@pytest.mark.parametrize("kind", ["text", "vision"])
+def test_shards_are_converted_and_shown_to_be_the_trained_model(few_rows, tmp_path: Path, kind: str) -> None:
+    """Two processes in shards, conversion through the gate, and an answer from what came out."""
+    nodes = few_rows[kind]
+    run = train_spread(run_of(tmp_path / "run", nodes, "full"), "fsdp2")
+    inputs = {"run": run, "model": nodes["model"], "processor": nodes["processor"]}
+    config = {"dtype": "float32", "method": "full", "steps": "last"}
+    target = small_runs.write_node(tmp_path / "float32", "convert_checkpoint", config, inputs)
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "convert_checkpoint.py", target], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((target / "parity.json").read_text())["steps"]["4"]
+    assert report["logits"]["converted_against_trained"]["prompts"]["relative"] <= 1e-5
+    assert report["tensors"]["equal_bytes"] == report["tensors"]["tensors"]
+    # The same from outside: the tool for anybody's checkpoints finds the shards in the checkpoint.
+    model = tmp_path / "by-hand"
+    model.mkdir()
+    base = nodes["model"] / "model"
+    list(convert(Request(run / "checkpoints/checkpoint-4", base, None, None, None, None, None, False, 2**30), model))
+    files = [WeightFiles(target / "step-4"), WeightFiles(model)]
+    assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])

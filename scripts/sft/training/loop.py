@@ -1,8 +1,36 @@
 """The training of a run in this process, alone or as one of several ranks."""
 
+import gc
+
 from sft.models import torch_setup
 from sft.training import attempts
+from sft.training.out_of_memory import OutOfMemoryError, is_out_of_memory
 from sft.training.run_setup import Run, make_trainer
+
+
+def train_here(run: Run) -> int:
+    """`train_run` in the only process of a run; OutOfMemoryError when memory was short, with all of it free again."""
+    reason = ""
+    try:
+        return train_run(run)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error).splitlines() or ["no memory"])[0][:200]
+    # Out of the except block: while an error is handled, its traceback keeps the model and its gradients alive.
+    _free()
+    raise OutOfMemoryError(reason)
+
+
+def _free() -> None:
+    import torch
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def train_run(run: Run) -> int:

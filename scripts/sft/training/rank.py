@@ -8,6 +8,7 @@ from sft import orphan
 from sft.environment import quiet_environment
 from sft.stage import Stage, StageError
 from sft.training.checkpoint import Checkpoints
+from sft.training.out_of_memory import is_out_of_memory
 from sft.training.resume import Start
 from sft.training.run_setup import Run
 from sft.training.spread import plan_of, rank_threads
@@ -27,7 +28,7 @@ def train(path: str) -> int:
         plan.fail(rank, str(error), "stage")
         return 1
     except BaseException as error:
-        kind = "memory" if _is_out_of_memory(error) else "fault"
+        kind = "memory" if is_out_of_memory(error) else "fault"
         traceback.print_exc()
         plan.fail(rank, f"process {rank}: {type(error).__name__}: {str(error).splitlines()[:1]}", kind)
         return 1
@@ -62,7 +63,3 @@ def _train(plan: Any, rank: int, stop: StopRequest) -> dict[str, Any]:
 
 def _say_nothing(_text: str) -> None:
     """Only the main process tells how it goes."""
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)

@@ -18,14 +18,11 @@ from typing import Any
 from sft.orphan import PR_SET_PDEATHSIG
 from sft.stage import EXIT_RESUMABLE, Stage
 from sft.training import launch
+from sft.training.out_of_memory import OutOfMemoryError
 from sft.training.ranks_plan import RanksPlan
 from sft.training.stop_request import StopRequest
 
 INTERVAL_SECONDS = 0.1
-
-
-class OutOfMemoryError(Exception):
-    """A rank had too little memory for its micro batch."""
 
 
 def train_on_ranks(stage: Stage, content: dict[str, Any], stop: StopRequest) -> int:

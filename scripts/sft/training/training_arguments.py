@@ -119,6 +119,12 @@ def micro_batch(global_batch_size: int, micro_batch_size: int, processes: int = 
     return micro, share // micro
 
 
+def smaller_micro_batch(global_batch_size: int, micro: int, processes: int = 1) -> int | None:
+    """The largest micro batch that is at most half of `micro` and divides a process's share; None below one row."""
+    share = global_batch_size // processes
+    return next((n for n in range(micro // 2, 0, -1) if share % n == 0), None)
+
+
 def total_steps(training: dict[str, Any], rows: int) -> int:
     """Optimizer steps of the whole run over `rows` training rows; the last batch of an epoch may be smaller."""
     if training["max_steps"]:

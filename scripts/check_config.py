@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from sft import run_estimates
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
 from sft.freshness import State
@@ -44,6 +45,7 @@ def main() -> int:
     print_runs(attached)
     print_moved(attached.plan)
     print_other_packages(attached)
+    print_estimates(attached)
     print_launches(attached)
     print_jobs(attached, options.jobs)
     if options.write:
@@ -94,6 +96,19 @@ def print_other_packages(attached: Attached) -> None:
     for text, count in counted.items():
         if text:
             print(f"\n{count} finished results were made with {text}: kept; delete a manifest.json to make one again")
+
+
+def print_estimates(attached: Attached) -> None:
+    """What each cell's run would need, once for all its seeds; nothing where every run is finished."""
+    cells = {}
+    for run in (run for runs in attached.plan.runs.values() for run in runs):
+        if not attached.states[run.train.directory].fresh:
+            cells.setdefault((run.experiment, run.cell), run.train)
+    if cells:
+        print("\none run needs, at most (see sft/estimate.py):")
+    for (experiment, cell), train in cells.items():
+        made = run_estimates.of_run(train)
+        print(f"  {experiment}/{cell}: {run_estimates.words(made) if made else 'not known before the model is here'}")
 
 
 def print_launches(attached: Attached) -> None:

@@ -20,6 +20,7 @@ from sft.config.study import Study
 from sft.node import Node, recorded_node
 from sft.plan import Plan, PlanError
 from sft.planner import make_plan
+from sft.run_estimates import require_fit
 from sft.training import launch
 
 ARCHIVE = Path("results/archive.json")
@@ -143,6 +144,7 @@ def from_config(files: list[Path], overrides: dict[str, Any]) -> Attached:
     """The plan of configuration files, and what of it is there."""
     study: Study = load(files, overrides)
     plan = make_plan(study)
+    require_fit(plan)
     return Attached(plan, freshness.examine(plan, study.execution.code_policy))
 
 

@@ -258,7 +258,7 @@ class _Planner:
                 inputs,
                 parent="results/runs/{id}",
                 gates={f"audit-{audit.id}": audit, f"labels-{labels.id}": labels},
-                execution=cell.execution.model_dump(),
+                execution={**cell.execution.model_dump(), "distributed": content.training.distributed.model_dump()},
             ),
         )
 

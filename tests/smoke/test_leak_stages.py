@@ -125,15 +125,16 @@ def test_rows_of_nearly_the_same_meaning_stop_a_run_that_limits_them(road):
     # One question in other words: too short for a run of 13 words, and not the same but for punctuation.
     files = road.folder / "meaning"
     files.mkdir()
-    for name, ask in (("p", "who wrote the book of it all?"), ("q", "and who wrote the book of it all?")):
-        rows = [{"id": f"{name}{i}", "ask": prose(i + ord(name) * 1000), "reply": "yes", "fold": "x"} for i in range(9)]
+    # The other rows are of one letter each, which even an encoder that nobody trained can tell apart.
+    for name, letter, ask in (
+        ("p", "a", "who wrote the book of it all?"),
+        ("q", "m", "and who wrote the book of it all?"),
+    ):
+        rows = [{"id": f"{name}{i}", "ask": chr(ord(letter) + i) * 40, "reply": "yes", "fold": "x"} for i in range(9)]
         rows += [{"id": f"{name}-near", "ask": ask, "reply": "she", "fold": "y"}]
-        (files / f"{'train' if name == 'p' else 'test'}-0.jsonl").write_text(
-            "".join(json.dumps(r) + "\n" for r in rows)
-        )
-    both = road.folder / "meaning-p"
-    (road.folder / "meaning-q/test-0.jsonl").rename(both / "test-0.jsonl")
-    road.make("meaning-source", "download_dataset", {"source": {"path": str(both)}})
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (files / f"{'train' if name == 'p' else 'test'}-0.jsonl").write_text(lines)
+    road.make("meaning-source", "download_dataset", {"source": {"path": str(files)}})
     road.make("meaning-rows", "prepare_dataset", TEXT, {"source": "meaning-source"})
     rule = {"by": "file_name", "train": "train*", "test": "test*", "validation": {"rows": 2}, "seed": 1}
     road.make("meaning-splits", "split_dataset", {"split": rule}, {"dataset": "meaning-rows"})
@@ -142,7 +143,7 @@ def test_rows_of_nearly_the_same_meaning_stop_a_run_that_limits_them(road):
         road.make(name, "embed_rows", {"splits": splits}, inputs)
     audited = {"train": "meaning-splits", "test-0": "meaning-splits"}
     audited |= {"meaning-train": "vectors", "meaning-test-0": "test-vectors"}
-    config = {"maximum_overlap": 0, "embedding": {"similarity": 0.999}, "limits": {"meaning": 0}}
+    config = {"maximum_overlap": 0, "embedding": {"similarity": 0.98}, "limits": {"meaning": 0}}
     error = road.refused("meaning-audit", "audit_splits", config, audited)
     assert "by meaning: 1 of 10 rows (q-near = p-near)" in error
     assert "audit.limits.meaning: 1" in error

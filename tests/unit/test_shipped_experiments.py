@@ -38,7 +38,7 @@ def test_the_learning_rates_of_the_comparison_are_among_those_that_were_compared
     assert {cell.content.evaluation.split for cell in compared.cells.values()} == {"validation"}
     tried, used = runs("experiments/wordnet_learning_rate.yaml"), runs("experiments/wordnet_supersense.yaml")
     assert tried["wordnet_learning_rate/full-1e-4/0"] == used["wordnet_supersense/full/0"]
-    assert tried["wordnet_learning_rate/lora-1e-3/0"] == used["wordnet_supersense/lora/0"]
+    assert tried["wordnet_learning_rate/lora-3e-3/0"] == used["wordnet_supersense/lora/0"]
     assert len(set(tried.values())) == 6
 
 

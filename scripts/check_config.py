@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from sft.canonical import canonical
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
 from sft.freshness import State
@@ -42,6 +43,7 @@ def main() -> int:
     if ARCHIVE.exists():
         print(f"note: {ARCHIVE} is there: Snakemake draws figures from the archive until it is removed\n")
     print_runs(attached)
+    print_chosen_on_test(attached.plan)
     print_moved(attached.plan)
     print_unpinned(attached.plan)
     print_other_packages(attached)
@@ -68,6 +70,23 @@ def print_runs(attached: Attached) -> None:
     asked = sum(map(len, attached.plan.runs.values()))
     shared = f", {asked - len(distinct)} shared between cells" if asked > len(distinct) else ""
     print(f"\n{len(attached.plan.runs)} experiments, {len(distinct)} runs{shared}")
+
+
+def print_chosen_on_test(plan: Plan) -> None:
+    """Which cells differ in how they are optimised alone and are scored on test rows: the best of them is no result."""
+    for experiment, runs in plan.runs.items():
+        alike: dict[str, list[str]] = {}
+        for run in {run.cell: run for run in runs}.values():
+            if run.scores.config.get("split", "test") == "test":
+                others = {key: value for key, value in run.settings.items() if key.partition(".")[0] != "training"}
+                alike.setdefault(canonical(others), []).append(run.cell)
+        for cells in alike.values():
+            if len(cells) > 1:
+                shown = ", ".join(cells[:3]) + (", …" if len(cells) > 3 else "")
+                print(
+                    f"note: {len(cells)} cells of {experiment} ({shown}) differ in training: alone and are scored on "
+                    "test rows; to choose one of them, set evaluation.split: validation"
+                )
 
 
 def print_moved(plan: Plan) -> None:

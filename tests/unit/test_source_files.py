@@ -68,13 +68,13 @@ def test_a_missing_column_names_the_nearest(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("a.jsonl", '{"question": "x", "reply": "y"}\n{"question": \n', r"a\.jsonl, line 2: not JSON"),
-        ("a.jsonl", "[1]\n", "line 1: a list, not an object"),
+        ("a.jsonl", '{"question": "x", "reply": "y"}\n{"question": \n', r"a\.jsonl, row 1: line 2 is not JSON"),
+        ("a.jsonl", "[1]\n", "line 1 is a list, not an object"),
         ("a.jsonl", '{"question": "x"}\n', "a.jsonl, row 0: no column 'reply'"),
         (
             "a.json",
             '{"question":\n"x"}',
-            r"a\.json, line 1: not JSON .*not an array of objects, one per row, and not one",
+            r"a\.json, line 1 is not JSON .*not an array of objects, one per row, and not one",
         ),
         ("a.json", '"text"', "not an array of objects"),
         ("a.json", '[{"question": "x", "reply": "y"},\n {"question" "x"}]', "line 2: not JSON .Expecting ':'"),
@@ -85,8 +85,8 @@ def test_a_missing_column_names_the_nearest(tmp_path, suffix):
         ("a.json", '[{"question": "x", "reply": "y"}, 3]', "not an array of objects"),
         ("a.jsonl", b'{"question": "x", "reply": "y"}\n\xff', "line 2: not UTF-8"),
         ("a.arrow", "nothing", "not an Arrow file or stream"),
-        ("a.csv", "question,reply\nx\n", "line 2: not 2 cells"),
-        ("a.csv", "question,reply\nx,y,z\n", "line 2: not 2 cells"),
+        ("a.csv", "question,reply\nx\n", "line 2 has not 2 cells"),
+        ("a.csv", "question,reply\nx,y,z\n", "line 2 has not 2 cells"),
         ("a.parquet", "nothing", "not a parquet file"),
     ],
 )

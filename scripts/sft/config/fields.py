@@ -117,6 +117,25 @@ def _npm_requirement(text: str) -> str:
     return text
 
 
+def _chat_template(given: str) -> str:
+    from sft.models.chat_templates import nearest, text_of
+
+    if text_of(given) is None and not matching_files(given):
+        raise ValueError(f"{given} is neither a file (looked from {Path.cwd()}) nor a name; {nearest(given)}")
+    return given
+
+
+ChatTemplate = Annotated[str, AfterValidator(_chat_template)]
+
+
+def _template(source: str) -> str:
+    # Jinja is imported where a template is written: it takes longer than checking the rest of a file.
+    from sft.data.row_templates import RowTemplate
+
+    RowTemplate(source)
+    return source
+
+
 def _repository(text: str) -> str:
     if "://" in text or text.startswith("hf.co/"):
         raise ValueError(f"{text!r} is an address. Write the name that stands in it: owner/name")
@@ -151,9 +170,10 @@ def _file_name(text: str) -> str:
 
 Url = Annotated[str, AfterValidator(_url)]
 FileName = Annotated[str, AfterValidator(_file_name)]
-Sha256 = Annotated[str, AfterValidator(_sha256)]
 Repository = Annotated[str, AfterValidator(_repository)]
 Revision = Annotated[str, AfterValidator(_revision)]
+Template = Annotated[str, AfterValidator(_template)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
 Requirement = Annotated[str, AfterValidator(_requirement)]
 NpmRequirement = Annotated[str, AfterValidator(_npm_requirement)]
 Name = Annotated[str, AfterValidator(_valid_name)]

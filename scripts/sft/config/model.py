@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Tag
 
 from sft.config.fields import (
+    ChatTemplate,
     ExistingPath,
     Integer,
     Name,
@@ -21,7 +22,7 @@ from sft.config.fields import (
 class Initialised(Section):
     """A small model with random weights, of a real architecture, with tokenizer and processor beside it."""
 
-    initialise: Literal["qwen2_5_vl", "llama"] = identity(describe="the architecture")
+    initialise: Literal["qwen2_5_vl", "llama", "mllama", "qwen2"] = identity(describe="the architecture")
     hidden_size: Integer = identity(128, describe="width of the language model", gt=0, multiple_of=64)
     num_layers: Integer = identity(2, describe="layers of the language model", gt=0)
     initializer_range: Number = identity(0.02, describe="standard deviation of the initial weights", gt=0)
@@ -72,7 +73,13 @@ class Model(Section):
     """One base model."""
 
     source: ModelSource = identity(describe="where the weights come from")
-    chat_template: ExistingPath | None = identity(None, describe="a Jinja file instead of the model's own template")
+    chat_template: ChatTemplate | None = identity(
+        None,
+        describe="instead of the model's own: a Jinja file, plain, chatml, smollm2_training, or one of TRL's (trl/…)",
+    )
+    template_date: str | None = identity(
+        None, describe="the date that a template which asks for today's writes", added_with=None
+    )
 
 
 class FinishedRun(Section):

@@ -8,6 +8,7 @@ from sft.config.errors import FieldError
 from sft.config.fields import (
     ExistingPath,
     FileName,
+    Integer,
     Name,
     NpmRequirement,
     Repository,
@@ -21,14 +22,37 @@ from sft.config.fields import (
     key_fields,
 )
 
+PACKAGES = {
+    "scikit-learn": ("digits",),
+    "snakemake-sft": ("robo2vlm", "radiology_mini", "mixture_of_thoughts", "capybara", "alpaca_cleaned"),
+}
 LABELS = "folder_name: pictures without a table, whose class is the name of their folder"
 
 
 class PackageSource(Section):
-    """Data that a Python package carries, so that it is there offline."""
+    """Data that a Python package carries, so that it is there offline; snakemake-sft's own are stand-ins for twins."""
 
-    package: Literal["scikit-learn"] = identity(describe="the package that carries the data")
-    name: Literal["digits"] = identity(describe="the data set inside the package")
+    package: Literal["scikit-learn", "snakemake-sft"] = identity(describe="the package that carries the data")
+    name: Literal["digits", "robo2vlm", "radiology_mini", "mixture_of_thoughts", "capybara", "alpaca_cleaned"] = (
+        identity(describe="the data set inside the package")
+    )
+
+    @model_validator(mode="after")
+    def _carried(self) -> "PackageSource":
+        if self.name not in PACKAGES[self.package]:
+            named = ", ".join(PACKAGES[self.package])
+            raise FieldError("name", f"{self.package} carries no {self.name}", f"It carries {named}")
+        return self
+
+
+class MarkdownSource(Section):
+    """Markdown documents on this machine, as chunks that know where in their document they stand."""
+
+    markdown: tuple[ExistingPath, ...] = identity(
+        describe="files or globs of documents; each becomes a table of its name", min_length=1
+    )
+    chunk_tokens: Integer = identity(256, describe="about how long a chunk may be", unit="tokens", gt=0)
+    base_url: str | None = identity(None, describe="address below which the documents are published")
 
 
 class PathSource(Section):
@@ -144,10 +168,10 @@ def as_read(source: Section) -> dict[str, Any]:
 def _source_kind(value: Any) -> str | None:
     if isinstance(value, dict):
         kinds = {"package": "package", "path": "path", "wheel": "archive", "npm": "archive", "hub": "hub"}
-        kinds |= {"download": "download", "alternatives": "alternatives"}
+        kinds |= {"download": "download", "alternatives": "alternatives", "markdown": "markdown"}
         return next((kind for key, kind in kinds.items() if key in value), None)
     kinds = {PackageSource: "package", PathSource: "path", ArchiveSource: "archive", HubSource: "hub"}
-    kinds |= {DownloadSource: "download", Alternatives: "alternatives"}
+    kinds |= {DownloadSource: "download", Alternatives: "alternatives", MarkdownSource: "markdown"}
     return kinds.get(type(value))
 
 
@@ -157,11 +181,12 @@ Source = Annotated[
     | Annotated[ArchiveSource, Tag("archive")]
     | Annotated[HubSource, Tag("hub")]
     | Annotated[DownloadSource, Tag("download")]
-    | Annotated[Alternatives, Tag("alternatives")],
+    | Annotated[Alternatives, Tag("alternatives")]
+    | Annotated[MarkdownSource, Tag("markdown")],
     Discriminator(
         _source_kind,
         custom_error_type="unknown_source",
-        custom_error_message="a source is {hub: …}, {download: […]}, {path: …}, {alternatives: […], …}, "
-        "{wheel or npm: …, sha256: …, files: …} or {package: …, name: …}",
+        custom_error_message="a source is {hub: …}, {download: […]}, {path: …}, {markdown: […]}, "
+        "{alternatives: […], …}, {wheel or npm: …, sha256: …, files: …} or {package: …, name: …}",
     ),
 ]

@@ -28,17 +28,24 @@ CHARACTERS = 2**20
 csv.field_size_limit(2**30)
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+class UnreadableRow(str):
+    """What is wrong with a row that cannot be read, while the rows after it can."""
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, Any] | UnreadableRow]]:
     """(row number from 0, row) of a table; only `columns` where given, each of which must be there.
 
-    A row of jsonl or json that lacks a column is an error; a null stays None.
+    A line that is no JSON object, a csv line with too few or too many cells and a later row of jsonl or json without
+    a column that the first one has are an UnreadableRow each; a null stays None.
     """
     reader = {".parquet": _parquet, ".arrow": _arrow, ".jsonl": _jsonl, ".json": _json, ".csv": _csv}
     for number, row in enumerate(reader[path.suffix.lower()](path, columns)):
-        if columns is not None:
-            for column in columns:
-                if column not in row:
-                    raise StageError(f"{path.name}, row {number}: " + missing_column(column, row))
+        if columns is not None and not isinstance(row, UnreadableRow):
+            missing = next((column for column in columns if column not in row), None)
+            if missing is not None and number == 0:
+                raise StageError(f"{path.name}, row 0: " + missing_column(missing, row))
+            if missing is not None:
+                row = UnreadableRow(missing_column(missing, row))
         yield number, row
 
 
@@ -135,28 +142,28 @@ def _pieces(path: Path, characters: int) -> Iterator[str]:
             raise StageError(f"{path.name}, about byte {file.buffer.tell()}: not UTF-8 ({error.reason})") from None
 
 
-def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise StageError(f"{path.name}, line {number}: not JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise StageError(f"{path.name}, line {number}: a {type(row).__name__}, not an object")
+            row = UnreadableRow(f"line {number} is not JSON ({error})")
+        if not isinstance(row, (dict, UnreadableRow)):
+            row = UnreadableRow(f"line {number} is a {type(row).__name__}, not an object")
         yield row
 
 
-def _json(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _json(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:
     first = next((text.strip()[0] for text in _pieces(path, 64) if text.strip()), "")
     if first == "[":
         yield from _array(path)
     elif first == "{":
-        try:
-            yield from _jsonl(path, columns)
-        except StageError as error:
-            raise StageError(f"{error}; {_NO_TABLE}") from None
+        for number, row in enumerate(_jsonl(path, columns)):
+            if number == 0 and isinstance(row, UnreadableRow):
+                raise StageError(f"{path.name}, {row}; {_NO_TABLE}")
+            yield row
     else:
         raise StageError(f"{path.name}: {_NO_TABLE}")
 
@@ -228,7 +235,7 @@ def _array(path: Path) -> Iterator[dict[str, Any]]:
         raise fail("something follows the array")
 
 
-def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:
     reader = csv.DictReader(_lines(path), strict=True)
     try:
         names = reader.fieldnames or []
@@ -236,7 +243,7 @@ def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
         for row in reader:
             # DictReader files surplus cells under None and fills missing ones with None.
             if None in row or None in row.values():
-                raise StageError(f"{path.name}, line {reader.line_num}: not {len(names)} cells")
+                row = UnreadableRow(f"line {reader.line_num} has not {len(names)} cells, as many as the header")
             yield row
     except csv.Error as error:
         raise StageError(f"{path.name}, line {reader.line_num}: not csv ({error})") from None

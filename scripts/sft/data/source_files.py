@@ -5,6 +5,7 @@ bytes are recorded with it.
 """
 
 import glob
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,6 +15,7 @@ from sft.stage import StageError
 
 TABLES = (".parquet", ".arrow", ".jsonl", ".json", ".csv")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+DOCUMENTS = (".md", ".markdown")
 # What `datasets` keeps beside the tables of a directory; none of it is rows.
 NOTES = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 
@@ -53,6 +55,23 @@ def find_files(source: str, patterns: Sequence[str] | None = None, labelled: boo
             f"source: the {what} has no {'picture' if labelled else 'table'} ({', '.join(wanted_kinds)}){hint}"
         )
     return {name: files[name].absolute() for name in sorted(files)}
+
+
+def find_documents(patterns: Sequence[str]) -> dict[str, Path]:
+    """`{name: path}` of the Markdown documents that files and globs name, sorted.
+
+    Names are relative to where Snakemake runs, or, for documents elsewhere, to the folder that holds them all.
+    StageError for a file that is no Markdown, and for none.
+    """
+    matches = {match for pattern in patterns for match in glob.glob(pattern, recursive=True)}  # noqa: PTH207 (as above)
+    found = sorted(path for path in map(Path, matches) if path.is_file())
+    if strange := [path.as_posix() for path in found if path.suffix.lower() not in DOCUMENTS]:
+        raise StageError(f"source.markdown: {', '.join(strange[:3])}: not one of {', '.join(DOCUMENTS)}")
+    if not found:
+        raise StageError(f"source.markdown: no document at {', '.join(patterns)}")
+    elsewhere = any(path.is_absolute() or ".." in path.parts for path in found)
+    root = Path(os.path.commonpath([path.absolute().parent for path in found])) if elsewhere else Path.cwd()
+    return {path.absolute().relative_to(root).as_posix(): path for path in found}
 
 
 def tables(directory: Path) -> list[str]:

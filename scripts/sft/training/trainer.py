@@ -28,8 +28,9 @@ from sft.training import probe
 from sft.training.accounting import samples_digest
 from sft.training.bookkeeping import Bookkeeping, Step
 from sft.training.checkpoint import EFFECTIVE, Checkpoint
-from sft.training.collate import IGNORED, SAMPLE_IDS
+from sft.training.collate import IGNORED, REAL_TOKENS, SAMPLE_IDS
 from sft.training.effective import built
+from sft.training.packed import require_separate_rows
 from sft.training.random_state import preserved_random_state
 
 # With less than this left, a failure to write is told as a full disk.
@@ -74,6 +75,11 @@ class RunTrainer(SFTTrainer):
         """What belongs before the first step of an attempt: records, logits of the base, an evaluation that is due."""
         books, step = self.books, self._handled
         books.effective["built"] |= built(self, train_dataloader)
+        if "seq_lengths" in self.train_dataset.column_names:
+            dtype = books.effective["run"]["precision"]
+            books.effective["packing"] = require_separate_rows(
+                self.model, self.data_collator, self.train_dataset, self._prepare_inputs, dtype
+            )
         if self.resumed:
             self._start_logits = probe.load(self.resumed.path / probe.START_FILE)
         else:
@@ -97,7 +103,9 @@ class RunTrainer(SFTTrainer):
         """The micro batches of the next optimizer step, counted; their ids do not reach the model."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         ids = [row for batch in batches for row in batch.pop(SAMPLE_IDS)]
-        tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        tokens = sum(
+            batch.pop(REAL_TOKENS) if REAL_TOKENS in batch else int(batch["attention_mask"].sum()) for batch in batches
+        )
         # A label is predicted from the token before it, so the first one of a row never counts.
         supervised = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
         self._step = Step(ids, tokens, supervised)

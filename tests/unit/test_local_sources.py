@@ -115,7 +115,7 @@ def test_an_image_folder_whose_classes_are_folders(tmp_path):
     assert stage.facts["rows"] == {"test/pictures.parquet": 1, "train/pictures.parquet": 2}
     columns = {"choice_key": "labels", "answer_key": "label", "image_keys": ["file_name"]}
     rows = prepared(stage, prompt_template="What is in the picture?", **columns)
-    assert rows[0]["prompt"].startswith("What is in the picture?\nA")
+    assert rows[0]["prompt"] == "What is in the picture?\nChoices:\nA. cat\nB. dog\n"
     assert [(row["id"], row["completion"], row["choices"]) for row in rows] == [
         ("test/dog/3", "dog", ["cat", "dog"]),
         ("train/cat/1", "cat", ["cat", "dog"]),

@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from sft import run_estimates
 from sft.canonical import canonical
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
@@ -24,6 +25,7 @@ from sft.freshness import State
 from sft.installed import differences, pins_file, words
 from sft.manifest import read
 from sft.plan import Plan, PlanError, Run
+from sft.training import launch
 from sft.unpinned import unpinned
 from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
 
@@ -47,6 +49,8 @@ def main() -> int:
     print_moved(attached.plan)
     print_unpinned(attached.plan)
     print_other_packages(attached)
+    print_estimates(attached)
+    print_launches(attached)
     print_jobs(attached, options.jobs)
     if options.write:
         for directory, node in attached.plan.nodes.items():
@@ -121,6 +125,30 @@ def print_other_packages(attached: Attached) -> None:
     for text, count in counted.items():
         if text:
             print(f"\n{count} finished results were made with {text}: kept; delete a manifest.json to make one again")
+
+
+def print_estimates(attached: Attached) -> None:
+    """What each cell's run would need, once for all its seeds; nothing where every run is finished."""
+    cells = {}
+    for run in (run for runs in attached.plan.runs.values() for run in runs):
+        if not attached.states[run.train.directory].fresh:
+            cells.setdefault((run.experiment, run.cell), run.train)
+    if cells:
+        print("\none run needs, at most (see sft/estimate.py):")
+    for (experiment, cell), train in cells.items():
+        made = run_estimates.of_run(train)
+        print(f"  {experiment}/{cell}: {run_estimates.words(made) if made else 'not known before the model is here'}")
+
+
+def print_launches(attached: Attached) -> None:
+    """The command of each run that several processes train, and the one by which it starts them."""
+    for node in attached.plan.of_rule("train_model"):
+        distributed = node.execution["distributed"]
+        if launch.is_distributed(distributed) and not attached.states[node.directory].fresh:
+            there = launch.Rendezvous("FIRST_NODE:PORT", node.id)
+            ranks = launch.rank_command("PLAN", distributed, python="python", rendezvous=there)
+            print(f"\n{launch.shown(launch.command(node.directory, distributed))}")
+            print(f"  starts{' on each node' if distributed['nodes'] > 1 else ''}: {launch.shown(ranks)}")
 
 
 def print_jobs(attached: Attached, every: bool) -> None:

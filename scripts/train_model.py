@@ -13,15 +13,24 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sft.models import torch_setup
+from sft.config.distributed import STRATEGIES
 from sft.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
 from sft.training import attempts, metrics_stream, resume
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import EFFECTIVE, Checkpoints
-from sft.training.run_setup import TENSORBOARD, Run, make_trainer
+from sft.training.loop import train_here
+from sft.training.out_of_memory import OutOfMemoryError
+from sft.training.run_setup import TENSORBOARD, Run
+from sft.training.spread import train_on_ranks
 from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
-from sft.training.training_arguments import extra_faults, kept_steps, micro_batch, total_steps
+from sft.training.training_arguments import (
+    extra_faults,
+    kept_steps,
+    micro_batch,
+    smaller_micro_batch,
+    total_steps,
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +56,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="also save, for continuing only, every M minutes (default: 15)",
     )
+    parser.add_argument("--strategy", choices=STRATEGIES, default="none", help="how processes share the run")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes over all nodes (default: 1)")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines that they are on (default: 1)")
+    parser.add_argument(
+        "--launch-prefix",
+        default="",
+        metavar="COMMAND",
+        help="what starts a command once on each node, as in: srun --ntasks-per-node 1",
+    )
 
 
 def make(stage: Stage) -> None:
@@ -55,23 +73,49 @@ def make(stage: Stage) -> None:
     if faults := extra_faults(training["extra"]):
         raise StageError("; ".join(faults))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise StageError("train_model runs as one process. Start it without accelerate launch or torchrun")
-    micro_batch(training["global_batch_size"], stage.options.micro_batch_size)
+        raise StageError(
+            "train_model starts its processes itself (--strategy, --processes). Start it without accelerate launch "
+            "or torchrun"
+        )
+    micro_batch(training["global_batch_size"], stage.options.micro_batch_size, stage.options.processes)
     total = total_steps(training, _training_rows(stage.input("tokens")))
     kept = kept_steps(training, total)
     made_from = resume.provenance(stage)
     checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say)
-    start = resume.find_start(
-        checkpoints, made_from, stage.options.code_policy, kept, total, stage.environment["policy"]
-    )
-    attempt = attempts.begin(stage.directory, start.step if start.path else None, stage.options)
-    run = Run(stage, total, kept, made_from, checkpoints, start, attempt, stop)
-    if start.step < total:
+    while True:
+        start = resume.find_start(
+            checkpoints, made_from, stage.options.code_policy, kept, total, stage.environment["policy"]
+        )
+        attempt = attempts.begin(stage.directory, start.step if start.path else None, stage.options)
+        run = Run(stage, total, kept, made_from, checkpoints, start, attempt, stop)
+        if start.step == total:
+            stage.say(f"all {total} steps are trained; writing the results")
+            break
         stage.say(f"continuing from step {start.step} of {total}" if start.path else f"{total} steps to train")
-        _train(run)
-    else:
-        stage.say(f"all {total} steps are trained; writing the results")
+        try:
+            _train(run)
+            break
+        except OutOfMemoryError as error:
+            _halve_micro_batch(run, error)
     _finish(run)
+
+
+def _halve_micro_batch(run: Run, error: OutOfMemoryError) -> None:
+    """Let the next attempt run fewer rows at once at the same global batch; StageError when one row is too many."""
+    stage, options = run.stage, run.stage.options
+    micro, _ = micro_batch(stage.config["training"]["global_batch_size"], options.micro_batch_size, options.processes)
+    smaller = smaller_micro_batch(stage.config["training"]["global_batch_size"], micro, options.processes)
+    if smaller is None:
+        raise StageError(
+            f"out of memory with one row at a time ({error}). Lower training.max_length, set "
+            f"training.activation_checkpointing: true, train with method: lora, or spread the run with strategy: fsdp2"
+        )
+    stage.say(
+        f"out of memory with {micro} rows at once ({error}); going on with {smaller}, at the same global batch. Set "
+        f"execution.micro_batch_size: {smaller} to start with it"
+    )
+    attempts.note(stage.directory, run.attempt, {"out_of_memory": True, "micro_batch_size": micro})
+    options.micro_batch_size = smaller
 
 
 def _training_rows(tokens: Path) -> int:
@@ -86,18 +130,14 @@ def _training_rows(tokens: Path) -> int:
 def _train(run: Run) -> None:
     """Train from where the run starts to its last step; SystemExit(75) when stopped on request before that."""
     stage = run.stage
-    torch_setup.prepare(stage.options.threads, needs_bitsandbytes="8bit" in stage.config["training"]["optim"])
-    device = torch_setup.chosen_device(stage.options.device)
-    attempts.note(stage.directory, run.attempt, torch_setup.device_facts(device))
-    trainer = make_trainer(run, device)
-    run.stop.defer()
-    trainer.train(resume_from_checkpoint=str(run.start.path) if run.start.path else None)
-    stream = trainer.books.stream
-    stream.close()
-    trainer.books.mirror.close()
-    attempts.note(stage.directory, run.attempt, {"replayed": stream.replayed, "replayed_equal": stream.replayed_equal})
-    if trainer.state.global_step < run.total_steps:
-        stage.say(f"stopped on request after step {trainer.state.global_step} of {run.total_steps}; start again")
+    if stage.options.strategy == "none":
+        reached = train_here(run)
+    else:
+        start = run.start.step if run.start.path else None
+        told = {"total_steps": run.total_steps, "kept_steps": run.kept_steps, "provenance": run.provenance}
+        reached = train_on_ranks(stage, told | {"start": start, "attempt": run.attempt}, run.stop)
+    if reached < run.total_steps:
+        stage.say(f"stopped on request after step {reached} of {run.total_steps}; start again")
         raise SystemExit(EXIT_RESUMABLE)
 
 

@@ -258,7 +258,7 @@ class _Planner:
                 inputs,
                 parent="results/runs/{id}",
                 gates={f"audit-{audit.id}": audit, f"labels-{labels.id}": labels},
-                execution=cell.execution.model_dump(),
+                execution={**cell.execution.model_dump(), "distributed": content.training.distributed.model_dump()},
             ),
         )
 
@@ -316,8 +316,11 @@ class _Planner:
             ),
         )
         scores = self.plan.add(scores_of(predictions, tests))
-        audit = next(iter(train.gates.values()))
-        return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
+        # Of this cell: a run that two experiments share is held to the audits of both.
+        evaluated = [self._splits(name) for name in cell.evaluate_on]
+        audit = self._audit(self._splits(cell.content.dataset), evaluated, cell)
+        labels = self._label_audit(train.inputs["tokens"], evaluated, cell)
+        return Run(experiment.name, cell.label, seed, train, scores, audit, labels, cell.settings)
 
     def _baselines(self, experiment: StudyExperiment, runs: list[Run]) -> list[PlannedBaseline]:
         audits = {run.cell: run.audit for run in runs}

@@ -41,6 +41,7 @@ def presented(
     for i, run in enumerate(runs):
         inputs |= {f"run-{i}": run.train, f"scores-{i}": run.scores}
     inputs |= {f"audit-{i}": run.audit for i, run in enumerate(runs)}
+    inputs |= {f"labels-{i}": run.labels for i, run in enumerate(runs)}
     for i, baseline in enumerate(baselines):
         inputs |= {f"baseline-{i}": baseline.fitted, f"baseline-scores-{i}": baseline.scores}
     split = next(iter(experiment.cells.values())).content.evaluation.split

@@ -20,6 +20,8 @@ from sft.config.study import Study
 from sft.node import Node, recorded_node
 from sft.plan import Plan, PlanError
 from sft.planner import make_plan
+from sft.run_estimates import require_fit
+from sft.training import launch
 
 ARCHIVE = Path("results/archive.json")
 
@@ -62,7 +64,11 @@ class Attached:
         if key == "python":
             return execution.get("python", "python")
         if key == "gpu":
-            return int(execution["device"] == "cuda")
+            return int(execution["device"] == "cuda") * _ranks_here(execution)
+        if key == "cores":
+            return execution["threads"] * _ranks_here(execution)
+        if key == "distributed":
+            return " ".join(launch.options(execution["distributed"]))
         if key == "micro_batch_size":
             return execution[key] or 0
         if key == "keep_optimizer":
@@ -138,6 +144,7 @@ def from_config(files: list[Path], overrides: dict[str, Any]) -> Attached:
     """The plan of configuration files, and what of it is there."""
     study: Study = load(files, overrides)
     plan = make_plan(study)
+    require_fit(plan)
     return Attached(plan, freshness.examine(plan, study.execution.code_policy))
 
 
@@ -175,6 +182,12 @@ def link_runs(plan: Plan) -> None:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(target)
+
+
+def _ranks_here(execution: dict[str, Any]) -> int:
+    """Processes of a node's job on each machine; one for jobs that know no others."""
+    distributed = execution.get("distributed")
+    return launch.processes_per_node(distributed) if distributed else 1
 
 
 def _uses_conda(workflow: Any) -> bool:

@@ -70,6 +70,8 @@ TOGETHER = {
         "truncation_side": "left",
     },
     ("experiments", "e", "baselines", "b", "method"): None,  # one method so far
+    ("distributed", "processes"): {"strategy": "ddp", "processes": 2},
+    ("distributed", "nodes"): {"strategy": "ddp", "processes": 2, "nodes": 2},
     ("training", "num_train_epochs"): {
         "learning_rate": 1e-3,
         "global_batch_size": 64,

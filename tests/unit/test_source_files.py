@@ -74,7 +74,7 @@ def test_a_missing_column_names_the_nearest(tmp_path, suffix):
         (
             "a.json",
             '{"question":\n"x"}',
-            r"a\.json, line 1 is not JSON .*not an array of objects, one per row, and not one",
+            r"a\.json: line 1 is not JSON .*not an array of objects, one per row, and not one",
         ),
         ("a.json", '"text"', "not an array of objects"),
         ("a.json", '[{"question": "x", "reply": "y"},\n {"question" "x"}]', "line 2: not JSON .Expecting ':'"),

@@ -13,7 +13,7 @@ rule train_model:
         "results/runs/{run}/train_model.log",
     conda:
         "../../envs/train.yaml"
-    threads: setting("results/runs/{run}", "threads")
+    threads: setting("results/runs/{run}", "cores")
     resources:
         mem_mb=setting("results/runs/{run}", "memory_mib"),
         runtime=setting("results/runs/{run}", "runtime_minutes"),
@@ -22,10 +22,11 @@ rule train_model:
         micro_batch_size=setting("results/runs/{run}", "micro_batch_size"),
         code_policy=setting("results/runs/{run}", "code_policy"),
         keep_optimizer=setting("results/runs/{run}", "keep_optimizer"),
+        distributed=setting("results/runs/{run}", "distributed"),
     params:
         python=setting("results/runs/{run}", "python"),
         script=script("train_model"),
     shell:
         "exec {params.python} {params.script} results/runs/{wildcards.run} --threads {threads}"
         " --device {resources.device} --micro-batch-size {resources.micro_batch_size}"
-        " --code-policy {resources.code_policy} {resources.keep_optimizer} 2>> {log}"
+        " --code-policy {resources.code_policy} {resources.keep_optimizer} {resources.distributed} 2>> {log}"

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from sft.config.audit import Audit, Benchmark, Limits
 from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
+from sft.config.distributed import Distributed
 from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
@@ -61,6 +62,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "mix": Mix,
     "run": FinishedRun,
     "training": Training,
+    "distributed": Distributed,
     "lora": Lora,
     "evaluation": Evaluation,
     "baseline": Baseline,

@@ -136,6 +136,9 @@ def _template(source: str) -> str:
     return source
 
 
+Template = Annotated[str, AfterValidator(_template)]
+
+
 def _repository(text: str) -> str:
     if "://" in text or text.startswith("hf.co/"):
         raise ValueError(f"{text!r} is an address. Write the name that stands in it: owner/name")
@@ -170,10 +173,9 @@ def _file_name(text: str) -> str:
 
 Url = Annotated[str, AfterValidator(_url)]
 FileName = Annotated[str, AfterValidator(_file_name)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
 Repository = Annotated[str, AfterValidator(_repository)]
 Revision = Annotated[str, AfterValidator(_revision)]
-Template = Annotated[str, AfterValidator(_template)]
-Sha256 = Annotated[str, AfterValidator(_sha256)]
 Requirement = Annotated[str, AfterValidator(_requirement)]
 NpmRequirement = Annotated[str, AfterValidator(_npm_requirement)]
 Name = Annotated[str, AfterValidator(_valid_name)]

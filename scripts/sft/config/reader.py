@@ -212,13 +212,15 @@ class _Reader:
         return True
 
     def _check_batches(self, place: tuple[str, str], cell: StudyCell) -> None:
-        batch, micro = cell.content.training.global_batch_size, cell.execution.micro_batch_size
+        training, micro = cell.content.training, cell.execution.micro_batch_size
+        batch = training.global_batch_size // training.distributed.processes
         if micro is not None and batch % micro:
             smaller = max(n for n in range(1, micro + 1) if batch % n == 0)
+            each = " rows a process are" if training.distributed.processes > 1 else " is"
             self._problem(
                 self.home[place],
                 (*place, "training", "global_batch_size"),
-                f"{batch} is not a multiple of execution.micro_batch_size {micro} (cell {cell.label})",
+                f"{batch}{each} not a multiple of execution.micro_batch_size {micro} (cell {cell.label})",
                 f"{smaller} would be: set execution.micro_batch_size: {smaller}",
             )
 

@@ -22,11 +22,11 @@ from sft.config.fields import (
     key_fields,
 )
 
+LABELS = "folder_name: pictures without a table, whose class is the name of their folder"
 PACKAGES = {
     "scikit-learn": ("digits",),
     "snakemake-sft": ("robo2vlm", "radiology_mini", "mixture_of_thoughts", "capybara", "alpaca_cleaned"),
 }
-LABELS = "folder_name: pictures without a table, whose class is the name of their folder"
 
 
 class PackageSource(Section):
@@ -189,7 +189,7 @@ Source = Annotated[
     Discriminator(
         _source_kind,
         custom_error_type="unknown_source",
-        custom_error_message="a source is {hub: …}, {download: […]}, {path: …}, {markdown: […]}, "
-        "{alternatives: […], …}, {wheel or npm: …, sha256: …, files: …} or {package: …, name: …}",
+        custom_error_message="a source is {hub: …}, {download: […]}, {path: …}, {alternatives: […], …}, "
+        "{wheel or npm: …, sha256: …, files: …}, {markdown: […]} or {package: …, name: …}",
     ),
 ]

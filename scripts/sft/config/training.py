@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from sft.config.distributed import Distributed
 from sft.config.errors import FieldError
-from sft.config.fields import Integer, Number, Section, Truth, identity
+from sft.config.fields import Integer, Number, Section, Truth, execution, identity
 from sft.training.training_arguments import extra_faults
 
 
@@ -65,6 +66,7 @@ class Training(Section):
     precision: Literal["float32", "bfloat16"] = identity(
         "float32", describe="bfloat16: mixed precision over float32 master weights"
     )
+    distributed: Distributed = execution(Distributed(), describe="the processes that train together")
     extra: dict[str, Any] = identity({}, describe="further fields of TRL's SFTConfig, checked against its names")
 
     @model_validator(mode="after")
@@ -89,6 +91,28 @@ class Training(Section):
         if self.packing in ("bfd_split", "wrapped") and self.on_too_long != "error":
             fix = "Remove on_too_long, or choose packing: bfd"
             raise FieldError("on_too_long", f"packing: {self.packing} splits long rows; none is too long", fix)
+        return self
+
+    @model_validator(mode="after")
+    def _rows_for_every_process(self) -> "Training":
+        processes = self.distributed.processes
+        if self.global_batch_size % processes:
+            near = processes * max(1, round(self.global_batch_size / processes))
+            raise FieldError(
+                "global_batch_size",
+                f"{self.global_batch_size} rows cannot be shared by {processes} processes evenly",
+                f"{near} would be; or change distributed.processes",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _state_in_shards(self) -> "Training":
+        if self.distributed.strategy == "fsdp2" and self.optim not in ("adamw_torch", "sgd"):
+            raise FieldError(
+                "optim",
+                f"{self.optim} keeps a state that strategy fsdp2 cannot shard with the weights",
+                "Use adamw_torch or sgd, or strategy ddp",
+            )
         return self
 
     @model_validator(mode="after")

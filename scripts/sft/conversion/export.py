@@ -13,6 +13,7 @@ import torch
 
 from sft.conversion.merge import ADAPTER_FILES, merged, with_adapter
 from sft.models.loading import load_model
+from sft.models.sharded_weights import has_shards, load_shards
 
 CONFIG_FILES = ("config.json", "generation_config.json")
 
@@ -25,7 +26,10 @@ def write_full(checkpoint: Path, base: torch.nn.Module, processor: Any, target: 
     config.json has been touched by training (use_cache off); the base's are the ones that other tools expect.
     """
     # Copies into the base's parameters and casts on the way; strict: not a tensor more or less.
-    base.load_state_dict(load_model(checkpoint).state_dict(), strict=True)
+    if has_shards(checkpoint):
+        load_shards(base, checkpoint)
+    else:
+        base.load_state_dict(load_model(checkpoint).state_dict(), strict=True)
     _save(base, processor, target)
 
 

@@ -27,6 +27,7 @@ from sft.conversion.merge import ADAPTER_FILES, changed_names, merged_by_formula
 from sft.conversion.weights import WeightFiles
 from sft.models.loading import load_model, load_processor
 from sft.models.model_kind import model_config
+from sft.models.sharded_weights import load_trained
 from sft.models.weight_check import weights_digest
 from sft.stage import StageError
 from sft.training import probe
@@ -153,7 +154,7 @@ class Gate:
 
     def _trained(self, checkpoint: Path, dtype: str) -> torch.nn.Module:
         if self.method == "full":
-            return load_model(checkpoint, dtype)
+            return load_trained(checkpoint, self.base, dtype)
         return with_adapter(load_model(self.base, dtype), checkpoint)
 
     def _logits(self, model: torch.nn.Module) -> dict[str, Tensor]:

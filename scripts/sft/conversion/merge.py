@@ -61,7 +61,7 @@ def merged_by_formula(base: Mapping[str, Tensor], adapter: Path) -> tuple[dict[s
     for name, found in parts.items():
         if name not in base:
             raise StageError(f"{adapter}: an adapter for {name}, which the base model has not")
-        change = _change(base[name], found, config) if simple_config else None
+        change = merged_weight(base[name], found, config) if simple_config else None
         if change is None:
             hard.add(name)
         else:
@@ -84,7 +84,7 @@ def _stored_names(adapter: Path) -> list[str]:
     return [key.removeprefix(PREFIX) for key in WeightFiles(adapter, ADAPTER_FILES[1])]
 
 
-def _change(weight: Tensor, parts: Mapping[str, Tensor], config: Mapping[str, Any]) -> Tensor | None:
+def merged_weight(weight: Tensor, parts: Mapping[str, Tensor], config: Mapping[str, Any]) -> Tensor | None:
     """The merged tensor in float32, or None where no simple formula is known for these parts."""
     kinds = set(parts)
     if kinds == {"embedding_A", "embedding_B"}:

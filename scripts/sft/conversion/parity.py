@@ -7,6 +7,7 @@ of size 0, tensors that are 1/world_size of the whole, a config that says bfloat
 chat template or processor file left behind, the base model shipped as the result.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def tensor_faults(
         found = got[name]
         wanted = expected[name].to(getattr(torch, dtype)) if expected[name].is_floating_point() else expected[name]
         if found.shape != wanted.shape:
-            faults.append(f"{name}: {_shape_fault(wanted, found)}")
+            faults.append(f"{name}: {shape_fault(tuple(wanted.shape), tuple(found.shape))}")
             continue
         wanted = wanted.to(found.dtype)
         if _same_bytes(wanted, found):
@@ -162,12 +163,16 @@ def _same_bytes(one: Tensor, other: Tensor) -> bool:
     return torch.equal(first, second)
 
 
-def _shape_fault(wanted: Tensor, found: Tensor) -> str:
-    if found.numel() == 0:
-        return f"is empty, shape {tuple(found.shape)} instead of {tuple(wanted.shape)}"
-    fault = f"has shape {tuple(found.shape)} instead of {tuple(wanted.shape)}"
-    if wanted.numel() % found.numel() == 0:
-        fault += f", 1/{wanted.numel() // found.numel()} of it, as in a shard saved as the whole"
+def shape_fault(wanted: tuple[int, ...], found: tuple[int, ...]) -> str:
+    """What is wrong with a shape, and what it looks like."""
+    count, whole = math.prod(found), math.prod(wanted)
+    if count == 0:
+        return f"is empty, shape {found} instead of {wanted}"
+    fault = f"has shape {found} instead of {wanted}"
+    if found == wanted[::-1]:
+        return f"{fault}: it is transposed"
+    if whole % count == 0 and whole > count:
+        fault += f", 1/{whole // count} of it, as in a shard saved as the whole"
     return fault
 
 

@@ -155,14 +155,15 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]
         yield row
 
 
-def _json(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:
+def _json(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     first = next((text.strip()[0] for text in _pieces(path, 64) if text.strip()), "")
     if first == "[":
         yield from _array(path)
     elif first == "{":
         for number, row in enumerate(_jsonl(path, columns)):
-            if number == 0 and isinstance(row, UnreadableRow):
-                raise StageError(f"{path.name}, {row}; {_NO_TABLE}")
+            if isinstance(row, UnreadableRow) and number == 0:
+                # The first line is no object by itself: this is one object, set over several lines.
+                raise StageError(f"{path.name}: {row}; {_NO_TABLE}")
             yield row
     else:
         raise StageError(f"{path.name}: {_NO_TABLE}")

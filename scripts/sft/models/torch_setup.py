@@ -8,8 +8,11 @@ from typing import Any
 from sft.stage import StageError
 
 
-def prepare(threads: int, needs_bitsandbytes: bool) -> None:
-    """Import the training libraries and make them repeatable. Call before anything else imports torch."""
+def prepare(threads: int, needs_bitsandbytes: bool, every_device: bool = False) -> None:
+    """Import the training libraries and make them repeatable. Call before anything else imports torch.
+
+    `every_device`: leave all CUDA devices visible, for a rank, which takes the one of its number.
+    """
     # Nothing may be fetched or reported: every input is a local, verified directory.
     os.environ |= {
         "HF_HUB_OFFLINE": "1",
@@ -19,8 +22,9 @@ def prepare(threads: int, needs_bitsandbytes: bool) -> None:
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
     # One process trains on one device; with several visible, Trainer would choose nn.DataParallel.
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+    if not every_device:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
     if not needs_bitsandbytes:
         _import_peft_without_bitsandbytes()
     import torch

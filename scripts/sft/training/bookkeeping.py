@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ class Bookkeeping:
     keep_optimizer: bool
     provenance: dict[str, Any]
     checkpoints: Checkpoints
-    stream: MetricsStream
-    mirror: TensorboardMirror
+    stream: MetricsStream | None  # of the main process only, like the mirror
+    mirror: TensorboardMirror | None
     log: TrainingLog
     stop: StopRequest
     accounting: Accounting
@@ -46,3 +47,4 @@ class Step:
     tokens: int
     supervised: int
     losses: list[Tensor] = field(default_factory=list)
+    loss: float = math.nan  # over all ranks, once the step's passes are done

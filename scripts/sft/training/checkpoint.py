@@ -22,7 +22,8 @@ REACHED = "reached.json"
 # Other files that a checkpoint holds, beside the weights and `RESUME_STATE`.
 EFFECTIVE = "effective.json"
 # What only a continuation needs; a kept checkpoint loses it when it can no longer be wanted.
-RESUME_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth")
+# Sharded ones have a directory `optimizer/`, and several processes a random state each (rng_state_<rank>.pth).
+RESUME_STATE = re.compile(r"optimizer\.pt|optimizer/.+|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Checkpoint:
     @property
     def resumable(self) -> bool:
         """Whether it still holds what a continuation needs."""
-        return set(self.marker["files"]) >= {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
+        kinds = {re.split(r"[._/]", name)[0] for name in self.marker["files"] if RESUME_STATE.fullmatch(name)}
+        return kinds >= {"optimizer", "scheduler", "rng"}
 
     def fault(self) -> str | None:
         """What differs from the marker, or None when every file is what was written."""
@@ -55,13 +57,15 @@ class Checkpoint:
 
     def strip(self) -> None:
         """Remove the state that only a continuation needs. The marker changes first, so it never lists too much."""
-        gone = [name for name in self.marker["files"] if name in RESUME_STATE]
+        gone = [name for name in self.marker["files"] if RESUME_STATE.fullmatch(name)]
         if gone:
             files = {name: made for name, made in self.marker["files"].items() if name not in gone}
             self.marker["files"] = files
             write_durably(self.path / MARKER, _text(self.marker))
             for name in gone:
                 (self.path / name).unlink()
+            if (self.path / "optimizer").is_dir():
+                (self.path / "optimizer").rmdir()
 
 
 class Checkpoints:
@@ -70,6 +74,11 @@ class Checkpoints:
     def __init__(self, directory: Path, say: Callable[[str], None]):
         self.directory = directory
         self.say = say
+
+    def of_step(self, step: int) -> Checkpoint:
+        """The complete checkpoint of a step that is known to have one."""
+        path = self.directory / f"checkpoint-{step}"
+        return Checkpoint(path, json.loads((path / MARKER).read_text()))
 
     def clean(self) -> None:
         """Remove what a killed attempt left half written or half deleted."""
@@ -107,6 +116,10 @@ class Checkpoints:
         fsync_directory(self.directory)
         self.say(f"set aside {path.name} as {target.name}: {because}")
 
+    def staging(self, step: int) -> Path:
+        """Where the checkpoint of `step` is written; the other ranks add their files there (see `writing`)."""
+        return self.directory / f".writing-{step}"
+
     @contextmanager
     def writing(self, step: int, describe: Callable[[], dict[str, Any]]) -> Iterator[Path]:
         """A directory to write the checkpoint of `step` in; completed and renamed when the block ends well.
@@ -114,7 +127,7 @@ class Checkpoints:
         `describe` gives what else the marker holds (`weights_digest`, `provenance`); it is called last.
         """
         self.directory.mkdir(exist_ok=True)
-        staging = self.directory / f".writing-{step}"
+        staging = self.staging(step)
         final = self.directory / f"checkpoint-{step}"
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()

@@ -12,6 +12,7 @@ from sft.training import metrics_stream
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import Checkpoints
 from sft.training.metrics_stream import MetricsStream
+from sft.training.ranks_plan import RanksPlan
 from sft.training.resume import Start
 from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
@@ -39,6 +40,7 @@ class Run:
     start: Start
     attempt: int
     stop: StopRequest
+    plan: RanksPlan | None = None  # of a rank; None where one process trains alone
 
     @property
     def metrics(self) -> Path:
@@ -52,16 +54,19 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
 
     from sft.models.loading import load_processor, tokenizer_of
     from sft.models.weight_check import parameter_counts
-    from sft.training import probe
+    from sft.training import probe, sharding
     from sft.training.bookkeeping import Bookkeeping
     from sft.training.collate import Collator
     from sft.training.effective import effective_arguments
     from sft.training.lm_head import score_labelled_positions_only
+    from sft.training.ranks import joined_ranks
     from sft.training.token_rows import load_rows
     from sft.training.trainer import RunTrainer
 
     stage, config, options = run.stage, run.stage.config, run.stage.options
     training = config["training"]
+    if options.strategy == "fsdp2" and device == "cpu":
+        sharding.allow_fsdp_on_cpu()
     processor = load_processor(stage.input("processor") / "processor")
     rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
     set_seed(config["seed"])
@@ -75,10 +80,18 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         avoid={*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder},
         seed=config["seed"],
     )
-    requested = requested_arguments(config, device, options.micro_batch_size, str(run.checkpoints.directory))
+    requested = requested_arguments(
+        config, device, options.micro_batch_size, str(run.checkpoints.directory), options.processes
+    )
+    requested |= sharding.arguments(options.strategy, model)
+    arguments = SFTConfig(**requested)
+    ranks = joined_ranks(options.processes)  # the arguments make the process group
     accounting = Accounting.load(run.start.path) if run.start.path else Accounting()
     accounting.note_code(run.start.step, run.provenance["code"], run.provenance["versions"])
-    stream = MetricsStream(run.metrics, run.start.step if run.start.path else None, run.attempt)
+    stream = mirror = None
+    if ranks.main:
+        stream = MetricsStream(run.metrics, run.start.step if run.start.path else None, run.attempt)
+        mirror = TensorboardMirror(run.metrics, stage.directory / TENSORBOARD)
     books = Bookkeeping(
         global_batch_size=training["global_batch_size"],
         total_steps=run.total_steps,
@@ -90,7 +103,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         provenance=run.provenance,
         checkpoints=run.checkpoints,
         stream=stream,
-        mirror=TensorboardMirror(run.metrics, stage.directory / TENSORBOARD),
+        mirror=mirror,
         log=TrainingLog(stage.say, run.total_steps, run.start.step),
         stop=run.stop,
         accounting=accounting,
@@ -98,13 +111,15 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     )
     trainer = RunTrainer(
         model=model,
-        args=SFTConfig(**requested),
+        args=arguments,
         data_collator=collator,
         train_dataset=rows["train"],
         eval_dataset=rows["validation"] if len(rows["validation"]) else None,
         processing_class=processor,
         bookkeeping=books,
         resumed=run.start.checkpoint,
+        ranks=ranks,
+        plan=run.plan,
     )
     if len(trainer.train_dataset) != len(rows["train"]):
         raise StageError(f"{len(rows['train'])} rows were prepared, {len(trainer.train_dataset)} reached the trainer")
@@ -114,11 +129,20 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     books.effective["run"] = {
         "device": device,
         "precision": config["precision"],
-        "world_size": 1,
+        "strategy": options.strategy,
+        "world_size": ranks.world,
         "attention": model.config._attn_implementation,
         "parameters": every,
         "trainable_parameters": trainable,
         "rows": {split: len(of_split) for split, of_split in rows.items()},
+    }
+    trainer.asked = {
+        "strategy": options.strategy,
+        "world_size": options.processes,
+        "device": device,
+        "wrapped_classes": sharding.blocks(model) if options.strategy == "fsdp2" else [],
+        "mixed_precision": "bf16" if config["precision"] == "bfloat16" else "no",
+        "attention": model.config._attn_implementation,
     }
     return trainer
 
@@ -130,12 +154,19 @@ def load_start(run: Run) -> nn.Module:
     float32; bfloat16 is the precision of the computation, not of the weights that are trained.
     """
     from sft.models.loading import load_model
+    from sft.models.sharded_weights import has_shards, load_shards
     from sft.models.weight_check import check_loaded
     from sft.training.adapter import new_adapter, stored_adapter
 
     config = run.stage.config
     base = model_directory(run.stage.input("model"), config.get("model_step"))
-    source = run.start.path if run.start.path and config["method"] == "full" else base
+    full_start = run.start.path if config["method"] == "full" else None
+    if full_start and has_shards(full_start):
+        model = load_model(base)
+        count = load_shards(model, full_start)
+        run.stage.say(f"loaded {full_start}: {count} tensors from shards")
+        return model
+    source = full_start or base
     model = load_model(source)
     count = check_loaded(model, source)
     run.stage.say(f"loaded {source}: {count} tensors, equal to the files")

@@ -8,45 +8,57 @@ Overrides methods of transformers 5.23 and TRL 1.16 whose names start with an un
 
 from __future__ import annotations
 
-import errno
-import json
+import itertools
 import math
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from accelerate.data_loader import SeedableRandomSampler
+from torch.utils.data import RandomSampler
 from trl import SFTTrainer
 
 from sft.models.weight_check import weights_digest
 from sft.stage import StageError
-from sft.training import probe
+from sft.training import probe, sharding
 from sft.training.accounting import samples_digest
 from sft.training.bookkeeping import Bookkeeping, Step
-from sft.training.checkpoint import EFFECTIVE, Checkpoint
+from sft.training.checkpoint import Checkpoint
 from sft.training.collate import IGNORED, REAL_TOKENS, SAMPLE_IDS
 from sft.training.effective import built
 from sft.training.packed import require_separate_rows
 from sft.training.random_state import preserved_random_state
+from sft.training.rank_shares import RankShare, ShareLoader, in_step_order
+from sft.training.ranks import Ranks
+from sft.training.ranks_plan import RanksPlan
+from sft.training.saving import SavesCheckpoints
+from sft.training.sharded_state import whole
 
-# With less than this left, a failure to write is told as a full disk.
-SPACE_LEFT_BYTES = 16 * 2**20
 
-
-class RunTrainer(SFTTrainer):
+class RunTrainer(SavesCheckpoints, SFTTrainer):
     """Trains one run. `resumed` is the checkpoint whose weights the given model already holds, None for a fresh run."""
 
     # compute_loss divides by the supervised tokens of the whole global batch, so accumulation needs no scaling.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, bookkeeping: Bookkeeping, resumed: Checkpoint | None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        bookkeeping: Bookkeeping,
+        resumed: Checkpoint | None,
+        ranks: Ranks,
+        plan: RanksPlan | None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.books = bookkeeping
         self.resumed = resumed
+        self.ranks = ranks
+        self.plan = plan
+        self.asked: dict[str, Any] = {}
         self._step: Step
         self._handled = resumed.step if resumed else 0
         self._saved_at = time.monotonic()
@@ -65,6 +77,8 @@ class RunTrainer(SFTTrainer):
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         if max_steps != self.books.total_steps:
             raise StageError(f"the trainer plans {max_steps} steps, the run has {self.books.total_steps}")
+        if self.plan is not None:
+            self._require_spread()
         if self.resumed:
             self._require_saved_weights(self.resumed)
         with preserved_random_state():
@@ -84,9 +98,18 @@ class RunTrainer(SFTTrainer):
             self._start_logits = probe.load(self.resumed.path / probe.START_FILE)
         else:
             self._start_logits = books.probe_inputs | probe.logits(self.model, books.probe_inputs, 0)
-        if self._evaluates_at(step) and (step, "validation") not in books.stream.written:
+        written = books.stream.written if self.ranks.main else None
+        if self._evaluates_at(step) and (step, "validation") not in self.ranks.from_main(written):
             self.evaluate()
+        if self.plan is not None and self.ranks.main:
+            self.plan.note_training()
         self._step_clock = time.monotonic()
+
+    def _require_spread(self) -> None:
+        """Record how the model is spread over the ranks; StageError when that is not what was asked for."""
+        got = sharding.found(self, self.ranks)
+        sharding.require_as_asked(self.asked, got)
+        self.books.effective["distributed"] = got
 
     def _require_saved_weights(self, checkpoint: Checkpoint) -> None:
         found, saved = weights_digest(self._plain_model()), checkpoint.marker["weights_digest"]
@@ -102,14 +125,38 @@ class RunTrainer(SFTTrainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: Any) -> tuple[list, Any]:
         """The micro batches of the next optimizer step, counted; their ids do not reach the model."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        ids = [row for batch in batches for row in batch.pop(SAMPLE_IDS)]
-        tokens = sum(
-            batch.pop(REAL_TOKENS) if REAL_TOKENS in batch else int(batch["attention_mask"].sum()) for batch in batches
-        )
+        ids = [batch.pop(SAMPLE_IDS) for batch in batches]
+        # A filler row (id None) is no row of the step.
+        real = [[row for row, name in enumerate(names) if name is not None] for names in ids]
+        tokens = sum(_tokens(batch, rows) for batch, rows in zip(batches, real, strict=True))
         # A label is predicted from the token before it, so the first one of a row never counts.
         supervised = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
-        self._step = Step(ids, tokens, supervised)
-        return batches, torch.tensor(supervised, device=device)
+        parts = self.ranks.gather((ids, tokens, supervised))
+        every = [name for name in in_step_order([part[0] for part in parts]) if name is not None]
+        self._step = Step(every, sum(part[1] for part in parts), sum(part[2] for part in parts))
+        return batches, torch.tensor(self._step.supervised, device=device)
+
+    def get_train_dataloader(self) -> Any:
+        """The stock one for one process; for several, each rank's share of the same rows in the same order."""
+        if self.ranks.world == 1:
+            return super().get_train_dataloader()
+        order: Any = self._get_train_sampler(self.train_dataset)
+        if type(order) is RandomSampler:
+            # accelerate does this in one process (data_loader.prepare_data_loader).
+            order = SeedableRandomSampler(
+                self.train_dataset, replacement=False, num_samples=order.num_samples, data_seed=self.args.data_seed
+            )
+        share = RankShare(order, self.ranks, self.args.train_batch_size, self.args.gradient_accumulation_steps)
+        return ShareLoader(
+            self.train_dataset,
+            share,
+            order,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -118,8 +165,14 @@ class RunTrainer(SFTTrainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
         """The gradient norm before clipping, after making sure that the step to come rests on finite numbers."""
-        norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
-        loss = sum(float(part) for part in self._step.losses)
+        # In shards, each rank holds a part of the norm until it is asked for the whole.
+        norm = float(whole(super()._get_grad_norm(model, grad_norm=grad_norm)))
+        # The loss that a rank steps on is as many times too large as there are ranks, which average gradients.
+        part = sum(float(part) for part in self._step.losses) / self.ranks.world
+        losses, norms = zip(*self.ranks.gather((part, norm)), strict=True)
+        loss = self._step.loss = sum(losses)
+        if any(other != norm and math.isfinite(norm) for other in norms):
+            raise StageError(f"step {self.state.global_step + 1}: the gradient norm differs between ranks: {norms}")
         for name, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 ids = self._step.ids
@@ -137,11 +190,16 @@ class RunTrainer(SFTTrainer):
             return
         self._handled = step
         books = self.books
-        self._record(step, grad_norm, learning_rate)
-        stopping = books.stop.requested and step < books.total_steps
+        peak = peak_memory_mib(self.args.device)
+        asked = books.stop.requested or (self.plan is not None and self.plan.stop_is_asked)
+        due = time.monotonic() - self._saved_at >= books.checkpoint_seconds
+        # One rank's signal or clock is every rank's, or they would wait for each other in different places.
+        agreed = self.ranks.gather((asked, due, peak))
+        stopping = any(one[0] for one in agreed) and step < books.total_steps
+        due = agreed[0][1]
+        self._record(step, grad_norm, learning_rate, max(one[2] for one in agreed))
         if self._evaluates_at(step) and not stopping:  # a stopped run evaluates when it continues (`begin`)
             self.evaluate()
-        due = time.monotonic() - self._saved_at >= books.checkpoint_seconds
         if step in books.kept_steps or stopping or due:
             self._save_checkpoint(model, trial)
             self._saved_at = time.monotonic()
@@ -149,13 +207,13 @@ class RunTrainer(SFTTrainer):
             self.control.should_training_stop = True
         self._step_clock = time.monotonic()
 
-    def _record(self, step: int, grad_norm: float, learning_rate: float | None) -> None:
+    def _record(self, step: int, grad_norm: float, learning_rate: float | None, peak_mib: int) -> None:
         books, done = self.books, self._step
         seconds = time.monotonic() - self._step_clock
-        loss = sum(float(part) for part in done.losses)
+        loss = done.loss
         books.accounting.add_step(done.tokens, done.supervised, len(done.ids), loss)
         self._metrics["train"].clear()  # TRL's own, per micro batch and lost on resume
-        epochs, rest = divmod(step, math.ceil(len(self.train_dataset) / books.global_batch_size))
+        epochs, rest = divmod(step, self._steps_per_epoch())
         if rest == 0 and books.accounting.rows_seen != epochs * len(self.train_dataset):
             raise StageError(
                 f"after {epochs} epochs {books.accounting.rows_seen} rows were trained on instead of "
@@ -167,7 +225,7 @@ class RunTrainer(SFTTrainer):
                 {
                     "step": step,
                     "split": "train",
-                    "epoch": self.state.epoch,
+                    "epoch": self._epoch(step),
                     "loss": loss if books.logging_steps == 1 else loss_sum / loss_tokens,
                     "loss_sum": loss_sum,
                     "loss_tokens": loss_tokens,
@@ -177,13 +235,23 @@ class RunTrainer(SFTTrainer):
                     "supervised_tokens_seen": books.accounting.supervised_tokens_seen,
                     "samples": samples_digest(done.ids),
                     "tokens_per_second": round(done.tokens / seconds, 1),
-                    "peak_memory_mib": peak_memory_mib(self.args.device),
+                    "peak_memory_mib": peak_mib,
                     "time": round(time.time(), 3),
                 }
             )
         books.log.step(step, loss, done.tokens, seconds)
 
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train_dataset) / self.books.global_batch_size)
+
+    def _epoch(self, step: int) -> float:
+        """Passes over the rows after `step`. The trainer's own counts micro batches, so it depends on their size."""
+        epochs, rest = divmod(step, self._steps_per_epoch())
+        return epochs + rest / self._steps_per_epoch()
+
     def _write(self, row: dict[str, Any]) -> None:
+        if not self.ranks.main:
+            return
         self.books.stream.append(row)
         self.books.mirror.add(row)
 
@@ -197,24 +265,29 @@ class RunTrainer(SFTTrainer):
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Mean loss of the validation tokens and share predicted right, as exact sums over exact counts."""
-        loss_sum, correct, tokens, rows = 0.0, 0, 0, 0
+        sums = []
         training = self.model.training
         with preserved_random_state(), torch.no_grad():
             self.model.eval()
-            for batch in self.get_eval_dataloader():
-                rows += len(batch.pop(SAMPLE_IDS))
+            for batch, counts in self._evaluation_batches():
+                names = batch.pop(SAMPLE_IDS)
                 made = self.model(**self._prepare_inputs(batch), use_cache=False, fused_lm_head=True)
-                loss_sum -= float(made.log_probs.sum(dtype=torch.float64))
-                correct += int(made.is_top1.sum())
-                tokens += int(made.label_mask.sum())
+                if counts:
+                    loss = float(made.log_probs.sum(dtype=torch.float64))
+                    sums.append((loss, int(made.is_top1.sum()), int(made.label_mask.sum()), len(names)))
             self.model.train(training)
+        # Added in the order of the rows, so that the sum does not depend on who had which batch.
+        every = [one for turn in itertools.zip_longest(*self.ranks.gather(sums)) for one in turn if one is not None]
+        loss_sum, correct, tokens, rows = 0.0, 0, 0, 0
+        for one in every:
+            loss_sum, correct, tokens, rows = loss_sum - one[0], correct + one[1], tokens + one[2], rows + one[3]
         if rows != len(self.eval_dataset):
             raise StageError(f"validation: {rows} of {len(self.eval_dataset)} rows were evaluated")
         self._write(
             {
                 "step": self.state.global_step,
                 "split": "validation",
-                "epoch": self.state.epoch or 0.0,
+                "epoch": self._epoch(self.state.global_step),
                 "loss": loss_sum / tokens,
                 "loss_sum": loss_sum,
                 "loss_tokens": tokens,
@@ -226,50 +299,30 @@ class RunTrainer(SFTTrainer):
         )
         return {"eval_loss": loss_sum / tokens}
 
-    # Checkpoints
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        try:
-            self._write_checkpoint()
-        except (OSError, RuntimeError, SafetensorError) as error:
-            # A full disk is an OSError here, a RuntimeError in torch.save, a SafetensorError there.
-            directory = self.books.checkpoints.directory
-            free = shutil.disk_usage(directory).free
-            if free > SPACE_LEFT_BYTES and getattr(error, "errno", None) != errno.ENOSPC:
-                raise
-            shutil.rmtree(directory / f".writing-{self.state.global_step}", ignore_errors=True)
-            raise StageError(
-                f"{directory}: the checkpoint of step {self.state.global_step} could not be written ({error}); "
-                f"{free / 2**20:.0f} MiB are free. Make room and start again: the run continues from the one before"
-            ) from error
-
-    def _write_checkpoint(self) -> None:
-        step, books = self.state.global_step, self.books
-        plain = self._plain_model()
-
-        def describe() -> dict[str, Any]:
-            return {"weights_digest": weights_digest(plain), "provenance": books.provenance}
-
-        books.stream.sync()
-        with preserved_random_state(), books.checkpoints.writing(step, describe) as staging:
-            self._save_rng_state(str(staging))
-            plain.save_pretrained(staging)
-            (staging / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-            self._save_optimizer_and_scheduler(str(staging))
-            self._save_scaler(str(staging))
-            self.state.save_to_json(str(staging / "trainer_state.json"))
-            books.accounting.save(staging)
-            (staging / EFFECTIVE).write_text(json.dumps(books.effective, indent=1, sort_keys=True) + "\n")
-            probe.save(self._start_logits, staging / probe.START_FILE)
-            if step in books.kept_steps:
-                probe.save(probe.logits(self.model, books.probe_inputs, step), staging / probe.STEP_FILE)
-        books.checkpoints.rotate(books.kept_steps, books.keep_optimizer)
-
-    def _plain_model(self) -> Any:
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+    def _evaluation_batches(self) -> Iterator[tuple[dict[str, Any], bool]]:
+        """`(batch, whether it counts)`: every rank-th batch. A rank without one repeats its first: sharded forwards
+        need all ranks."""
+        if self.ranks.world == 1:
+            yield from ((batch, True) for batch in self.get_eval_dataloader())
+            return
+        size = self.args.per_device_eval_batch_size
+        starts = range(0, len(self.eval_dataset), size)
+        for turn in range(0, len(starts), self.ranks.world):
+            mine = turn + self.ranks.rank
+            start = starts[mine] if mine < len(starts) else 0
+            rows = self.eval_dataset.select(range(start, min(start + size, len(self.eval_dataset))))
+            yield self.data_collator(list(rows)), mine < len(starts)
 
     def log(self, *_args: Any, **_kwargs: Any) -> None:
         """Nothing: the metrics stream has it all; the library's log would grow in every checkpoint."""
+
+
+def _tokens(batch: dict[str, Any], rows: list[int]) -> int:
+    """The tokens of these rows of a batch, padding left out; packs bring their counts, which the model must not see."""
+    if REAL_TOKENS in batch:
+        counts = batch.pop(REAL_TOKENS)
+        return sum(counts[row] for row in rows)
+    return int(batch["attention_mask"][rows].sum())
 
 
 def peak_memory_mib(device: torch.device) -> int:

@@ -102,15 +102,27 @@ def _has_type(value: Any, allowed: str) -> bool:
     return any(isinstance(value, PYTHON_TYPES[name]) for name in types if name not in ("null", "bool"))
 
 
-def micro_batch(global_batch_size: int, micro_batch_size: int) -> tuple[int, int]:
-    """`(rows per forward pass, accumulation steps)`; a micro batch size of 0 means the whole global batch at once."""
-    micro = micro_batch_size or global_batch_size
-    if micro < 1 or global_batch_size % micro:
+def micro_batch(global_batch_size: int, micro_batch_size: int, processes: int = 1) -> tuple[int, int]:
+    """`(rows per forward pass, accumulation steps)` of each process; a micro batch size of 0 means all rows at once."""
+    if global_batch_size % processes:
         raise StageError(
-            f"--micro-batch-size {micro} does not divide training.global_batch_size {global_batch_size}. "
-            f"Use one of: {', '.join(str(n) for n in range(1, global_batch_size + 1) if global_batch_size % n == 0)}"
+            f"training.global_batch_size {global_batch_size} cannot be shared evenly by --processes {processes}"
         )
-    return micro, global_batch_size // micro
+    share = global_batch_size // processes
+    micro = micro_batch_size or share
+    if micro < 1 or share % micro:
+        what = "training.global_batch_size" if processes == 1 else f"the share of each of {processes} processes,"
+        raise StageError(
+            f"--micro-batch-size {micro} does not divide {what} {share}. "
+            f"Use one of: {', '.join(str(n) for n in range(1, share + 1) if share % n == 0)}"
+        )
+    return micro, share // micro
+
+
+def smaller_micro_batch(global_batch_size: int, micro: int, processes: int = 1) -> int | None:
+    """The largest micro batch that is at most half of `micro` and divides a process's share; None below one row."""
+    share = global_batch_size // processes
+    return next((n for n in range(micro // 2, 0, -1) if share % n == 0), None)
 
 
 def total_steps(training: dict[str, Any], rows: int) -> int:
@@ -126,13 +138,15 @@ def kept_steps(training: dict[str, Any], total: int) -> list[int]:
     return sorted({*(range(every, total + 1, every) if every else ()), total})
 
 
-def requested_arguments(config: dict[str, Any], device: str, micro_batch_size: int, output_dir: str) -> dict[str, Any]:
+def requested_arguments(
+    config: dict[str, Any], device: str, micro_batch_size: int, output_dir: str, processes: int = 1
+) -> dict[str, Any]:
     """The keyword arguments of `SFTConfig` for the resolved `config` of a run.
 
     Logging, evaluation and saving are the run's own (sft.training.trainer), hence off here.
     """
     training = config["training"]
-    micro, accumulation = micro_batch(training["global_batch_size"], micro_batch_size)
+    micro, accumulation = micro_batch(training["global_batch_size"], micro_batch_size, processes)
     length = (
         {"max_steps": training["max_steps"]}
         if training["max_steps"]

@@ -1,0 +1,98 @@
+"""Measured peaks of training against the estimate, for six configurations on a CPU.
+
+Trains two steps of each through train_model in a process forked after the imports, and compares the peak of its
+resident memory above the level after the imports with the estimate without its share for the framework.
+
+    python benchmarks/estimate_memory.py
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests/smoke"), str(ROOT / "scripts")]
+
+import small_runs  # noqa: E402
+import training_nodes as runs  # noqa: E402
+
+from sft.estimate import Shape, estimate  # noqa: E402
+
+MIB = 2**20
+ALONE = {"strategy": "none", "processes": 1, "nodes": 1}
+# hidden size, layers, method, rows at once, activation checkpointing
+CONFIGURATIONS = [
+    (512, 8, "full", 8, False),
+    (512, 8, "full", 2, False),
+    (512, 8, "lora", 8, False),
+    (512, 8, "full", 8, True),
+    (768, 6, "full", 4, False),
+    (768, 6, "lora", 4, True),
+]
+
+
+def measured(root: Path, hidden: int, layers: int, method: str, rows: int, checkpointing: bool) -> tuple[int, int, int]:
+    """(measured, estimated) MiB of a step above the framework, and tokens of the longest row."""
+    from sft.models.tiny_models import make_model, make_processor
+
+    nodes = root / f"nodes-{hidden}-{layers}"
+    if not nodes.exists():
+        processor = make_processor("llama")
+        processor.save_pretrained(nodes / "processor" / "processor")
+        source = {
+            "initialise": "llama",
+            "hidden_size": hidden,
+            "num_layers": layers,
+            "initializer_range": 0.02,
+            "seed": 0,
+        }
+        make_model(source, processor).save_pretrained(nodes / "model" / "model")
+        processor.save_pretrained(nodes / "model" / "model")
+        examples = [row | {"prompt": row["prompt"] + "?" * 180} for row in small_runs.examples(18, pictures=False)]
+        runs.write_tokens(nodes / "tokens", small_runs.finish(nodes / "processor"), examples, validation=2)
+        small_runs.finish(nodes / "model")
+        (nodes / "audit").mkdir()
+        small_runs.finish(nodes / "audit")
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(nodes / "tokens/train.parquet")
+    length = max(map(len, table.column("input_ids").to_pylist()))
+    run = root / f"run-{hidden}-{method}-{rows}-{checkpointing}"
+    settings = {"max_steps": 2, "save_steps": None, "eval_steps": None, "warmup_steps": 0}
+    settings |= {"activation_checkpointing": checkpointing, "lora": runs.LORA | {"dropout": 0.0, "r": 16}}
+    if method == "full":
+        del settings["lora"]
+    runs.write_run(run, {name: nodes / name for name in ("tokens", "model", "processor", "audit")}, method, **settings)
+    runs._import_libraries()
+    level = _resident_mib()
+    runs.train_well(run, "--micro-batch-size", str(rows))
+    peak = json.loads((run / "manifest.json").read_text())["facts"]["peak_memory_mib"]
+    training = runs.training(**{key: value for key, value in settings.items() if key != "lora"})
+    training |= {"precision": "float32", "max_length": length}
+    where = {"device": "cpu", "micro_batch_size": rows, "distributed": ALONE}
+    shape = Shape.of_directory(nodes / "model" / "model")
+    made = estimate(shape, training, method, {"r": 16}, where)
+    return peak - level, round((made.device_bytes - made.memory["framework"]) / MIB), length
+
+
+def _resident_mib() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
+
+
+def main() -> None:
+    print("hidden  layers  method  rows  checkpointing  tokens  measured MiB  estimated MiB  difference")
+    with tempfile.TemporaryDirectory() as folder:
+        for configuration in CONFIGURATIONS:
+            got, expected, length = measured(Path(folder), *configuration)
+            hidden, layers, method, rows, checkpointing = configuration
+            print(
+                f"{hidden:6}  {layers:6}  {method:6}  {rows:4}  {checkpointing!s:13}  {length:6}  {got:12}  "
+                f"{expected:13}  {expected / got - 1:+.1%}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""Any known kind of trained weights into a complete model directory, with the proof; for scripts/convert_weights.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sft.conversion import parity
+from sft.conversion.likeness import Likeness, summary
+from sft.conversion.logit_drift import MERGE_BOUND, TYPE_FACTOR, drift_faults, logit_drift
+from sft.conversion.merge import merged_weight
+from sft.conversion.published_names import Named, find_names, names_in_memory
+from sft.conversion.sources import Source, find_source
+from sft.conversion.stream import write_weights
+from sft.conversion.weights import WeightFiles
+from sft.models.model_files import refuse_remote_code
+from sft.models.model_kind import model_config
+from sft.stage import StageError
+
+CARD = """---
+base_model: {base}
+library_name: transformers
+---
+
+# {name}
+
+Trained weights of kind "{kind}", converted to {dtype}. Base model: `{base}`.
+{merged}conversion.json says what was measured. Evaluate this directory, not the checkpoint that it came from.
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to convert and how; as the options of scripts/convert_weights.py."""
+
+    checkpoint: Path
+    base: Path
+    dtype: str | None
+    processor: Path | None
+    lora_alpha: float | None
+    logits: Path | None
+    step: int | None
+    may_equal_base: bool
+    shard_bytes: int
+
+
+def convert(request: Request, target: Path) -> Iterator[str]:
+    """Write the model into `target` (an empty directory) and yield what is worth telling; StageError for any fault."""
+    refuse_remote_code(request.base)
+    source, base = find_source(request.checkpoint), WeightFiles(request.base)
+    shapes = {name: base.shape(name) for name in base}
+    dtype = request.dtype or base.dtype(next(iter(shapes)))
+    named = find_names(source.tensors, shapes, names_in_memory(request.base), _tied(request.base))
+    yield f"{source.path}: {source.kind}, {len(source.tensors)} tensors, for {len(shapes)} of {request.base}"
+    trained = Trained(source, base, named, _settings(source, named, request))
+    trained.check_tied()
+    likeness = Likeness()
+
+    def tensor_of(name: str) -> Tensor:
+        tensor = trained[name]
+        if tuple(tensor.shape) != shapes[name]:
+            raise StageError(f"{source.path}: {name} {parity.shape_fault(shapes[name], tuple(tensor.shape))}")
+        likeness.see(name, base[name], tensor)
+        return tensor
+
+    files = write_weights(shapes, tensor_of, dtype, target, request.shard_bytes)
+    faults = likeness.faults()
+    if likeness.equal == len(shapes) and not request.may_equal_base:
+        faults.append("the weights are the base model's: no tensor differs (--may-equal-base allows it)")
+    _write_settings(request, dtype, target)
+    stored = WeightFiles(target)
+    got = {name: (stored.shape(name), stored.dtype(name)) for name in stored}
+    faults += parity.stored_faults(shapes, got, dtype)
+    faults += parity.type_faults(model_config(target), dtype)
+    faults += _unequal(trained, stored, dtype)
+    report: dict[str, Any] = {
+        "kind": source.kind,
+        "dtype": dtype,
+        "files": files,
+        "merged": len(named.lora),
+        "against_base": summary(likeness),
+        "norms": likeness.norms,
+    }
+    if request.logits is not None and not faults:
+        logit_faults, report["logits"] = _logit_faults(request, dtype, bool(named.lora), target)
+        faults += logit_faults
+    if faults:
+        raise StageError("\n  ".join([f"{request.checkpoint}: not a sound model:", *faults[:20]]))
+    (target / "conversion.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+    merged = f"{len(named.lora)} adapted weights were merged in float32 and cast once.\n" if named.lora else ""
+    card = CARD.format(
+        base=request.base.name, name=target.name.strip("."), kind=source.kind, dtype=dtype, merged=merged
+    )
+    (target / "README.md").write_text(card)
+    against = report["against_base"]
+    yield f"{len(shapes)} tensors in {len(files)} files; {against['equal_to_base']} equal the base's"
+    for name, alike in against["unlike_base"].items():
+        yield f"warning: {name} is far from the base's (correlation {alike:.2f})"
+    if "logits" in report:
+        yield f"logits: {report['logits']['relative']:.2g} of the largest (bound {report['logits']['bound']:.2g})"
+    else:
+        yield "logits were not compared (--logits)"
+
+
+class Trained:
+    """`trained[published name]`: the tensor as it was trained, adapters merged in float32."""
+
+    def __init__(self, source: Source, base: WeightFiles, named: Named, settings: dict[str, Any]):
+        self.source, self.base, self.named, self.settings = source, base, named, settings
+
+    def __getitem__(self, name: str) -> Tensor:
+        whole = self.named.whole.get(name)
+        weight = self.base[name] if whole is None else self.source.tensors[whole]
+        if name not in self.named.lora:
+            return weight
+        parts = {part: self.source.tensors[key] for part, key in self.named.lora[name].items()}
+        merged = merged_weight(weight, parts, self.settings)
+        if merged is None:
+            raise StageError(f"{self.source.path}: {name}: adapter parts {', '.join(sorted(parts))} cannot be merged")
+        return merged
+
+    def check_tied(self) -> None:
+        """StageError when the source has two different tensors for what the base stores once."""
+        known = {**{source: name for name, source in self.named.whole.items()}}
+        extra = [name for name in self.source.tensors if name not in known and name.endswith("lm_head.weight")]
+        held = [source for source, name in known.items() if name.endswith("embed_tokens.weight")]
+        for head in extra:
+            if held and not torch.equal(self.source.tensors[head], self.source.tensors[held[0]]):
+                raise StageError(
+                    f"{self.source.path}: {head} differs from {held[0]}, which the base model ties. Training untied "
+                    f"them: give a --base with tie_word_embeddings false"
+                )
+
+
+def _settings(source: Source, named: Named, request: Request) -> dict[str, Any]:
+    settings = dict(source.adapter or {})
+    if request.lora_alpha is not None:
+        settings["lora_alpha"] = request.lora_alpha
+    if named.lora and "lora_alpha" not in settings:
+        raise StageError(
+            f"{source.path}: has LoRA factors and no adapter_config.json, so their scale is unknown. Give --lora-alpha"
+        )
+    if named.lora and (beyond := [key for key in ("alpha_pattern", "rank_pattern", "lora_bias") if settings.get(key)]):
+        raise StageError(
+            f"{source.path}: {', '.join(beyond)} of adapter_config.json is not merged here. Merge with PEFT"
+        )
+    if any("embed_tokens" in name for name in named.lora) and model_config(request.base).get("tie_word_embeddings"):
+        raise StageError(f"{source.path}: an adapter on tied embeddings (embed_tokens) changes half of the tie only")
+    return settings
+
+
+def _tied(base: Path) -> list[str]:
+    """Names that a state dict of a tied model holds besides the published one."""
+    config = model_config(base)
+    tied = config.get("tie_word_embeddings", (config.get("text_config") or {}).get("tie_word_embeddings", True))
+    return ["lm_head.weight"] if tied else []
+
+
+def _unequal(trained: Trained, stored: WeightFiles, dtype: str) -> list[str]:
+    """Read back: every written tensor against the trained one, byte for byte after the one cast."""
+    kind = getattr(torch, dtype)
+    return [
+        f"{name}: what was written is not what was read"
+        for name in stored
+        if not torch.equal(stored[name], trained[name].to(kind) if stored[name].is_floating_point() else trained[name])
+    ]
+
+
+def _write_settings(request: Request, dtype: str, target: Path) -> None:
+    from sft.models.loading import load_processor
+
+    config = _with_type(model_config(request.base), dtype)
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    if (request.base / "generation_config.json").is_file():
+        shutil.copyfile(request.base / "generation_config.json", target / "generation_config.json")
+    processor = request.processor or request.base
+    refuse_remote_code(processor)
+    expected = load_processor(processor)
+    expected.save_pretrained(target)
+    if faults := parity.processor_faults(expected, load_processor(target)):
+        raise StageError("; ".join(faults))
+
+
+def _with_type(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """The configuration with the type said in it, in nested parts too."""
+    changed = {key: _with_type(value, dtype) if isinstance(value, dict) else value for key, value in config.items()}
+    if "torch_dtype" in changed or "dtype" in changed:
+        changed.pop("torch_dtype", None)
+        changed["dtype"] = dtype
+    return changed | ({"dtype": dtype} if "model_type" in config and "architectures" in config else {})
+
+
+def _logit_faults(request: Request, dtype: str, merged: bool, target: Path) -> tuple[list[str], dict[str, Any]]:
+    """The logits of the written model, loaded from disk, against recorded ones."""
+    from safetensors.torch import load_file
+
+    recorded = load_file(request.logits)
+    if "logits" in recorded:
+        inputs, wanted = {"input_ids": recorded["input_ids"]}, recorded["logits"]
+        attended = recorded.get("attention_mask")
+        inputs |= {"attention_mask": attended} if attended is not None else {}
+    else:
+        steps = sorted(int(name[5:].split("/")[0]) for name in recorded if name.endswith("/logits"))
+        step = request.step if request.step is not None else steps[-1]
+        if step not in steps:
+            raise StageError(f"{request.logits}: no logits of step {step}; it has {', '.join(map(str, steps))}")
+        inputs = {name.removeprefix("inputs/"): value for name, value in recorded.items() if name.startswith("inputs/")}
+        wanted, attended = recorded[f"step-{step}/logits"], inputs.get("attention_mask")
+    got = _logits(target, dtype, inputs)
+    bound = MERGE_BOUND
+    if dtype != "float32":
+        # What a narrow type costs depends on the model: as much as it costs the base on the same inputs.
+        wide, narrow = (_logits(request.base, kind, inputs) for kind in ("float32", dtype))
+        bound = TYPE_FACTOR * logit_drift(wide, narrow, attended)["relative"]
+    drift = logit_drift(wanted.float(), got, attended)
+    return drift_faults("converted against recorded", drift, bound), drift | {"bound": bound, "merged": merged}
+
+
+def _logits(directory: Path, dtype: str, inputs: dict[str, Tensor]) -> Tensor:
+    from sft.models.loading import load_model
+
+    with torch.no_grad():
+        return load_model(directory, dtype)(**inputs).logits.float()

@@ -1,0 +1,67 @@
+"""Writes published weights tensor by tensor: never more in memory than one output shard and one tensor.
+
+Shards are planned from the base model's shapes before anything is read; `model-0000k-of-0000n.safetensors` with an
+index, or one `model.safetensors`. Values are cast once, at the end of float32 arithmetic.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sft.models.model_files import INDEX
+
+SHARD_BYTES = 4 * 2**30
+
+
+def write_weights(
+    shapes: dict[str, tuple[int, ...]],
+    tensor_of: Callable[[str], Tensor],
+    dtype: str,
+    target: Path,
+    shard_bytes: int = SHARD_BYTES,
+) -> list[str]:
+    """Write `tensor_of(name)` for every name of `shapes` as `dtype` into `target`; returns the files' names."""
+    from safetensors.torch import save_file
+
+    kind = getattr(torch, dtype)
+    shards = list(_shards(shapes, kind.itemsize, shard_bytes))
+    names = [
+        "model.safetensors" if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors"
+        for i in range(1, len(shards) + 1)
+    ]
+    for file, shard in zip(names, shards, strict=True):
+        content = {name: _as(tensor_of(name), kind) for name in shard}
+        save_file(content, target / file, {"format": "pt"})
+        del content  # before the next shard is made
+    if len(shards) > 1:
+        where = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
+        total = sum(math.prod(shape) for shape in shapes.values()) * kind.itemsize
+        index: dict[str, Any] = {"metadata": {"total_size": total}, "weight_map": where}
+        (target / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return names
+
+
+def _as(tensor: Tensor, kind: torch.dtype) -> Tensor:
+    cast = tensor.to(kind) if tensor.is_floating_point() else tensor
+    # A mapped tensor would be read from its file while the new one is written.
+    return cast.contiguous()
+
+
+def _shards(shapes: dict[str, tuple[int, ...]], width: int, largest: int) -> Iterator[list[str]]:
+    shard: list[str] = []
+    size = 0
+    for name, shape in shapes.items():
+        here = math.prod(shape) * width
+        if shard and size + here > largest:
+            yield shard
+            shard, size = [], 0
+        shard.append(name)
+        size += here
+    yield shard

@@ -1,0 +1,230 @@
+"""What a run will need, before anything is started: parameters, memory a device, disk, tokens, arithmetic.
+
+From the model's shape and the configuration alone, without torch. Memory is the sum of what a step holds at its peak:
+
+    weights      4 bytes a parameter (float32, also under mixed precision)
+    gradients    4 bytes a trained parameter
+    optimizer    8 bytes a trained parameter with Adam, 2 with an 8-bit one, 0 with SGD
+    activations  layers x tokens x (9 hidden + 2 key/value + 4 intermediate) values: what the backward pass needs of
+                 every product and norm of a Llama-shaped block with fused attention; with activation checkpointing
+                 layers x tokens x hidden, and one block
+    logits       of the positions that are scored, and what their loss needs beside them
+
+The count of activations reproduces published peaks of litgpt and PEFT on GPUs (tests/unit/test_estimate.py).
+Arithmetic is counted as 6 operations a parameter and token for full training, 4 with frozen weights (no gradient of the
+weights), attention left aside.
+"""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GIB = 2**30
+MIB = 2**20
+# PyTorch, transformers and TRL imported, on a CPU; a CUDA context with its kernels on a device.
+FRAMEWORK_BYTES = {"cpu": 700 * MIB, "cuda": 600 * MIB}
+OPTIMIZER_BYTES = {"adamw_torch": 8, "adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0, "sgd": 0}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a decoder that decide what it costs; `parameters` counts everything, a vision tower included."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    intermediate: int
+    key_value: int  # width of keys, and of values, over all their heads
+    vocabulary: int
+    vision_parameters: int = 0
+
+    @classmethod
+    def of_config(cls, config: dict[str, Any], parameters: int | None = None) -> "Shape":
+        """From a model's config.json; the number of parameters is computed where it is not known.
+
+        KeyError for a configuration that does not name its sizes in the usual way.
+        """
+        text = config.get("text_config") or config
+        hidden, layers = text["hidden_size"], text["num_hidden_layers"]
+        heads = text["num_attention_heads"]
+        width = text.get("head_dim") or hidden // heads
+        key_value = (text.get("num_key_value_heads") or heads) * width
+        block = (
+            2 * hidden * heads * width + 2 * hidden * key_value + 3 * hidden * text["intermediate_size"] + 2 * hidden
+        )
+        tied = text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))
+        whole = layers * block + hidden + text["vocab_size"] * hidden * (1 if tied else 2)
+        vision = _vision_parameters(config.get("vision_config") or {}, hidden)
+        return cls(
+            parameters=whole + vision if parameters is None else parameters,
+            layers=layers,
+            hidden=hidden,
+            intermediate=text["intermediate_size"],
+            key_value=key_value,
+            vocabulary=text["vocab_size"],
+            vision_parameters=vision if parameters is None else max(parameters - whole, 0),
+        )
+
+    @classmethod
+    def of_directory(cls, directory: Path) -> "Shape":
+        """From a model directory: its config.json, and the headers of its weight files for the number of parameters."""
+        config = json.loads((directory / "config.json").read_text())
+        counted = sum(map(_stored_values, directory.glob("model*.safetensors")))
+        return cls.of_config(config, counted or None)
+
+    def lora_parameters(self, rank: int, vision: bool = True) -> int:
+        """Of an adapter on every linear layer (`all-linear`): rank times the sum of both widths of each."""
+        hidden, key_value, inner = self.hidden, self.key_value, self.intermediate
+        block = 2 * (2 * hidden) + 2 * (hidden + key_value) + 3 * (hidden + inner)
+        # A vision tower's widths are not read; its adapters are in proportion to its parameters.
+        text = self.parameters - self.vision_parameters
+        return round(rank * self.layers * block * (1 + vision * self.vision_parameters / text))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes of one device at the peak of a step by what they are for, and totals of the run."""
+
+    parameters: int
+    trained: int
+    memory: dict[str, int]
+    disk: int
+    tokens: int
+    operations: float
+
+    @property
+    def device_bytes(self) -> int:
+        """All of `memory`."""
+        return sum(self.memory.values())
+
+
+def step_bytes(
+    shape: Shape,
+    trained: int,
+    rows: int,
+    length: int,
+    scored: int,
+    weight_bytes: float = 4,
+    compute_bytes: int = 4,
+    optimizer_bytes: int = 8,
+    gradient_bytes: int = 4,
+    quantised_bytes: float | None = None,
+    checkpointing: bool = False,
+    shards: int = 1,
+) -> dict[str, int]:
+    """Memory of one step of `rows` rows of `length` tokens; `scored` positions get logits.
+
+    `quantised_bytes`: of a weight inside the blocks, where the base is quantised (embeddings and head never are); the
+    largest matrix is then whole in the computed type while it is used.
+
+    `compute_bytes`: of an activation (2 under bfloat16). `shards`: processes that share weights, gradients and
+    optimizer; each still has one block whole while it is used.
+    """
+    tokens = rows * length
+    block = 9 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate
+    kept = shape.layers * shape.hidden + block if checkpointing else shape.layers * block
+    whole_block = weight_bytes * shape.parameters / shape.layers if shards > 1 else 0
+    weights = weight_bytes * shape.parameters
+    if quantised_bytes is not None:
+        outside = 2 * shape.vocabulary * shape.hidden
+        weights = weight_bytes * outside + quantised_bytes * (shape.parameters - outside)
+        weights += compute_bytes * shape.hidden * shape.intermediate
+    return {
+        "weights": round(weights / shards + whole_block),
+        "gradients": round(gradient_bytes * trained / shards),
+        "optimizer": round(optimizer_bytes * trained / shards),
+        "activations": tokens * kept * compute_bytes,
+        # The logits as computed, in float32, and their gradient.
+        "logits": scored * shape.vocabulary * (compute_bytes + 8),
+    }
+
+
+def estimate(
+    shape: Shape, training: dict[str, Any], method: str, lora: dict[str, Any] | None, where: dict[str, Any]
+) -> Estimate:
+    """Of one run: `training` and `lora` as configured, `where` its execution settings with `distributed`.
+
+    Every row is taken to be as long as `max_length` allows and every token to be scored, so this is an upper bound.
+    """
+    distributed = where["distributed"]
+    processes, strategy = distributed["processes"], distributed["strategy"]
+    rows = where["micro_batch_size"] or training["global_batch_size"] // processes
+    length = training["max_length"]
+    trained = shape.parameters if method == "full" else shape.lora_parameters((lora or {"r": 16})["r"])
+    narrow = training["precision"] == "bfloat16"
+    memory = step_bytes(
+        shape,
+        trained,
+        rows,
+        length,
+        scored=rows * length,
+        compute_bytes=2 if narrow else 4,
+        optimizer_bytes=OPTIMIZER_BYTES[training["optim"]],
+        checkpointing=training["activation_checkpointing"],
+        shards=processes if strategy == "fsdp2" else 1,
+    )
+    if strategy == "ddp":
+        memory["gradients"] *= 2  # the buckets in which they are sent
+    memory["framework"] = FRAMEWORK_BYTES["cuda" if where["device"] == "cuda" else "cpu"]
+    steps = training["max_steps"]
+    tokens = steps * training["global_batch_size"] * length if steps else 0
+    kept = -(-steps // training["save_steps"]) if steps and training["save_steps"] else 1
+    state = 4 + OPTIMIZER_BYTES[training["optim"]]
+    saved = 4 * (shape.parameters if method == "full" else trained)
+    converted = 4 * shape.parameters
+    # Two checkpoints can be continued from at any time; what is converted is the whole model, once for each kept step.
+    disk = kept * (saved + converted) + 2 * state * trained
+    return Estimate(
+        parameters=shape.parameters,
+        trained=trained,
+        memory=memory,
+        disk=disk,
+        tokens=tokens,
+        operations=(6 if method == "full" else 4) * shape.parameters * tokens,
+    )
+
+
+def cheapest_change(
+    shape: Shape, training: dict[str, Any], method: str, lora: Any, where: dict[str, Any], limit: int
+) -> str:
+    """The first of the changes that cost least, by which the run fits `limit` bytes a device; words for a person."""
+    rows = where["micro_batch_size"] or training["global_batch_size"] // where["distributed"]["processes"]
+
+    def fits(of_training: dict[str, Any], of_method: str, elsewhere: dict[str, Any]) -> bool:
+        found = estimate(shape, training | of_training, of_method, lora, where | elsewhere)
+        return found.device_bytes <= limit
+
+    for smaller in (n for n in range(rows - 1, 0, -1) if rows % n == 0):
+        if fits({}, method, {"micro_batch_size": smaller}):
+            return f"execution.micro_batch_size: {smaller}"
+    one = {"micro_batch_size": 1}
+    if fits({"activation_checkpointing": True}, method, one):
+        return "training.activation_checkpointing: true, with execution.micro_batch_size: 1"
+    if method == "full" and fits({}, "lora", one):
+        return "method: lora, with execution.micro_batch_size: 1"
+    for processes in (2, 4, 8, 16, 32, 64):
+        spread = {"strategy": "fsdp2", "processes": processes, "nodes": 1}
+        if fits({"activation_checkpointing": True}, method, one | {"distributed": spread}):
+            return f"training.distributed: {{strategy: fsdp2, processes: {processes}}}, with activation_checkpointing"
+    return "no setting that is known here; use a smaller model or shorter rows (training.max_length)"
+
+
+def _vision_parameters(config: dict[str, Any], hidden: int) -> int:
+    """Matrices of a tower of transformer blocks, and of what merges 2 x 2 of its patches into a token."""
+    if not config:
+        return 0
+    width = config["hidden_size"]
+    inner = config.get("intermediate_size") or 4 * width
+    block = 4 * width * width + 3 * width * inner
+    return config.get("depth", config.get("num_hidden_layers", 0)) * block + 16 * width * width + 4 * width * hidden
+
+
+def _stored_values(file: Path) -> int:
+    """Numbers that a safetensors file holds, from its header (8 bytes of length, then JSON)."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(length))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

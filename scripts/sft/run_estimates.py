@@ -1,0 +1,114 @@
+"""The estimates of planned runs, as `make check` prints them, and what cannot fit the device that is declared.
+
+Imports nothing heavy. A model that is not here yet (a package that will be fetched) has no estimate until it is.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sft.estimate import GIB, MIB, Estimate, Shape, cheapest_change, estimate
+from sft.node import Node
+from sft.plan import Plan, PlanError
+
+# Sizes that sft.models.tiny_models gives its families, beside those of the configuration.
+INITIALISED_VOCABULARY = 318
+
+
+def shape_of(train: Node) -> Shape | None:
+    """The shape of the base model of a run; None where it is not known before it is fetched."""
+    node = train
+    while node.rule != "download_model":
+        node = node.inputs["run"] if "run" in node.inputs else node.inputs["model"]
+    source = node.config["source"]
+    made = Path(node.directory, "model")
+    if (made / "config.json").is_file():
+        return Shape.of_directory(made)
+    if "initialise" in source:
+        return Shape.of_config(_initialised(source))
+    if "path" in source and Path(source["path"], "config.json").is_file():
+        return Shape.of_directory(Path(source["path"]))
+    return None
+
+
+def of_run(train: Node) -> Estimate | None:
+    """The estimate of one run; None where the model's shape is not known, or not told in the usual way."""
+    try:
+        shape = shape_of(train)
+    except KeyError:
+        return None
+    return (
+        estimate(shape, _training(train), train.config["method"], train.config["lora"], _where(train))
+        if shape
+        else None
+    )
+
+
+def require_fit(plan: Plan) -> None:
+    """PlanError for runs that cannot fit `execution.device_memory_mib`, each with the cheapest change that helps."""
+    faults = {}
+    for node in plan.of_rule("train_model"):
+        limit = (node.execution["device_memory_mib"] or 0) * MIB
+        made = of_run(node) if limit else None
+        if made is not None and made.device_bytes > limit:
+            shape = shape_of(node)
+            change = cheapest_change(
+                shape, _training(node), node.config["method"], node.config["lora"], _where(node), limit
+            )
+            text = (
+                f"{node.id}: needs about {_size(made.device_bytes)} a device ({_parts(made)}), and "
+                f"execution.device_memory_mib says {_size(limit)}. It would fit with {change}"
+            )
+            faults.setdefault(change, text)
+    if faults:
+        raise PlanError("\n".join(faults.values()))
+
+
+def words(made: Estimate) -> str:
+    """One estimate in a line."""
+    trained = "all trained" if made.trained == made.parameters else f"{_count(made.trained)} trained"
+    tokens = f"at most {_count(made.tokens)} tokens, {made.operations:.2g} operations" if made.tokens else "by epochs"
+    return (
+        f"{_count(made.parameters)} parameters, {trained}; {_size(made.device_bytes)} a device ({_parts(made)}); "
+        f"{_size(made.disk)} on disk; {tokens}"
+    )
+
+
+def _training(train: Node) -> dict[str, Any]:
+    """The training settings as the estimate needs them: those of the run, and the longest row of its data."""
+    tokens = train.inputs["tokens"].config
+    return train.config["training"] | {"precision": train.config["precision"], "max_length": tokens["max_length"]}
+
+
+def _where(train: Node) -> dict[str, Any]:
+    keys = ("device", "micro_batch_size", "distributed")
+    return {key: train.execution[key] for key in keys}
+
+
+def _initialised(source: dict[str, Any]) -> dict[str, Any]:
+    hidden, layers = source["hidden_size"], source["num_layers"]
+    text = {
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": INITIALISED_VOCABULARY,
+        "tie_word_embeddings": True,
+    }
+    vision = {"hidden_size": hidden // 2, "intermediate_size": hidden, "depth": layers}
+    return text | ({} if source["initialise"] == "llama" else {"vision_config": vision})
+
+
+def _parts(made: Estimate) -> str:
+    return ", ".join(f"{name} {_size(size)}" for name, size in made.memory.items() if size)
+
+
+def _size(size: float) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
+
+
+def _count(number: float) -> str:
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g} {unit}"
+    return str(number)

@@ -1,0 +1,65 @@
+"""What one rank does: read the plan, train, leave the outcome or the reason."""
+
+import os
+import traceback
+from typing import Any
+
+from sft import orphan
+from sft.environment import quiet_environment
+from sft.stage import Stage, StageError
+from sft.training.checkpoint import Checkpoints
+from sft.training.out_of_memory import is_out_of_memory
+from sft.training.resume import Start
+from sft.training.run_setup import Run
+from sft.training.spread import plan_of, rank_threads
+from sft.training.stop_request import StopRequest
+
+
+def train(path: str) -> int:
+    """Train as one rank of the plan at `path`; the exit code is 0 when the ranks came to an end together."""
+    stop = StopRequest()
+    stop.defer()  # with the others, or not at all
+    quiet_environment()
+    orphan.die_with_parents()
+    plan, rank = plan_of(path), int(os.environ["RANK"])
+    try:
+        outcome = _train(plan, rank, stop)
+    except StageError as error:
+        plan.fail(rank, str(error), "stage")
+        return 1
+    except BaseException as error:
+        kind = "memory" if is_out_of_memory(error) else "fault"
+        traceback.print_exc()
+        plan.fail(rank, f"process {rank}: {type(error).__name__}: {str(error).splitlines()[:1]}", kind)
+        return 1
+    if rank == 0:
+        plan.finish(outcome)
+    return 0
+
+
+def _train(plan: Any, rank: int, stop: StopRequest) -> dict[str, Any]:
+    from sft.training.loop import train_run
+
+    told = plan.read()
+    stage = Stage(told["options"].directory, told["options"])
+    stage.options.threads = rank_threads()
+    if rank:
+        stage.say = _say_nothing
+    checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say)
+    start = Start(checkpoints.of_step(told["start"]) if told["start"] is not None else None)
+    run = Run(
+        stage,
+        told["total_steps"],
+        told["kept_steps"],
+        told["provenance"],
+        checkpoints,
+        start,
+        told["attempt"],
+        stop,
+        plan,
+    )
+    return {"step": train_run(run)}
+
+
+def _say_nothing(_text: str) -> None:
+    """Only the main process tells how it goes."""

@@ -1,0 +1,147 @@
+"""How the trainer of a run saves and continues: whole or in shards, alone or as several ranks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import set_seed
+
+from sft.models.weight_check import weights_digest
+from sft.stage import StageError
+from sft.training import probe
+from sft.training.bookkeeping import Bookkeeping
+from sft.training.checkpoint import EFFECTIVE, Checkpoint
+from sft.training.random_state import preserved_random_state
+from sft.training.ranks import Ranks
+from sft.training.sharded_state import (
+    OPTIMIZER,
+    adapter_state,
+    is_sharded,
+    load_optimizer,
+    put_in_shards,
+    save_optimizer,
+    save_weights,
+)
+
+# With less than this left, a failure to write is told as a full disk.
+SPACE_LEFT_BYTES = 16 * 2**20
+
+
+class SavesCheckpoints:
+    """The part of `RunTrainer` that writes checkpoints and reads optimizer and random states back."""
+
+    books: Bookkeeping
+    ranks: Ranks
+    resumed: Checkpoint | None
+    _start_logits: dict[str, torch.Tensor]
+    _handled: int
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            self._write_checkpoint()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # A full disk is an OSError here, a RuntimeError in torch.save, a SafetensorError there.
+            directory = self.books.checkpoints.directory
+            free = shutil.disk_usage(directory).free
+            if free > SPACE_LEFT_BYTES and getattr(error, "errno", None) != errno.ENOSPC:
+                raise
+            shutil.rmtree(directory / f".writing-{self.state.global_step}", ignore_errors=True)
+            raise StageError(
+                f"{directory}: the checkpoint of step {self.state.global_step} could not be written ({error}); "
+                f"{free / 2**20:.0f} MiB are free. Make room and start again: the run continues from the one before"
+            ) from error
+
+    def _write_checkpoint(self) -> None:
+        step, books = self.state.global_step, self.books
+        plain = self._plain_model()
+        with preserved_random_state():
+            logits = probe.logits(self.model, books.probe_inputs, step) if step in books.kept_steps else None
+        put_in_shards(plain)
+        # Before anything is written: gathering shards takes all ranks, and the marker is written by one.
+        digest = weights_digest(plain)
+
+        def describe() -> dict[str, Any]:
+            return {"weights_digest": digest, "provenance": books.provenance, "world_size": self.ranks.world}
+
+        with preserved_random_state():
+            if self.ranks.main:
+                books.stream.sync()
+                with books.checkpoints.writing(step, describe) as staging:
+                    self.ranks.wait()  # the directory is there
+                    self._write_shared(staging, plain)
+                    self._write_once(staging, plain, logits)
+                    self.ranks.wait()  # everything is written
+            else:
+                self.ranks.wait()
+                self._write_shared(books.checkpoints.staging(step), plain)
+                self.ranks.wait()
+        if self.ranks.main:
+            books.checkpoints.rotate(books.kept_steps, books.keep_optimizer)
+
+    def _write_shared(self, staging: Path, plain: Any) -> None:
+        """What every rank writes its part of."""
+        self._save_rng_state(str(staging))
+        if is_sharded(plain):
+            save_optimizer(plain, self._torch_optimizer(), staging)
+            if hasattr(plain, "peft_config"):
+                self._adapter = adapter_state(plain)
+            else:
+                save_weights(plain, staging)
+
+    def _write_once(self, staging: Path, plain: Any, logits: dict[str, torch.Tensor] | None) -> None:
+        """What the main process writes, for all."""
+        books = self.books
+        if not is_sharded(plain):
+            plain.save_pretrained(staging)
+            self._save_optimizer_and_scheduler(str(staging))
+        else:
+            torch.save(self.lr_scheduler.state_dict(), staging / "scheduler.pt")
+            self.processing_class.save_pretrained(staging)
+            if hasattr(plain, "peft_config"):
+                plain.save_pretrained(staging, state_dict=self._adapter)
+            else:
+                plain.config.save_pretrained(staging)
+                plain.generation_config.save_pretrained(staging)
+        (staging / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        self._save_scaler(str(staging))
+        self.state.save_to_json(str(staging / "trainer_state.json"))
+        books.accounting.save(staging)
+        (staging / EFFECTIVE).write_text(json.dumps(books.effective, indent=1, sort_keys=True) + "\n")
+        probe.save(self._start_logits, staging / probe.START_FILE)
+        if logits is not None:
+            probe.save(logits, staging / probe.STEP_FILE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Also from shards, whoever wrote them: any number of ranks, or one process."""
+        if checkpoint is None:
+            return
+        path, optimizer = Path(checkpoint), self._torch_optimizer()
+        if not (is_sharded(self._plain_model()) or (path / OPTIMIZER).is_dir()):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        load_optimizer(self._plain_model(), optimizer, path)
+        self.lr_scheduler.load_state_dict(torch.load(path / "scheduler.pt", weights_only=True))
+        for group, rate in zip(optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """The saved one where as many ranks saved it; otherwise one that follows from seed, step and rank."""
+        if checkpoint is None:
+            return
+        saved = self.resumed.marker.get("world_size", 1)
+        if saved == self.ranks.world:
+            super()._load_rng_state(checkpoint)
+        else:
+            set_seed((self.args.seed + 1_000_003 * self._handled + self.ranks.rank) % 2**32)
+
+    def _torch_optimizer(self) -> torch.optim.Optimizer:
+        return getattr(self.optimizer, "optimizer", self.optimizer)
+
+    def _plain_model(self) -> Any:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)

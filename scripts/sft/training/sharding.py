@@ -1,0 +1,133 @@
+"""What the trainer is asked for so that a run is spread over processes, and the proof that it is spread that way.
+
+Libraries fall back without an error: accelerate 1.15 trains plain DDP, or one process, when it is asked for FSDP on
+a CPU. So what was built is looked at, and every difference from what was asked stops the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sft.stage import StageError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import Trainer
+
+    from sft.training.ranks import Ranks
+
+
+def arguments(strategy: str, model: nn.Module) -> dict[str, Any]:
+    """Arguments of the trainer for a strategy; `model` knows its blocks, which are sharded one by one."""
+    if strategy != "fsdp2":
+        return {}
+    return {
+        "fsdp": True,
+        "fsdp_config": {
+            "version": 2,
+            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "transformer_layer_cls_to_wrap": blocks(model),
+            "reshard_after_forward": True,
+            "state_dict_type": "SHARDED_STATE_DICT",
+        },
+    }
+
+
+def blocks(model: nn.Module) -> list[str]:
+    """Class names of the model's repeated blocks, as its author names them (what no device may split)."""
+    named = {str(name) for name in getattr(model, "_no_split_modules", None) or ()}
+    found = sorted(named & {type(module).__name__ for module in model.modules()})
+    if not found:
+        raise StageError(
+            f"training.distributed.strategy fsdp2: {type(model).__name__} does not say which of its blocks stay whole "
+            f"(_no_split_modules), so nothing would be sharded by block. Use strategy ddp"
+        )
+    return found
+
+
+def allow_fsdp_on_cpu() -> None:
+    """Let accelerate shard on a CPU with gloo, which it can but never chooses; for machines without an accelerator.
+
+    accelerate 1.15 sets the distributed type to MULTI_CPU there and drops the plugin that it was given.
+    """
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedType
+
+    if hasattr(AcceleratorState, "fsdp_on_cpu"):
+        return
+    stock = AcceleratorState.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        stock(self, *args, **kwargs)
+        plugin = kwargs.get("fsdp_plugin")
+        if plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            self.distributed_type = DistributedType.FSDP
+            self.fsdp_plugin = plugin
+
+    AcceleratorState.__init__ = init
+    AcceleratorState.fsdp_on_cpu = True
+
+
+def found(trainer: Trainer, ranks: Ranks) -> dict[str, Any]:
+    """How the prepared model of `trainer` really is spread: JSON values, equal on every rank."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+    from torch.nn.parallel import DistributedDataParallel
+
+    outer, model = trainer.model_wrapped, trainer.model
+    parameters = list(model.parameters())
+    sharded = [p for p in parameters if isinstance(p, DTensor) and any(place.is_shard() for place in p.placements)]
+    here = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in parameters)
+    units = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    if isinstance(outer, DistributedDataParallel):
+        strategy = "ddp"
+    elif units:
+        strategy = "fsdp2"
+    else:
+        strategy = "none"
+    return {
+        "strategy": strategy,
+        "world_size": ranks.world,
+        "backend": dist.get_backend() if dist.is_initialized() else None,
+        "wrapper": type(outer).__name__,
+        "wrapped_classes": sorted({_own_name(module) for module in units}),
+        "parameters": sum(p.numel() for p in parameters),
+        "sharded_parameters": sum(p.numel() for p in sharded),
+        "parameters_by_rank": ranks.gather(here),
+        "trainable_dtypes": sorted({str(p.dtype).removeprefix("torch.") for p in parameters if p.requires_grad}),
+        "mixed_precision": trainer.accelerator.mixed_precision,
+        "attention": getattr(model.config, "_attn_implementation", None),
+    }
+
+
+def require_as_asked(asked: dict[str, Any], got: dict[str, Any]) -> None:
+    """StageError that lists each difference between a request and what `found` saw.
+
+    `asked` is what was settled before the model was wrapped: strategy, world_size, device, wrapped_classes,
+    mixed_precision, attention.
+    """
+    wanted = dict(asked)
+    strategy, processes = wanted["strategy"], wanted["world_size"]
+    backend = {"cpu": "gloo", "cuda": "nccl"}[wanted.pop("device")]
+    # A CUDA group may name both ("cpu:gloo,cuda:nccl").
+    differences = [] if backend in str(got["backend"]) else [f"backend: asked {backend}, got {got['backend']}"]
+    classes = set(wanted.pop("wrapped_classes"))
+    if strategy == "fsdp2":
+        if missing := sorted(classes - set(got["wrapped_classes"])):
+            differences.append(f"wrapped classes: {', '.join(missing)} stayed whole")
+        if got["sharded_parameters"] < got["parameters"]:
+            differences.append(f"{got['parameters'] - got['sharded_parameters']} parameters are not sharded")
+        if processes > 1 and max(got["parameters_by_rank"]) >= got["parameters"]:
+            differences.append("every rank holds all parameters")
+    differences += [f"{name}: asked {value}, got {got[name]}" for name, value in wanted.items() if got[name] != value]
+    if got["trainable_dtypes"] != ["float32"]:
+        differences.append(f"trained weights are {', '.join(got['trainable_dtypes'])}, not float32")
+    if differences:
+        raise StageError(f"training.distributed: what runs is not what was asked for: {'; '.join(differences)}")
+
+
+def _own_name(module: nn.Module) -> str:
+    """The class before FSDP put its own in front (`FSDPLlamaDecoderLayer` is a LlamaDecoderLayer)."""
+    return type(module).__name__.removeprefix("FSDP")

@@ -1,0 +1,318 @@
+"""convert_weights: every kind of trained weights comes out as the trained model, and no other thing does."""
+
+import json
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import small_runs
+import torch
+import trained_weights as saved
+from safetensors.torch import save_file
+
+from sft.code import SCRIPTS
+from sft.conversion.convert import Request, convert
+from sft.conversion.weights import WeightFiles
+from sft.models.dcp import DcpTensors
+from sft.models.loading import load_model, load_processor
+from sft.stage import StageError
+
+pytestmark = pytest.mark.slow
+
+QUERY = "model.layers.{}.self_attn.q_proj.weight"
+
+
+class Trained:
+    """A tiny text and a tiny vision model, each trained for four steps; what their states are, and their logits."""
+
+    def __init__(self, root: Path, family: str):
+        self.root = root
+        processor, model = small_runs.write_base(root, family)
+        self.base = model / "model"
+        self.run = small_runs.write_run(root / "full", processor, model)
+        self.lora = small_runs.write_run(root / "lora", processor, model, "lora")
+        self.checkpoint = self.run / "checkpoints/checkpoint-4"
+        self.adapter = self.lora / "checkpoints/checkpoint-4"
+        self.model = load_model(self.checkpoint)
+        self.state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.untied = {name: tensor for name, tensor in self.state.items() if name != "lm_head.weight"}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Trained:
+    return Trained(tmp_path_factory.mktemp("text"), "llama")
+
+
+@pytest.fixture(scope="module")
+def vision(tmp_path_factory) -> Trained:
+    return Trained(tmp_path_factory.mktemp("vision"), "qwen2_5_vl")
+
+
+def converted(trained: Trained, source: Path, target: Path, **changes) -> Path:
+    """Convert in this process, with the logits that were recorded in training."""
+    target.mkdir(parents=True)
+    request = {
+        "checkpoint": source,
+        "base": trained.base,
+        "dtype": None,
+        "processor": None,
+        "lora_alpha": None,
+        "logits": trained.run / "probe.safetensors",
+        "step": 4,
+        "may_equal_base": False,
+        "shard_bytes": 2**20,
+    } | changes
+    list(convert(Request(**request), target))
+    return target
+
+
+def assert_is(trained: Trained, target: Path) -> None:
+    """Fail unless a fresh load has the trained weights bit for bit and the directory is complete."""
+    got = load_model(target).state_dict()
+    assert got.keys() == trained.state.keys()
+    assert all(torch.equal(got[name], trained.state[name]) for name in got)
+    load_processor(target)
+    assert json.loads((target / "config.json").read_text())["dtype"] == "float32"
+    assert {"README.md", "conversion.json", "generation_config.json", "chat_template.jinja"} <= {
+        path.name for path in target.iterdir()
+    }
+
+
+PREFIXES = ("", "module.", "_orig_mod.", "_fsdp_wrapped_module.", "module._orig_mod.", "model.")
+
+
+@pytest.mark.parametrize("family", ["text", "vision"])
+@pytest.mark.parametrize("kind", ["full", "dcp", "accelerate", "zero2", "zero3", "hf"])
+def test_every_kind_becomes_the_trained_model(request, tmp_path: Path, family: str, kind: str) -> None:
+    trained: Trained = request.getfixturevalue(family)
+    source = tmp_path / "source"
+    match kind:
+        case "full":
+            source = saved.as_full_state_dict(trained.state, source / "full_weights.pt", "module.", nested=True)
+        case "dcp":
+            saved.as_dcp(trained.untied, source)
+        case "accelerate":
+            saved.as_dcp(trained.state, source / "pytorch_model_fsdp_0", "model.")
+        case "zero2" | "zero3":
+            frozen = tuple(name for name in trained.untied if name.endswith("layernorm.weight"))
+            saved.as_zero(trained.untied, source, int(kind[-1]), frozen=frozen)
+        case "hf":
+            source = trained.checkpoint
+    assert_is(trained, converted(trained, source, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_prefixes_of_wrappers_come_off(text: Trained, tmp_path: Path, prefix: str) -> None:
+    state = {name.replace("self_attn.", "_checkpoint_wrapped_module.self_attn."): t for name, t in text.untied.items()}
+    source = saved.as_full_state_dict(state, tmp_path / "w.pt", prefix)
+    assert_is(text, converted(text, source, tmp_path / "model", logits=None))
+
+
+@pytest.mark.parametrize("family", ["text", "vision"])
+@pytest.mark.parametrize("layout", ["adapter", "state dict with PEFT's names"])
+def test_adapters_are_merged(request, tmp_path: Path, family: str, layout: str) -> None:
+    trained: Trained = request.getfixturevalue(family)
+    recorded = trained.lora / "probe.safetensors"
+    source, given = trained.adapter, {"logits": recorded}
+    if layout != "adapter":
+        from peft import PeftModel
+
+        state = PeftModel.from_pretrained(load_model(trained.base), trained.adapter).state_dict()
+        assert any(".lora_A.default.weight" in name for name in state)
+        source, given = (
+            saved.as_full_state_dict(state, tmp_path / "full_weights.pt"),
+            {"logits": recorded, "lora_alpha": 8},
+        )
+    target = converted(trained, source, tmp_path / "model", **given)
+    assert json.loads((target / "conversion.json").read_text())["logits"]["relative"] <= 1e-5
+    narrow = converted(trained, source, tmp_path / "narrow", **given, dtype="bfloat16")
+    assert {WeightFiles(narrow).dtype(name) for name in WeightFiles(narrow)} == {"bfloat16"}
+    assert json.loads((narrow / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_shards_have_an_index(text: Trained, tmp_path: Path) -> None:
+    target = converted(text, text.checkpoint, tmp_path / "model", shard_bytes=2**18)
+    assert len(list(target.glob("model-*-of-*.safetensors"))) > 2
+    assert_is(text, target)
+
+
+# What must not pass
+
+
+def _half(state):
+    """Rank 0's rows, and zeros, as one rank saved them."""
+    tensor = state[QUERY.format(1)]
+    tensor[len(tensor) // 2 :] = 0
+
+
+def _slice(state):
+    state[QUERY.format(1)] = state[QUERY.format(1)][:64].clone()
+
+
+def _empty(state):
+    state[QUERY.format(1)] = torch.empty(0)
+
+
+def _transposed(state):
+    state[QUERY.format(1)] = state[QUERY.format(1)].T.clone()
+
+
+def _missing(state):
+    del state[QUERY.format(1)]
+
+
+def _duplicated(state):
+    state[QUERY.format(1)] = state[QUERY.format(0)].clone()
+
+
+def _twice(state):
+    state[f"module.{QUERY.format(1)}"] = state[QUERY.format(1)].clone()
+
+
+def _swapped(state):
+    one, other = QUERY.format(0), QUERY.format(1)
+    state[one], state[other] = state[other].clone(), state[one].clone()
+
+
+def _strange(state):
+    state["value_head.weight"] = torch.ones(3)
+
+
+def _nan(state):
+    state[QUERY.format(1)][0, 0] = float("nan")
+
+
+def _zeros(state):
+    state[QUERY.format(1)].zero_()
+
+
+def _untied(state):
+    state["lm_head.weight"] = state["model.embed_tokens.weight"] + 1
+
+
+FAULTS = [
+    (_half, "only 1/2 of the rows are filled"),
+    (_slice, "1/2 of it, as in a shard saved as the whole"),
+    (_empty, "is empty"),
+    (_transposed, "is transposed"),
+    (_missing, f"{QUERY.format(1)}: missing"),
+    (_duplicated, f"holds what belongs to {QUERY.format(0)}"),
+    (_twice, "are the same tensor of the model"),
+    (_swapped, f"holds what belongs to {QUERY.format(0)}"),
+    (_strange, "value_head.weight: fits no tensor"),
+    (_nan, "holds NaN"),
+    (_zeros, "is all zeros"),
+    (_untied, "differs from"),
+]
+
+
+@pytest.mark.parametrize(("fault", "said"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
+@pytest.mark.parametrize("kind", ["full", "dcp", "zero2", "zero3"])
+def test_planted_fault_is_caught_without_logits(text: Trained, tmp_path: Path, kind: str, fault, said: str) -> None:
+    state = {name: tensor.clone() for name, tensor in text.untied.items()}
+    fault(state)
+    source = tmp_path / "source"
+    if kind == "full":
+        source = saved.as_full_state_dict(state, tmp_path / "full_weights.pt")
+    elif kind == "dcp":
+        saved.as_dcp(state, source)
+    else:
+        saved.as_zero(state, source, int(kind[-1]))
+    with pytest.raises(StageError, match=re.escape(said)):
+        converted(text, source, tmp_path / "model", logits=None)
+
+
+def test_base_given_out_as_trained_is_caught(text: Trained, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="the weights are the base model's"):
+        converted(text, text.base, tmp_path / "model", logits=None)
+
+
+def test_other_logits_are_caught(text: Trained, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="converted against recorded: logits differ"):
+        converted(text, text.checkpoint, tmp_path / "model", step=2)
+
+
+def test_missing_shards_are_named(text: Trained, tmp_path: Path) -> None:
+    zero = saved.as_zero(text.untied, tmp_path / "zero", 2)
+    (zero / "global_step7/zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
+    with pytest.raises(StageError, match="1 of 2 ranks"):
+        converted(text, zero, tmp_path / "model")
+    dcp = saved.as_dcp(text.untied, tmp_path / "dcp")
+    next(dcp.glob("*.distcp")).unlink()
+    with pytest.raises(StageError, match="is missing"):
+        converted(text, dcp, tmp_path / "other")
+
+
+class _Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("where", ["full", "dcp", "zero"])
+def test_no_code_of_a_checkpoint_runs(text: Trained, tmp_path: Path, where: str) -> None:
+    canary, source = tmp_path / "canary", tmp_path / "source"
+    if where == "full":
+        source = tmp_path / "full_weights.pt"
+        torch.save({**text.untied, "extra": _Canary(canary)}, source)
+    elif where == "dcp":
+        saved.as_dcp(text.untied, source)
+        with (source / ".metadata").open("rb") as file:
+            metadata = pickle.load(file)
+        metadata.planner_data = _Canary(canary)
+        (source / ".metadata").write_bytes(pickle.dumps(metadata))
+    else:
+        saved.as_zero(text.untied, source, 2)
+        path = source / "global_step7/mp_rank_00_model_states.pt"
+        torch.save(torch.load(path, weights_only=False) | {"args": _Canary(canary)}, path)
+    with pytest.raises(StageError, match="refused"):
+        converted(text, source, tmp_path / "model")
+    assert not canary.exists()
+
+
+def test_pieces_of_a_dcp_stay_inside_it(text: Trained, tmp_path: Path) -> None:
+    source = saved.as_dcp(text.untied, tmp_path / "dcp")
+    with (source / ".metadata").open("rb") as file:
+        metadata = pickle.load(file)
+    shutil.move(source / "__0_0.distcp", tmp_path / "__0_0.distcp")
+    for info in metadata.storage_data.values():
+        info.relative_path = "../__0_0.distcp"
+    (source / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(StageError, match="outside of the checkpoint"):
+        DcpTensors(source)
+
+
+def test_the_tool_by_hand(text: Trained, tmp_path: Path) -> None:
+    source = saved.as_full_state_dict(text.state, tmp_path / "full_weights.pt", "_orig_mod.")
+    save_file(
+        {
+            "input_ids": torch.arange(8).reshape(1, 8),
+            "logits": text.model(torch.arange(8).reshape(1, 8)).logits.detach(),
+        },
+        tmp_path / "logits.safetensors",
+    )
+    command = [
+        sys.executable,
+        SCRIPTS / "convert_weights.py",
+        source,
+        "--base",
+        text.base,
+        "--output",
+        tmp_path / "model",
+    ]
+    done = subprocess.run([*command, "--logits", tmp_path / "logits.safetensors"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "logits: " in done.stdout
+    assert_is(text, tmp_path / "model")
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert again.stderr == f"error: {tmp_path / 'model'} exists. Remove it, or give another --output\n"
+    assert not list(tmp_path.glob(".model*"))

@@ -205,7 +205,7 @@ def test_a_repository_whose_rows_a_program_makes_is_refused(bench):
 def test_a_repository_without_tables(bench):
     bench.hub.publish("dataset", "someone/notes", {"README.md": CARD, "a.txt": "x"})
     error = bench.refused("got", {"hub": "someone/notes"})
-    assert "no file matches *.parquet, *.jsonl" in error
+    assert "no file matches *.parquet, *.arrow, *.jsonl" in error
     assert "it has README.md, a.txt" in error
 
 

@@ -13,10 +13,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sft.config.distributed import STRATEGIES
 from sft.device_lease import lease_cuda
 from sft.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
-from sft.training import attempts, metrics_stream, resume
+from sft.training import attempts, launch, metrics_stream, resume
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import EFFECTIVE, Checkpoints
 from sft.training.cost import EnergyMeter, cost, visible_devices
@@ -58,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="also save, for continuing only, every M minutes (default: 15)",
     )
-    parser.add_argument("--strategy", choices=STRATEGIES, default="none", help="how processes share the run")
+    parser.add_argument("--strategy", choices=launch.STRATEGIES, default="none", help="how processes share the run")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes over all nodes (default: 1)")
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines that they are on (default: 1)")
     parser.add_argument(

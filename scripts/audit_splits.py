@@ -1,13 +1,17 @@
-"""Looks for rows of the evaluated splits that are in training, and stops above the threshold.
+"""Looks for rows of the evaluated splits and of benchmarks that are in training, and stops above the limits.
 
-Makes `audit.json` and the readable `audit.html` from a training split directory and the directories whose test
-rows are evaluated. When the threshold is passed nothing is made; the report is then `audit-failed.html`.
+Makes `audit.json` and the readable `audit.html` from a training split directory, the directories whose test
+rows are evaluated, and the files of benchmarks. When a limit is passed nothing is made; the report is then
+`audit-failed.html`.
 
 By hand: python scripts/audit_splits.py results/audits/digits-1a2b3c4d
 """
 
 import json
+from pathlib import Path
+from typing import Any
 
+from sft import manifest
 from sft.stage import Stage, StageError, run_stage
 
 FAILED = "audit-failed.html"
@@ -16,27 +20,43 @@ FAILED = "audit-failed.html"
 def make(stage: Stage) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from sft.data import audit, audit_page
+    from sft.data import audit, audit_page, audit_shown
+    from sft.data.audit_rules import Rules
+    from sft.data.benchmark_rows import Benchmark
 
+    rules = Rules(**stage.config)
     paths = {split: stage.input("train") / f"{split}.parquet" for split in ("train", "validation")}
     paths |= {name: directory / "test.parquet" for name, directory in stage.inputs("test-").items()}
+    paths |= {name: directory / "validation.parquet" for name, directory in stage.inputs("validation-").items()}
+    benchmarks = {}
+    for (name, settings), directory in zip(rules.benchmarks.items(), stage.inputs("benchmark-").values(), strict=True):
+        if settings.get("text_keys"):
+            benchmarks[name] = Benchmark(name, directory / "files", settings["text_keys"])
+        else:
+            paths[name] = directory / "test.parquet"
     with ThreadPoolExecutor(stage.options.threads) as pool:
-        splits = {name: audit.read_split(path, name, pool) for name, path in paths.items()}
-    made = audit.report(
-        splits["train"],
-        splits["validation"],
-        [splits[name] for name in stage.inputs("test-")],
-        stage.config["maximum_overlap"],
-    )
+        found = audit.audit(paths, benchmarks, rules, pool)
+    identifiers = {
+        name: {number: row["id"] for number, row in audit_shown.rows_of(found.of(name), rows, ["id"]).items()}
+        for name, rows in audit.named_rows(found).items()
+    }
+    made = audit.report(found, rules, identifiers)
     directories = {name: path.parent.as_posix() for name, path in paths.items()}
-    page = audit_page.page(made, f"Overlap between splits: {stage.id}", directories)
+    directories |= {name: one.directory.as_posix() for name, one in benchmarks.items()}
+    page = audit_page.page(
+        made,
+        audit_shown.shown_pairs(found, rules),
+        f"Overlap between splits: {stage.id}",
+        directories,
+        _left_out([stage.input("train"), *stage.inputs("test-").values()]),
+    )
     (stage.directory / FAILED).unlink(missing_ok=True)
     if not made["passed"]:
         (stage.directory / FAILED).write_text(page, encoding="utf-8")
         raise StageError(
-            f"splits overlap by more than {made['maximum_overlap']} rows:\n  {audit.complaint(made)}\n"
-            f"Remove the rows from the source, or allow them with audit.maximum_overlap: {made['largest_overlap']}. "
-            f"The whole report: {stage.directory / FAILED}"
+            f"splits overlap by more than {made['maximum_overlap']} rows, or than their limits:\n"
+            f"  {audit.complaint(made)}\nRemove the rows from the source, or allow them with "
+            f"{audit.allowing(made, rules)}. The whole report: {stage.directory / FAILED}"
         )
     stage.output("audit.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     stage.output("audit.html").write_text(page, encoding="utf-8")
@@ -45,8 +65,28 @@ def make(stage: Stage) -> None:
         stage.say(
             f"inside splits: {inside['repeated']} repeated rows, {inside['contradictory']} contradictory contents"
         )
-    stage.record(rows={name: split.rows for name, split in splits.items()}, largest_overlap=made["largest_overlap"])
-    stage.summary(f"largest overlap {made['largest_overlap']} rows ({', '.join(splits)})")
+    reported = {kind: rows for kind, rows in made["largest_by_kind"].items() if rows}
+    if reported:
+        stage.say(f"within limits or only reported: {', '.join(f'{kind} {n}' for kind, n in reported.items())} rows")
+    stage.record(
+        rows={name: split.rows for name, split in found.splits.items()},
+        largest_overlap=made["largest_overlap"],
+        largest_by_kind=made["largest_by_kind"],
+    )
+    stage.summary(f"largest overlap {made['largest_overlap']} rows ({', '.join((*paths, *benchmarks))})")
+
+
+def _left_out(directories: list[Path]) -> dict[str, dict[str, dict[str, int]]]:
+    """What the division of each split reported: `{directory: {reason: {source file or part: rows}}}`."""
+    told: dict[str, dict[str, dict[str, int]]] = {}
+    for directory in dict.fromkeys(directories):
+        facts: dict[str, Any] = (manifest.read(directory) or {"facts": {}})["facts"]
+        told[directory.as_posix()] = {
+            **facts.get("removed", {}),
+            "in no split": facts.get("unused", {}),
+            "not taken by the mix": facts.get("parts_left_out", {}),
+        }
+    return told
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from sft import run_estimates
+from sft.canonical import canonical
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
 from sft.freshness import State
@@ -25,6 +26,7 @@ from sft.installed import differences, pins_file, words
 from sft.manifest import read
 from sft.plan import Plan, PlanError, Run
 from sft.training import launch
+from sft.unpinned import unpinned
 from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
 
 
@@ -43,7 +45,9 @@ def main() -> int:
     if ARCHIVE.exists():
         print(f"note: {ARCHIVE} is there: Snakemake draws figures from the archive until it is removed\n")
     print_runs(attached)
+    print_chosen_on_test(attached.plan)
     print_moved(attached.plan)
+    print_unpinned(attached.plan)
     print_other_packages(attached)
     print_estimates(attached)
     print_launches(attached)
@@ -72,6 +76,23 @@ def print_runs(attached: Attached) -> None:
     print(f"\n{len(attached.plan.runs)} experiments, {len(distinct)} runs{shared}")
 
 
+def print_chosen_on_test(plan: Plan) -> None:
+    """Which cells differ in how they are optimised alone and are scored on test rows: the best of them is no result."""
+    for experiment, runs in plan.runs.items():
+        alike: dict[str, list[str]] = {}
+        for run in {run.cell: run for run in runs}.values():
+            if run.scores.config.get("split", "test") == "test":
+                others = {key: value for key, value in run.settings.items() if key.partition(".")[0] != "training"}
+                alike.setdefault(canonical(others), []).append(run.cell)
+        for cells in alike.values():
+            if len(cells) > 1:
+                shown = ", ".join(cells[:3]) + (", …" if len(cells) > 3 else "")
+                print(
+                    f"note: {len(cells)} cells of {experiment} ({shown}) differ in training: alone and are scored on "
+                    "test rows; to choose one of them, set evaluation.split: validation"
+                )
+
+
 def print_moved(plan: Plan) -> None:
     """Which finished runs the files no longer mean: an edit gave their cells another directory."""
     moved = [run for runs in plan.runs.values() for run in runs if _earlier(run) is not None]
@@ -79,6 +100,14 @@ def print_moved(plan: Plan) -> None:
         print(f"\n{len(moved)} finished runs are re-addressed by an edit (the old ones stay where they are):")
     for run in moved[:10]:
         print(f"  {run.experiment}/{run.cell}/seed-{run.seed}: make explain A={_earlier(run)} B={run.train.directory}")
+
+
+def print_unpinned(plan: Plan) -> None:
+    """Which sources of the hub are named by a tag or a branch, and the commit to write instead."""
+    if found := unpinned(plan):
+        print("\nnot pinned to a commit:")
+    for source in found:
+        print(f"  {source}")
 
 
 def print_other_packages(attached: Attached) -> None:

@@ -1,7 +1,8 @@
 """Collect the ledger of one experiment: every number that its runs measured, in one tidy table.
 
 From the metrics and manifests of its runs and their scores. Makes ledger.parquet and ledger.csv (columns:
-sft/reporting/ledger.py), runs.csv (one row a run: settings, keys, versions, cost) and provenance.json (manifests of the
+sft/reporting/ledger.py), paired.csv (McNemar's test of each run against its base model, the first cell and the
+baselines, row by row), runs.csv (one row a run: settings, keys, versions, cost) and provenance.json (manifests of the
 runs and of all they were made from). A comparison that lacks a run or a score is refused.
 
     python scripts/collect_metrics.py results/experiments/digits_shift/ledger
@@ -21,15 +22,16 @@ SHOWN_GAPS = 20
 def make(stage: Stage) -> None:
     import pyarrow.compute as pc
 
-    from sft.reporting import ledger
+    from sft.reporting import ledger, paired
 
     cells, names = stage.config["cells"], stage.config.get("datasets", {})
-    table = ledger.collect(stage.config["experiment"], cells, stage.inputs(), names)
+    baselines, split = stage.config.get("baselines", []), stage.config.get("split", "test")
+    table = ledger.collect(stage.config["experiment"], cells, stage.inputs(), names, baselines, split)
     asked = [
         [names.get(name, name) for name in manifest.read(path)["config"]["datasets"]]
         for path in stage.inputs("scores-").values()
     ]
-    gaps = ledger.gaps(table, cells, asked)
+    gaps = ledger.gaps(table, cells, asked, split)
     if gaps:
         more = [f"and {len(gaps) - SHOWN_GAPS} more"] if len(gaps) > SHOWN_GAPS else []
         raise StageError(
@@ -38,6 +40,8 @@ def make(stage: Stage) -> None:
             + "\nMake what is missing (snakemake does), or take the cell or seed out of the experiment"
         )
     ledger.write(table, stage.output(ledger.PARQUET), stage.output(ledger.CSV))
+    compared = paired.comparisons(stage.config["experiment"], cells, baselines, stage.inputs(), names, split)
+    paired.write(compared, stage.output(ledger.PAIRED))
     provenance = ledger.provenance(list(stage.inputs().values()))
     _write_runs(stage, provenance, stage.output(ledger.RUNS))
     lines = [f"{json.dumps(path)}: {json.dumps(made, sort_keys=True)}" for path, made in provenance.items()]

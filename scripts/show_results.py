@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sft.reporting.table_text import notes, result_columns
+from sft.reporting.table_text import notes, result_columns, set_heading
 from sft.stage import CONFIG
 
 FIGURES = "figures/*/*.png"
 REPORTS = ("results/report.html", "results/report.zip")
 ALWAYS = ("cell", "base", "final", "95 % interval", "change", "against first")
 WIDE = 110  # columns of a terminal that has room for the rest
-TEXTS = ("experiment", "cell", "dataset", "metric", "seeds", "by_seed", "code", "software")
+TEXTS = ("experiment", "cell", "kind", "dataset", "split", "metric", "seeds", "by_seed", "code", "software")
 COUNTS = ("test_rows", "n_seeds", "step", "errors")
 
 
@@ -50,7 +50,7 @@ def show(console: Console, experiment: Path) -> None:
     rows = read_rows(experiment / "table/results.csv")
     title = json.loads((experiment / "table" / CONFIG).read_text())["config"]["title"]
     console.print(f"[bold]{escape(title)}[/bold] [dim]({escape(experiment.name)})[/dim]")
-    columns = [column for column in result_columns(rows) if column[0] != "test set"]
+    columns = [column for column in result_columns(rows) if column[0] != set_heading(rows[0])]
     if console.width < WIDE:
         columns = [column for column in columns if column[0] in ALWAYS]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -1,22 +1,28 @@
 """Divides a data set into train, validation and test, or mixes the training rows of several divided ones.
 
 Makes `train.parquet`, `validation.parquet` and `test.parquet` (columns: scripts/sft/data/examples.py; in a mix also
-`part`, where the row comes from) from the examples of a data set by the names of their files, or from the
-splits of the parts of a mix, whose validation and test rows are those of the first part.
+`part`, where the row comes from) from the examples of a data set by the names of their files, the splits that they
+publish or slices, or from the splits of the parts of a mix, whose validation and test rows are those of the first
+part. Rows that are left out are counted in the manifest, by reason and source file.
 
 By hand: python scripts/split_dataset.py results/splits/digits-1a2b3c4d
 """
 
-from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sft.stage import Stage, StageError, run_stage
+
+if TYPE_CHECKING:
+    import numpy
 
 
 def make(stage: Stage) -> None:
     counts = _mix(stage) if "mix" in stage.config else _split(stage)
-    if not counts["train"]:
-        raise StageError("split: no training row")
+    for split in ("train", "test"):
+        if not counts[split]:
+            raise StageError(f"split: no {split} row")
     stage.record(rows=counts)
     stage.summary(", ".join(f"{rows} {split}" for split, rows in counts.items()))
 
@@ -26,34 +32,38 @@ def _split(stage: Stage) -> dict[str, int]:
     import pyarrow
 
     from sft.data import examples
-    from sft.data.splitting import SPLITS, draw_validation, split_of_files
+    from sft.data.division import REMOVED, Division, published_values
+    from sft.data.splitting import SPLITS
 
     rule, source = stage.config["split"], stage.input("dataset") / "examples.parquet"
-    validation = {key: value for key, value in (rule.get("validation") or {}).items() if value is not None}
-    if rule["by"] != "file_name":
-        raise StageError(f"split.by {rule['by']!r}: rows are divided by file_name")
-    rows = [
-        (row["source_file"], row["group"] if row["group"] is not None else row["id"])
-        for row in examples.rows(source, ["id", "source_file", "group"])
-    ]
-    split_of = split_of_files(sorted({name for name, _ in rows}), rule | {"validation": validation})
-    unused = Counter(name for name, _ in rows if split_of[name] is None)
-    if unused:
-        stage.say(f"in no split: {', '.join(f'{name} ({n} rows)' for name, n in unused.items())}")
-    training = [unit for name, unit in rows if split_of[name] == "train"]
-    drawn = draw_validation(training, validation)
-    sides = ["validation" if split_of[name] == "train" and unit in drawn else split_of[name] for name, unit in rows]
-    stage.record(files={name: split for name, split in split_of.items() if split}, unused=dict(unused))
-    counts = {}
-    for split in SPLITS:
-        chosen = pyarrow.array([side == split for side in sides])
+    rule |= {"validation": {key: value for key, value in (rule.get("validation") or {}).items() if value is not None}}
+    values = None
+    if columns := Division.named_columns(rule):
+        values = published_values(
+            stage.input("source") / "files", source, stage.config["id_key"], columns, stage.config.get("renamed", {})
+        )
+    division = Division(source, rule, values)
+    found = division.counts()
+    if found["unused"]:
+        stage.say(f"in no split: {', '.join(f'{name} ({n} rows)' for name, n in found['unused'].items())}")
+    removed = {reason: found[reason] for reason in REMOVED.values() if found[reason]}
+    for reason, files in removed.items():
+        stage.say(f"left out as {reason}: {', '.join(f'{name} ({n} rows)' for name, n in files.items())}")
+    stage.record(
+        files={name: split for name, split in division.names().items() if split},
+        unused=found["unused"],
+        removed=removed,
+        rows_by_source={split: found[split] for split in SPLITS},
+    )
+    with ExitStack() as stack:
+        writers = {split: stack.enter_context(examples.Writer(stage.output(f"{split}.parquet"))) for split in SPLITS}
         first = 0
-        with examples.Writer(stage.output(f"{split}.parquet")) as writer:
-            for batch in examples.batches(source):
-                writer.add_batch(batch.filter(chosen.slice(first, batch.num_rows)))
-                first += batch.num_rows
-        counts[split] = writer.rows
-    return counts
+        for batch in examples.batches(source):
+            sides = division.sides[first : first + batch.num_rows]
+            for number, writer in enumerate(writers.values()):
+                writer.add_batch(batch.filter(pyarrow.array(sides == number)))
+            first += batch.num_rows
+    return {split: writer.rows for split, writer in writers.items()}
 
 
 def _mix(stage: Stage) -> dict[str, int]:
@@ -63,40 +73,70 @@ def _mix(stage: Stage) -> dict[str, int]:
     """
     from sft.data import examples
 
-    wanted = dict(zip(stage.inputs("part-").values(), stage.config["mix"].items(), strict=True))
+    wanted = dict(zip(stage.inputs("part-").values(), stage.config["mix"], strict=True))
     if len({directory.name for directory in wanted}) < len(stage.config["mix"]):
         raise StageError(f"mix: two of {', '.join(stage.config['mix'])} are the same data. Name each once")
-    taken = {part: _taken(part, name, count, stage.config["mix_seed"]) for part, (name, count) in wanted.items()}
-    owners = Counter(identifier for ids in taken.values() for identifier in ids)
+    taken, owned_twice = _taken(stage, wanted)
     schema = examples.SCHEMA.append(examples.PART)
     counts = {}
     with examples.Writer(stage.output("train.parquet"), schema) as writer:
-        for part, ids in taken.items():
-            for row in examples.rows(part / "train.parquet"):
-                if row["id"] in ids:
-                    identifier = f"{part.name}/{row['id']}" if owners[row["id"]] > 1 else row["id"]
-                    writer.add(row | {"id": identifier, "part": part.name})
+        for part, drawn in taken.items():
+            first = 0
+            for batch in examples.batches(part / "train.parquet"):
+                chosen = drawn[first : first + batch.num_rows]
+                again = owned_twice[part][first : first + batch.num_rows]
+                writer.add_batch(_of_part(batch, part.name, again, chosen))
+                first += batch.num_rows
     counts["train"] = writer.rows
-    first = next(iter(taken))
+    first_part = next(iter(taken))
     for split in ("validation", "test"):
-        rows = (row | {"part": first.name} for row in examples.rows(first / f"{split}.parquet"))
-        counts[split] = examples.write(stage.output(f"{split}.parquet"), rows, schema)
-    stage.record(parts={wanted[part][0]: len(ids) for part, ids in taken.items()})
+        with examples.Writer(stage.output(f"{split}.parquet"), schema) as writer:
+            for batch in examples.batches(first_part / f"{split}.parquet"):
+                writer.add_batch(_of_part(batch, first_part.name))
+        counts[split] = writer.rows
+    stage.record(
+        parts={wanted[part]: int(drawn.sum()) for part, drawn in taken.items()},
+        parts_left_out={wanted[part]: int((~drawn).sum()) for part, drawn in taken.items()},
+    )
     return counts
 
 
-def _taken(part: Path, name: str, count: str | int, seed: int) -> set[str]:
-    """Ids of the training rows that the mix takes from a part: all, or a number drawn by hash."""
-    from sft.data import examples
-    from sft.data.splitting import draw_rows
+def _of_part(batch, part: str, again: "numpy.ndarray | None" = None, chosen: "numpy.ndarray | None" = None):
+    """The `chosen` rows with a column `part`; ids that are also in another part (`again`) with its name before them."""
+    import pyarrow
 
-    ids = [row["id"] for row in examples.rows(part / "train.parquet", ["id"])]
-    if count == "all":
-        return set(ids)
-    try:
-        return draw_rows(ids, count, seed)
-    except StageError as error:
-        raise StageError(f"mix, part {name}: {error}") from None
+    ids = batch["id"].to_pylist()
+    if again is not None:
+        ids = [f"{part}/{name}" if twice else name for name, twice in zip(ids, again.tolist(), strict=True)]
+    made = batch.set_column(batch.schema.get_field_index("id"), "id", pyarrow.array(ids, pyarrow.string()))
+    made = made.append_column("part", pyarrow.array([part] * len(ids), pyarrow.string()))
+    return made if chosen is None else made.filter(pyarrow.array(chosen))
+
+
+def _taken(stage: Stage, wanted: dict[Path, str]) -> tuple[dict[Path, "numpy.ndarray"], dict[Path, "numpy.ndarray"]]:
+    """Of each part, which training rows the mix takes, and which of its ids another part's taken rows have too."""
+    import numpy as np
+
+    from sft.data import examples, row_keys
+    from sft.data.splitting import draw_rows, hash64, rows_by_weight
+
+    amounts, seed = list(stage.config["mix"].values()), stage.config["mix_seed"]
+    if stage.config.get("rows"):
+        amounts = rows_by_weight(amounts, stage.config["rows"])
+    taken, ids = {}, {}
+    for (part, name), amount in zip(wanted.items(), amounts, strict=True):
+        drawn, known = [], []
+        for batch in examples.batches(part / "train.parquet", ["id"]):
+            named = batch["id"].to_pylist()
+            drawn.append(np.array([hash64(f"mix-{seed}", one) for one in named], np.uint64))
+            known.append(np.array([row_keys.hash64(one) for one in named], np.uint64))
+        try:
+            taken[part] = draw_rows(np.concatenate(drawn), amount)
+        except StageError as error:
+            raise StageError(f"mix, part {name}: {error}") from None
+        ids[part] = np.concatenate(known)
+    owned, owners = np.unique(np.concatenate([ids[part][taken[part]] for part in taken]), return_counts=True)
+    return taken, {part: np.isin(ids[part], owned[owners > 1]) for part in taken}
 
 
 if __name__ == "__main__":

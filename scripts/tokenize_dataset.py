@@ -9,7 +9,7 @@ By hand: python scripts/tokenize_dataset.py results/tokens/digits-1a2b3c4d
 
 import json
 
-from sft.stage import Stage, run_stage
+from sft.stage import Stage, StageError, run_stage
 
 SPLITS = ("train", "validation")
 
@@ -17,7 +17,7 @@ SPLITS = ("train", "validation")
 def make(stage: Stage) -> None:
     import pyarrow
 
-    from sft.data import examples
+    from sft.data import examples, rendering
     from sft.data.tokenization import Tokenization, special_token_ids
     from sft.models.loading import load_processor
 
@@ -37,26 +37,48 @@ def make(stage: Stage) -> None:
         tokenization = Tokenization(processor, stage.config, split)
         rows = tokenization.tokenise(examples.rows(path))
         examples.write(stage.output(f"{split}.parquet"), ({name: row[name] for name in fields} for row in rows), schema)
-        audits[split] = tokenization.audit()
-        if audits[split]["rows_with_special_tokens_in_their_text"]:
-            stage.say(
-                f"{split}: {audits[split]['rows_with_special_tokens_in_their_text']} rows hold special tokens in their "
-                f"own text, which the model reads as such (ids in labels.json)"
-            )
-        if audits[split]["rows_too_long"]:
-            stage.say(f"{split}: {audits[split]['rows_too_long']} rows too long: {tokenization.on_too_long}")
-    report = {**stage.config, "special_token_ids": special_token_ids(processor), "splits": audits}
+        audits[split] = tokenization.facts()
+        for what in ("too_long", "fully_masked", "with_control_tokens"):
+            if count := audits[split][f"rows_{what}"]:
+                stage.say(f"{split}: {count} of {audits[split]['rows']} rows {what.replace('_', ' ')}; see labels.json")
+    packed = _pack(stage) if stage.config.get("packing", "none") != "none" else None
+    report = {
+        **stage.config,
+        "special_token_ids": special_token_ids(processor),
+        "control_tokens": tokenization.control_tokens.texts,
+        "control_tokens_policy": tokenization.control,
+        "added_by_the_template": rendering.text_added_by_the_template(processor),
+        "packed": packed,
+        "splits": audits,
+    }
     stage.output("labels.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     stage.record(
         rows={split: audit["rows_kept"] for split, audit in audits.items()},
         rows_dropped={split: audit["rows_dropped"] for split, audit in audits.items()},
         rows_truncated={split: audit["rows_truncated"] for split, audit in audits.items()},
+        **({"packed": packed} if packed else {}),
     )
     longest = max((int(length) for audit in audits.values() for length in audit["tokens_per_row"]), default=0)
     stage.summary(
         ", ".join(f"{audit['rows_kept']} {split}" for split, audit in audits.items())
         + f" rows, longest {longest} tokens"
+        + (f"; {packed['packs']} packs, {packed['fill_rate']:.1%} full" if packed else "")
     )
+
+
+def _pack(stage: Stage) -> dict:
+    """Replace the training rows by packs of them; what validation measures stays row by row."""
+    import pyarrow.parquet as pq
+
+    from sft.data.packing import pack
+
+    path = stage.output("train.parquet")
+    rows = pq.read_table(path)
+    if "images" in rows.column_names:
+        raise StageError("training.packing: rows with pictures cannot be packed. Set it to none")
+    packs, facts = pack(rows, stage.config["max_length"], stage.config["packing"])
+    pq.write_table(packs, path)
+    return facts
 
 
 if __name__ == "__main__":

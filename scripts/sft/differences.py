@@ -52,6 +52,9 @@ def record_differences(first: dict[str, Any], second: dict[str, Any]) -> list[Di
         for name in ("code", "content", "key")
         if first[name] != second[name]
     ]
+    commits = [made.get("facts", {}).get("commit", ABSENT) for made in (first, second)]
+    if commits[0] != commits[1]:  # a tag or a branch of the hub has moved between the two downloads
+        found.insert(0, Difference("commit", *commits))
     one, other = ({**made.get("packages", {}), **made["versions"]} for made in (first, second))
     return [*found, *_settings("", {"versions": one}, {"versions": other})]
 

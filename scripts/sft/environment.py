@@ -22,6 +22,8 @@ import os
 QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    # In a log file, a progress bar is a thousand lines.
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "UNSLOTH_DISABLE_STATISTICS": "1",
     "VLLM_NO_USAGE_STATS": "1",
     # Forked data loaders would otherwise make `tokenizers` print a warning a process.

@@ -12,7 +12,7 @@ from typing import Any
 from sft import local_files, manifest
 from sft.canonical import digest
 from sft.code import code_digest
-from sft.data.source_files import find_files
+from sft.data.source_files import find_documents, find_files
 from sft.installed import VENV_PYTHON
 from sft.node import Node
 from sft.plan import Plan
@@ -88,11 +88,15 @@ def _state(
 
 def _unseen_file(node: Node, record: dict[str, Any]) -> str:
     """A file that lies in a local source now and did not when it was read."""
-    source = node.config["source"].get("path")
-    if source is None:
+    source = node.config["source"]
+    if "path" in source:
+        found = find_files(source["path"], source.get("files"), labelled=bool(source.get("labels")))
+    elif "markdown" in source:
+        found = find_documents(source["markdown"])
+    else:
         return ""
     known = record["facts"].get("source_files", {})
-    names = (local_files.recorded_name(path) for path in find_files(source).values())
+    names = (local_files.recorded_name(path) for path in found.values())
     return next((name for name in names if name not in known), "")
 
 

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def describe_files(root: Path) -> dict[str, dict[str, Any]]:
-    """`{relative path: {bytes, sha256}}` of every file below `root`, sorted by path."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+def describe_files(root: Path, known: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """`{relative path: {bytes, sha256}}` of every file below `root`, sorted by path.
+
+    `known`: digests of files that were read a moment ago, by relative path; hundreds of GB are not read twice.
+    """
+    files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
     return {
-        path.relative_to(root).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)} for path in files
+        name: {"bytes": path.stat().st_size, "sha256": (known or {}).get(name) or file_digest(path)}
+        for name, path in files.items()
     }
 
 

@@ -23,19 +23,24 @@ STAGES = {
     "prepare_dataset": "data",
     "split_dataset": "data",
     "audit_splits": "data",
+    "audit_labels": "data",
+    "fit_baseline": "data",
     "score": "data",
     "download_processor": "train",
     "download_model": "train",
     "tokenize_dataset": "train",
     "train_model": "train",
     "convert_checkpoint": "train",
+    "ask_base": "train",
     "predict": "train",
     "collect_metrics": "report",
+    "compare_expected": "report",
     "plot_accuracy": "report",
     "plot_comparison": "report",
     "plot_environments": "report",
     "plot_grad_norm": "report",
     "plot_loss": "report",
+    "plot_rows": "report",
     "tabulate_results": "report",
     "archive": "report",
 }
@@ -48,6 +53,7 @@ class Node:
     `config` is all that the script reads; `own` is the part that identifies the result. `gates` must have
     succeeded before this node is made, and are no part of its identity. `joins` is a rule whose process may make
     this node too; `Plan.join` then sets `made_with`, the node whose process does, and that one's `first`.
+    `implied` names inputs that follow from the others and from `own`: they say nothing new and are not in the identity.
     `environment` says what to do where installed packages are not those of `pins`.
     """
 
@@ -62,6 +68,7 @@ class Node:
     environment: str = "strict"
     pins: str = ""  # by default those of the rule's stage
     joins: str = ""
+    implied: frozenset[str] = frozenset()
     first: list["Node"] = field(default_factory=list)
     made_with: "Node | None" = None
 
@@ -72,7 +79,7 @@ class Node:
             "schema": KEY_SCHEMA,
             "rule": self.rule,
             **self.own,
-            "from": {name: node.identity for name, node in self.inputs.items()},
+            "from": {name: node.identity for name, node in self.inputs.items() if name not in self.implied},
         }
 
     @cached_property
@@ -83,7 +90,7 @@ class Node:
                 "schema": KEY_SCHEMA,
                 "rule": self.rule,
                 "own": self.own,
-                "inputs": {name: node.digest for name, node in self.inputs.items()},
+                "inputs": {name: node.digest for name, node in self.inputs.items() if name not in self.implied},
             }
         )
 

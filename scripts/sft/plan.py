@@ -23,6 +23,17 @@ class Run:
     settings: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class PlannedBaseline:
+    """A baseline of an experiment: its name in the file, what it is called in results, its nodes, and its cells."""
+
+    name: str
+    label: str
+    fitted: Node
+    scores: Node
+    cells: tuple[str, ...]
+
+
 @dataclass
 class Plan:
     """All nodes by directory, and the runs of each experiment in order."""

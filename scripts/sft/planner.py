@@ -7,18 +7,23 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sft.canonical import digest
+from sft.config.audit import Benchmark
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
 from sft.config.model import FinishedRun, Initialised
+from sft.config.source import Source, as_read
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
+from sft.evaluation_plan import Fitted, base_answers, baselines, scores_of
 from sft.installed import VENV_PYTHON
+from sft.models.chat_templates import text_of
 from sft.node import Node
-from sft.plan import Plan, Run
+from sft.plan import Plan, PlannedBaseline, Run
 from sft.presentation import presented
 
-TOKEN_FIELDS = ("max_length", "on_too_long", "loss_on")
+TOKEN_FIELDS = ("max_length", "on_too_long", "truncation_side", "loss_on", "control_tokens", "packing")
 COLUMN_FIELDS = (
     "prompt_key",
     "choice_key",
@@ -27,6 +32,15 @@ COLUMN_FIELDS = (
     "image_keys",
     "id_key",
     "group_key",
+    "text_key",
+    "messages_key",
+    "tools_key",
+    "system_key",
+)
+# What a row's reading depends on besides its columns; keys that are not set are not in `own`.
+ROW_FIELDS = (
+    *("system", "roles", "role_field", "content_field", "prompt_template", "completion_template", "text_template"),
+    *("images_optional", "maximum_pixels", "on_bad_row"),
 )
 
 
@@ -54,7 +68,8 @@ class _Planner:
         ]
         self.plan.runs[experiment.name] = runs
         names = list(dict.fromkeys(d for cell in experiment.cells.values() for d in cell.evaluate_on))
-        self.shown |= presented(self.plan, experiment, runs, {self._splits(name).id: name for name in names})
+        datasets = {self._splits(name).id: name for name in names}
+        self.shown |= presented(self.plan, experiment, runs, self._baselines(experiment, runs), datasets)
 
     def archive(self) -> None:
         names = list(self.study.experiments)
@@ -71,16 +86,28 @@ class _Planner:
 
     # Data
 
-    def _examples(self, dataset: Dataset) -> Node:
-        source = key_fields(dataset.source)
+    def _download(self, published: Source) -> Node:
+        source = key_fields(published)
         name = _source_label(source)
-        downloaded = self.plan.add(
-            Node("download_dataset", name, {"source": source}, {"source": source}, parent="results/sources/{id}")
+        return self.plan.add(
+            Node(
+                "download_dataset",
+                name,
+                {"source": as_read(published)},
+                {"source": source},
+                parent="results/sources/{id}",
+            )
         )
+
+    def _examples(self, dataset: Dataset) -> Node:
+        downloaded = self._download(dataset.source)
+        name = _source_label(key_fields(dataset.source))
         own = key_fields(dataset)
         settings = {key: own[key] for key in ("format", "choices_layout", "target", "image_transform")}
-        settings["columns"] = {key: own[key] for key in COLUMN_FIELDS}
-        settings |= {key: own[key] for key in ("system",) if key in own}
+        settings["columns"] = {key: own[key] for key in COLUMN_FIELDS if key in own}
+        settings |= {key: own[key] for key in ROW_FIELDS if key in own}
+        if "columns" in own:
+            settings["renamed"] = own["columns"]
         label = name if dataset.image_transform == "none" else f"{name}-{dataset.image_transform}"
         inputs = {"source": downloaded}
         return self.plan.add(Node("prepare_dataset", label, settings, settings, inputs, parent="results/datasets/{id}"))
@@ -90,23 +117,53 @@ class _Planner:
             parts = {name: self._splits(name) for name in reference.mix}
             counts = list(reference.mix.values())
             own = {"counts": counts, "mix_seed": reference.seed}
+            rows = {} if reference.rows is None else {"rows": reference.rows}
+            own |= rows
             # The script is told the names that the file uses; the key knows the parts by what they are.
-            config = {"mix": dict(reference.mix), "mix_seed": reference.seed}
+            config = {"mix": dict(reference.mix), "mix_seed": reference.seed, **rows}
             label = "mix-" + "-".join(node.label for node in parts.values())
             inputs = {f"part-{i}": node for i, node in enumerate(parts.values())}
             return self.plan.add(Node("split_dataset", label, config, own, inputs, parent="results/splits/{id}"))
         dataset = self.study.datasets[reference]
         examples = self._examples(dataset)
         rule = key_fields(dataset.split)
-        rule["validation"] = {key: value for key, value in rule["validation"].items() if value is not None}
-        split = {"split": rule}
+        for name in ("validation", "test"):
+            if isinstance(rule[name], dict):
+                rule[name] = {key: value for key, value in rule[name].items() if value is not None}
+        own = {"split": rule}
         inputs = {"dataset": examples}
-        return self.plan.add(Node("split_dataset", examples.label, split, split, inputs, parent="results/splits/{id}"))
+        config = own
+        if rule.get("column") or rule.get("stratify_by", "answer") != "answer":
+            # Columns that no canonical row has are read from the published files again, row by row.
+            inputs |= {"source": examples.inputs["source"]}
+            config = {**own, "id_key": dataset.id_key, "renamed": dict(dataset.columns or {})}
+        return self.plan.add(Node("split_dataset", examples.label, config, own, inputs, parent="results/splits/{id}"))
 
     def _audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:
         own = key_fields(cell.content.audit)
         inputs = {"train": train} | {f"test-{i}": node for i, node in enumerate(tests)}
-        return self.plan.add(Node("audit_splits", train.label, own, own, inputs, parent="results/audits/{id}"))
+        if cell.content.evaluation.split == "validation":
+            # Those of the data set trained on are compared in any case.
+            own_rows = {train.directory, train.inputs.get("part-0", train).directory}
+            others = [node for node in tests if node.directory not in own_rows]
+            inputs |= {f"validation-{i}": node for i, node in enumerate(others)}
+        config = dict(own)
+        if benchmarks := own.pop("benchmarks", {}):
+            named = cell.content.audit.benchmarks
+            inputs |= {f"benchmark-{i}": self._benchmark(one) for i, one in enumerate(named.values())}
+            # The script is told the names that the file uses; the key knows benchmarks by what they are.
+            settings = [{key: one[key] for key in ("text_keys", "limits")} for one in benchmarks.values()]
+            own["benchmarks"] = settings
+            config["benchmarks"] = dict(zip(benchmarks, settings, strict=True))
+        return self.plan.add(Node("audit_splits", train.label, config, own, inputs, parent="results/audits/{id}"))
+
+    def _benchmark(self, benchmark: Benchmark) -> Node:
+        return self._splits(benchmark.dataset) if benchmark.source is None else self._download(benchmark.source)
+
+    def _label_audit(self, tokens: Node, tests: list[Node], cell: StudyCell) -> Node:
+        own = key_fields(cell.content.labels)
+        inputs = {"tokens": tokens} | {f"test-{i}": node for i, node in enumerate(tests)}
+        return self.plan.add(Node("audit_labels", tokens.label, own, own, inputs, parent="results/label_audits/{id}"))
 
     # Models
 
@@ -120,6 +177,10 @@ class _Planner:
             # Width, depth and seed shape the weights only: one tokenizer serves them all.
             source = {"initialise": model.source.initialise}
         own = {"source": source, "chat_template": model.chat_template}
+        if model.chat_template and (text := text_of(model.chat_template)) is not None:
+            own["template"] = digest(text)
+        if model.template_date is not None:
+            own["template_date"] = model.template_date
         label = _source_label(source)
         node = Node("download_processor", label, own, own, parent="results/processors/{id}")
         return self._add_in_packages_of(cell, node)
@@ -163,7 +224,7 @@ class _Planner:
 
     def _tokens(self, splits: Node, processor: Node, cell: StudyCell) -> Node:
         training = key_fields(cell.content.training)
-        own = {key: training[key] for key in TOKEN_FIELDS}
+        own = {key: training[key] for key in TOKEN_FIELDS if key in training}
         inputs = {"splits": splits, "processor": processor}
         node = Node("tokenize_dataset", splits.label, own, own, inputs, parent="results/tokens/{id}")
         return self._add_in_packages_of(cell, node)
@@ -183,8 +244,9 @@ class _Planner:
             **where,
         }
         tests = [self._splits(name) for name in cell.evaluate_on]
-        audit = self._audit(splits, tests, cell)
-        inputs = {"tokens": self._tokens(splits, processor, cell), "model": base, "processor": processor}
+        tokens = self._tokens(splits, processor, cell)
+        audit, labels = self._audit(splits, tests, cell), self._label_audit(tokens, tests, cell)
+        inputs = {"tokens": tokens, "model": base, "processor": processor}
         label = f"{processor.label}-{splits.label}-{content.method}-s{seed}"
         return self._add_in_packages_of(
             cell,
@@ -195,7 +257,7 @@ class _Planner:
                 own,
                 inputs,
                 parent="results/runs/{id}",
-                gates={f"audit-{audit.id}": audit},
+                gates={f"audit-{audit.id}": audit, f"labels-{labels.id}": labels},
                 execution={**cell.execution.model_dump(), "distributed": content.training.distributed.model_dump()},
             ),
         )
@@ -224,11 +286,20 @@ class _Planner:
         evaluation = key_fields(cell.content.evaluation)
         converted = self._converted(train, cell, evaluation.pop("dtype"))
         own = {"steps": evaluation.pop("checkpoints"), **evaluation, "prompts_stored": 3}
-        tests = {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
+        if cell.content.training.control_tokens == "neutralise":
+            own["control_tokens"] = "neutralise"
+        tests = self._tests(cell)
         # Results name a data set by its content's id; only figures and tables use the names of the file.
         ids = [node.id for node in tests.values()]
         config = {**own, "datasets": ids}
         config |= {key: train.config[key] for key in ("model_step",) if key in train.config}
+        inputs = {"converted": converted, "model": train.inputs["model"], "processor": train.inputs["processor"]}
+        execution = cell.execution.model_dump()
+        asked_once = {}
+        if self._is_published(cell):
+            settings = own | {"dtype": converted.config["dtype"]}
+            node = base_answers(train, settings, tests, execution)
+            asked_once["base"] = self._add_in_packages_of(cell, node)
         predictions = self._add_in_packages_of(
             cell,
             Node(
@@ -236,31 +307,50 @@ class _Planner:
                 "-".join(node.label for node in tests.values()),
                 config,
                 own,
-                {"converted": converted, "model": train.inputs["model"], "processor": train.inputs["processor"]}
-                | tests,
+                inputs | tests | asked_once,
                 parent=f"{train.directory}/evaluations/{{id}}",
                 gates=train.gates,
-                execution=cell.execution.model_dump(),
+                execution=execution,
+                # Model, rows and settings are the evaluation's own already.
+                implied=frozenset(asked_once),
             ),
         )
-        scores = self.plan.add(
-            Node(
-                "score",
-                "scores",
-                {"datasets": ids},
-                {},
-                {"predictions": predictions} | tests,
-                parent=f"{predictions.directory}/scores",
-            )
-        )
+        scores = self.plan.add(scores_of(predictions, tests))
         audit = next(iter(train.gates.values()))
         return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
+
+    def _baselines(self, experiment: StudyExperiment, runs: list[Run]) -> list[PlannedBaseline]:
+        audits = {run.cell: run.audit for run in runs}
+        cells = [
+            Fitted(label, self._splits(of.content.dataset), self._tests(of), of.content.evaluation.split, audits[label])
+            for label, of in experiment.cells.items()
+        ]
+        return baselines(self.plan, experiment, cells)
+
+    def _tests(self, cell: StudyCell) -> dict[str, Node]:
+        """The divided data sets that a cell's models are asked about, as inputs."""
+        return {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
+
+    def _is_published(self, cell: StudyCell) -> bool:
+        """Whether the first model that a cell goes back to was made elsewhere, and not from a seed.
+
+        Those made from a seed are small: importing torch to ask them in a job of their own takes longer than asking.
+        """
+        while isinstance(cell.content.model, FinishedRun):
+            _, cell = self.study.referenced_cell(cell.content.model)
+        return not isinstance(self.study.models[cell.content.model].source, Initialised)
 
 
 def _source_label(source: dict[str, Any]) -> str:
     """What a reader calls a source: its own name, without version, path and suffix."""
+    if "markdown" in source:
+        return "markdown"
     if packed := source.get("wheel") or source.get("npm"):
         return source.get("derive") or re.split("==|(?<=.)@", packed)[0]
+    if repository := source.get("hub"):
+        return repository.rpartition("/")[2]
+    if files := source.get("download"):
+        return Path(files[0]["name"]).stem
     return source.get("name") or source.get("initialise") or Path(source["path"]).stem
 
 

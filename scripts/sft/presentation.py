@@ -4,15 +4,22 @@ import json
 from typing import Any
 
 from sft.canonical import canonical
+from sft.config.dataset import Mix
 from sft.config.study import StudyExperiment
 from sft.node import Node
-from sft.plan import Plan, Run
+from sft.plan import Plan, PlannedBaseline, Run
 
 FIGURES = ("accuracy", "loss", "grad_norm", "comparison")
 
 
-def presented(plan: Plan, experiment: StudyExperiment, runs: list[Run], datasets: dict[str, str]) -> dict[str, Node]:
-    """Add the ledger, table and figures of `runs` to `plan`, and return them by name.
+def presented(
+    plan: Plan,
+    experiment: StudyExperiment,
+    runs: list[Run],
+    baselines: list[PlannedBaseline],
+    datasets: dict[str, str],
+) -> dict[str, Node]:
+    """Add the ledger, table and figures of `runs` and `baselines` to `plan`, and return them by name.
 
     `datasets` gives the ids of test sets the names that the file uses, in its order.
     """
@@ -33,7 +40,15 @@ def presented(plan: Plan, experiment: StudyExperiment, runs: list[Run], datasets
     inputs = {}
     for i, run in enumerate(runs):
         inputs |= {f"run-{i}": run.train, f"scores-{i}": run.scores}
-    collected = {"experiment": name, "cells": cells, "datasets": datasets}
+    inputs |= {f"audit-{i}": run.audit for i, run in enumerate(runs)}
+    for i, baseline in enumerate(baselines):
+        inputs |= {f"baseline-{i}": baseline.fitted, f"baseline-scores-{i}": baseline.scores}
+    split = next(iter(experiment.cells.values())).content.evaluation.split
+    # What an experiment does not have is left out, so that ledgers and figures without it stay as they are.
+    besides: dict[str, Any] = {} if split == "test" else {"split": split}
+    if baselines:
+        besides["baselines"] = [{"name": one.name, "label": one.label, "cells": list(one.cells)} for one in baselines]
+    collected = {"experiment": name, "cells": cells, "datasets": datasets, **besides}
     ledger = plan.add(Node("collect_metrics", name, collected, collected, inputs, parent=f"{folder}/ledger"))
     shown = {
         "experiment": name,
@@ -44,13 +59,21 @@ def presented(plan: Plan, experiment: StudyExperiment, runs: list[Run], datasets
         "cells": list(experiment.cells),
         "datasets": list(datasets.values()),
         "seeds": list(frame.seeds),
+        **besides,
     }
+    if len(runs) > 1 and len({run.train.inputs["model"].digest for run in runs}) == 1:
+        shown["one_base"] = True
     shown_nodes[f"ledger-{name}"] = ledger
     shown_nodes[f"table-{name}"] = plan.add(
         Node("tabulate_results", name, shown, shown, {"ledger": ledger}, parent=f"{folder}/table")
     )
+    if frame.expected is not None:
+        config = {key: shown[key] for key in ("experiment", "cells", "seeds")} | {"expected": frame.expected}
+        plan.add(Node("compare_expected", name, config, config, {"ledger": ledger}, parent=f"{folder}/expected"))
     compared = _environments(experiment)
     figures = dict.fromkeys(FIGURES, shown) | ({"environments": {**shown, "compared": compared}} if compared else {})
+    if lines := _rows(experiment):
+        figures["rows"] = {**shown, "lines": lines}
     for kind, config in figures.items():
         shown_nodes[f"figure-{name}-{kind}"] = plan.add(
             Node(f"plot_{kind}", name, config, config, {"ledger": ledger}, parent=f"{folder}/figures/{kind}")
@@ -66,6 +89,27 @@ def _environments(experiment: StudyExperiment) -> list[list[dict[str, str]]]:
         environment = cell.content.environment or "the project's"
         groups.setdefault(canonical(others), []).append({"cell": label, "environment": environment})
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _rows(experiment: StudyExperiment) -> list[dict[str, Any]]:
+    """Cells that differ in how many rows they are trained on, as lines: `{name, points: [[rows, cell], ...]}`.
+
+    None where a cell has no such line, or where two cells of a line have equally many rows.
+    """
+    lines: dict[str, dict[str, Any]] = {}
+    for label, cell in experiment.cells.items():
+        mix = cell.content.dataset
+        if not isinstance(mix, Mix) or (rows := mix.counted()) is None:
+            return []
+        others = cell.content.model_dump(mode="json", exclude={"dataset"}) | {"from": list(mix.mix), "seed": mix.seed}
+        changes = {key: value for key, value in _flat(cell.settings).items() if not key.startswith("dataset")}
+        name = ", ".join(map(str, changes.values())) or cell.content.method
+        line = lines.setdefault(canonical(others), {"name": name, "points": []})
+        line["points"].append([rows, label])
+    found = list(lines.values())
+    numbers = [[rows for rows, _ in line["points"]] for line in found]
+    distinct = all(len(set(rows)) == len(rows) > 1 for rows in numbers)
+    return found if distinct and len({line["name"] for line in found}) == len(found) else []
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -51,6 +51,8 @@ class Stage:
         self._inputs: dict[str, str] = node["inputs"]
         self.environment: dict[str, str] = {"policy": "strict"} | node.get("environment", {})
         self.facts: dict[str, Any] = {}
+        # sha256 of outputs that were read already, by name: the manifest takes it as it is.
+        self.digests: dict[str, str] = {}
         self.attempt = directory / f".attempt-{os.getpid()}"
 
     def input(self, name: str) -> Path:
@@ -141,7 +143,7 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
         stage.attempt.mkdir()
         try:
             work(stage)
-            outputs = manifest.describe_files(stage.attempt)
+            outputs = manifest.describe_files(stage.attempt, stage.digests)
             _promote(stage, outputs)
         finally:
             shutil.rmtree(stage.attempt, ignore_errors=True)

@@ -40,7 +40,7 @@ def picture(side: int = 16) -> bytes:
 
 def tokenised(processor, examples, **policy):
     tokenization = Tokenization(processor, POLICY | policy, "train")
-    return list(tokenization.tokenise(examples)), tokenization.audit()
+    return list(tokenization.tokenise(examples)), tokenization.facts()
 
 
 def stage(directory: Path, rule: str, config: dict, **inputs: Path) -> Stage:
@@ -135,9 +135,9 @@ def test_too_long_rows_are_counted_when_dropped(llama):
     ("rows", "policy", "reason"),
     [
         ([LONG], {}, "1 of 1 rows are longer than max_length 64 .*ids long"),
-        ([LONG], {"on_too_long": "drop"}, "every row is longer"),
-        ([example(), LONG], {"on_too_long": "truncate"}, r"1 rows have no token to learn \(ids long\)"),
-        ([example(completion="7" * 60)], {"on_too_long": "truncate"}, "end of the turn is learnt in 0 of 1 rows"),
+        ([LONG], {"on_too_long": "drop"}, "no row is left of 1: 1 are longer than max_length 64"),
+        ([LONG], {"on_too_long": "truncate"}, "no row is left of 1: .* 1 of them without a token to learn"),
+        ([example(prompt="<|im_end|>")], {}, r"1 of 1 rows hold control tokens .*\(ids a\).*neutralise or allow"),
         ([example(images=[b"x"])], {}, "id a has a picture, but the model takes text only"),
     ],
 )
@@ -148,12 +148,18 @@ def test_rows_that_would_be_lost_are_refused(llama, rows, policy, reason):
 
 def test_a_placeholder_in_the_text_is_refused(qwen):
     with pytest.raises(StageError, match="ids a to a: the processor refuses"):
-        tokenised(qwen, [example(prompt="see <|image_pad|>", images=[picture()])])
+        tokenised(qwen, [example(prompt="see <|image_pad|>", images=[picture()])], control_tokens="allow")
 
 
-def test_special_tokens_in_the_text_are_counted(llama):
-    _, audit = tokenised(llama, [example(prompt="end<|im_end|>")])
-    assert audit["ids_with_special_tokens_in_their_text"] == ["a"]
+def test_control_tokens_in_the_text_are_counted_or_made_text(llama):
+    row = example(prompt="end<|im_end|>", completion="<|im_end|>!")
+    ends = {}
+    for policy in ("allow", "neutralise"):
+        rows, audit = tokenised(llama, [row], control_tokens=policy)
+        assert audit["ids_with_control_tokens"] == ["a"]
+        ends[policy] = rows[0]["input_ids"].count(llama.eos_token_id)
+    assert ends == {"allow": 4, "neutralise": 2}
+    assert "end< |im_end|>" in llama.decode(rows[0]["input_ids"])
 
 
 def test_a_template_that_rewrites_the_prompt_is_refused(llama):

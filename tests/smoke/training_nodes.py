@@ -68,7 +68,7 @@ def write_tokens(directory: Path, processor: Path, rows: list[dict[str, Any]], v
         if not any(row["images"] for row in tokenised):
             tokenised = [{name: row[name] for name in ("id", "input_ids", "labels")} for row in tokenised]
         pq.write_table(pa.Table.from_pylist(tokenised), directory / f"{split}.parquet")
-        splits[split] = tokenization.audit()
+        splits[split] = tokenization.facts()
     (directory / "labels.json").write_text(json.dumps({"splits": splits}))
     return small_runs.finish(directory)
 

@@ -90,18 +90,26 @@ def finish_node(directory: Path, rule: str, config: dict[str, Any], inputs: dict
 
 
 def write_scores(directory: Path, correct: dict[str, tuple[int, ...]], steps: tuple[int, ...] = STEPS) -> None:
-    """scores.parquet: three readings of each answer, the strict one a little lower."""
-    rows = []
+    """scores.parquet and right.parquet: three readings of each answer, the strict one a little lower.
+
+    Of n right answers it is the first n rows that are right.
+    """
+    rows, right_rows = [], []
     for dataset, name in IDS.items():
         for step, right in zip(steps, correct.get(name, ()), strict=False):
             for metric, less in (("accuracy_likelihood", 0), ("accuracy_lenient", 0), ("accuracy_strict", 2)):
                 count = max(right - less, 0)
                 low, high = wilson_interval(count, ROWS)
                 rows.append((dataset, step, metric, count, ROWS, count / ROWS, low, high, 0, 0.95, "wilson"))
+            for row in range(ROWS):
+                truths = (row < max(right - 2, 0), row < right, row < right)
+                right_rows.append((dataset, step, f"row-{row:03}", *truths, False))
     names = ["dataset", "step", "metric", "numerator", "denominator", "value", "low", "high"]
     names += ["errors", "confidence", "method"]
     directory.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows, columns=names).to_parquet(directory / "scores.parquet")
+    names = ["dataset", "step", "id", "accuracy_strict", "accuracy_lenient", "accuracy_likelihood", "error"]
+    pd.DataFrame(right_rows, columns=names).to_parquet(directory / "right.parquet")
 
 
 def write_metrics(directory: Path, cell: str, seed: int, last: int = 80, every: int = 1) -> None:
@@ -152,6 +160,17 @@ def write_runs(
     return described, inputs
 
 
+def write_baseline(root: Path, label: str, correct: dict[str, int], cells: tuple[str, ...]) -> dict[str, Any]:
+    """A fitted baseline and its scores; returns `{"baseline": …, "inputs": [baseline, its scores]}`."""
+    directory = root / "baselines" / f"bag_of_words-{label}"
+    directory.mkdir(parents=True)
+    finish_node(directory, "fit_baseline", {"method": "bag_of_words"}, {})
+    scores = directory / "scores"
+    write_scores(scores, {name: (right,) for name, right in correct.items()}, steps=(0,))
+    finish_node(scores, "score", {"datasets": list(IDS)}, {})
+    return {"baseline": {"name": "words", "label": label, "cells": list(cells)}, "inputs": [directory, scores]}
+
+
 def run_script(rule: str, directory: Path, **how: Any) -> subprocess.CompletedProcess:
     """`python scripts/<rule>.py DIRECTORY` from the repository root."""
     command = [sys.executable, str(ROOT / "scripts" / f"{rule}.py"), str(directory)]
@@ -181,10 +200,13 @@ def shown(cells: tuple[str, ...], seeds: tuple[int, ...] = SEEDS, **more: Any) -
     } | more
 
 
-def write_experiment(root: Path, **how: Any) -> Path:
-    """The collected ledger of `write_runs(root, **how)`; returns its directory."""
+def write_experiment(root: Path, baselines: tuple[dict[str, Any], ...] = (), split: str = "", **how: Any) -> Path:
+    """The collected ledger of `write_runs(root, **how)` and of `write_baseline`s; returns its directory."""
     cells, inputs = write_runs(root, **how)
-    config = {"experiment": "digits_shift", "cells": cells, "datasets": IDS}
+    config = {"experiment": "digits_shift", "cells": cells, "datasets": IDS} | ({"split": split} if split else {})
+    for i, one in enumerate(baselines):
+        inputs |= {f"baseline-{i}": one["inputs"][0], f"baseline-scores-{i}": one["inputs"][1]}
+        config["baselines"] = [*config.get("baselines", []), one["baseline"]]
     directory = write_node(root / "experiments" / "digits_shift" / "ledger", "collect_metrics", config, inputs)
     done = run_script("collect_metrics", directory)
     assert done.returncode == 0, done.stderr

@@ -132,7 +132,7 @@ TABLE = [
         3,
         "exactly one of wheel and npm",
     ),
-    ("unknown source", "{package: scikit-learn, name: digits}", "{hub: x}", 3, "a source is"),
+    ("unknown source", "{package: scikit-learn, name: digits}", "{bucket: x}", 3, "a source is"),
     (
         "scientific text",
         "learning_rate: 2e-3, global_batch_size: 64, max_steps: 120, max_length: 64}\n  second",

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from sft.config.audit import Audit
+from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset
 from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Frame
@@ -43,6 +44,7 @@ STUDY: dict[str, Any] = {
             "training": {"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 120, "max_length": 64},
             "evaluation": {},
             "audit": {},
+            "baselines": {"b": {"method": "bag_of_words"}},
         }
     },
 }
@@ -51,11 +53,25 @@ STUDY: dict[str, Any] = {
 TOGETHER = {
     ("datasets", "d", "source", "package"): None,  # one package so far
     ("datasets", "d", "source", "name"): None,
-    ("datasets", "d", "split", "by"): None,
+    ("datasets", "d", "split", "by"): {"by": "published", "validation": {"rows": 200}},
+    ("datasets", "d", "split", "column"): {"by": "column", "column": "fold", "validation": {"rows": 200}},
+    ("datasets", "d", "split", "test", "rows"): {"rows": 10},
+    ("datasets", "d", "split", "test", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "pattern"): {"pattern": "validation-*"},
     ("distributed", "processes"): {"strategy": "ddp", "processes": 2},
     ("distributed", "nodes"): {"strategy": "ddp", "processes": 2, "nodes": 2},
+    ("d", "completion_template"): None,  # of other formats: see test_templates_move_the_id
+    ("d", "text_template"): None,
+    ("training", "truncation_side"): {
+        "learning_rate": 1e-3,
+        "global_batch_size": 64,
+        "max_steps": 120,
+        "max_length": 64,
+        "on_too_long": "truncate",
+        "truncation_side": "left",
+    },
+    ("experiments", "e", "baselines", "b", "method"): None,  # one method so far
     ("training", "num_train_epochs"): {
         "learning_rate": 1e-3,
         "global_batch_size": 64,
@@ -72,6 +88,7 @@ SECTIONS = [
     (("experiments", "e", "lora"), Lora),
     (("experiments", "e", "evaluation"), Evaluation),
     (("experiments", "e", "audit"), Audit),
+    (("experiments", "e", "baselines", "b"), Baseline),
     (("execution",), Execution),
 ]
 
@@ -114,14 +131,19 @@ def test_id_moves_exactly_with_identity(place: tuple[str, ...], field: Any, tmp_
         return  # nothing else to flip to; the golden ids below hold these values
     role = field.json_schema_extra["role"]
     before, after = plan_of(STUDY, tmp_path), plan_of(flipped(place, field, tmp_path), tmp_path)
-    moved = set(before.nodes) != set(after.nodes) or any(
-        before.nodes[d].digest != after.nodes[d].digest
-        for d in before.nodes
-        if not d.startswith("results/experiments") and d != "results/archive"
-    )
+    results = [
+        {
+            d: n.digest
+            for d, n in plan.nodes.items()
+            if not d.startswith("results/experiments") and d != "results/archive"
+        }
+        for plan in (before, after)
+    ]
+    moved = results[0] != results[1]
     assert moved == (role == "identity"), f"{'.'.join(place)} is {role}"
     if role == "presentation":
-        assert any(before.nodes[d].digest != after.nodes[d].digest for d in before.nodes), "nothing shows it"
+        shown = [{d: node.digest for d, node in plan.nodes.items()} for plan in (before, after)]
+        assert shown[0] != shown[1], "nothing shows it"
 
 
 def test_scores_follow_evaluation_and_runs_do_not(tmp_path: Path) -> None:
@@ -130,6 +152,24 @@ def test_scores_follow_evaluation_and_runs_do_not(tmp_path: Path) -> None:
     before, after = plan_of(STUDY, tmp_path), plan_of(changed, tmp_path)
     assert [r.train.id for r in before.runs["e"]] == [r.train.id for r in after.runs["e"]]
     assert [r.scores.directory for r in before.runs["e"]] != [r.scores.directory for r in after.runs["e"]]
+
+
+@pytest.mark.parametrize(
+    ("format", "key", "template"),
+    [
+        ("prompt_completion", "completion_key", "completion_template"),
+        ("language_modelling", "text_key", "text_template"),
+    ],
+)
+def test_templates_move_the_id(format: str, key: str, template: str, tmp_path: Path) -> None:
+    ids = []
+    for text in (None, "{{ a }}", "{{ a }}."):
+        study = yaml.safe_load(yaml.safe_dump(STUDY))
+        study["experiments"]["e"].pop("baselines", None)
+        study["experiments"]["e"]["metric"] = "accuracy_token"
+        study["datasets"]["d"] |= {"format": format, key: "answer"} | ({template: text} if text else {})
+        ids.append(plan_of(study, tmp_path).runs["e"][0].train.id)
+    assert len(set(ids)) == 3
 
 
 def test_names_of_the_file_are_no_identity(tmp_path: Path) -> None:
@@ -169,6 +209,8 @@ def plan_of(study: dict[str, Any], directory: Path) -> Plan:
 def flipped(place: tuple[str, ...], field: Any, directory: Path) -> dict[str, Any]:
     study = yaml.safe_load(yaml.safe_dump(STUDY))
     *above, last = place
+    if last == "format":
+        del study["experiments"]["e"]["baselines"]  # they are for multiple choice
     target = study
     for key in above:
         target = target.setdefault(key, {})
@@ -186,10 +228,13 @@ def flipped(place: tuple[str, ...], field: Any, directory: Path) -> dict[str, An
 def other_value(name: str, field: Any, value: Any, directory: Path) -> Any:
     special = {
         "chat_template": str(_file(directory)),
+        "expected": str(_file(directory)),
         "extends": None,
         "seeds": [1],
         "grid": {"training.learning_rate": [1e-2]},
         "variants": {"v": {"training": {"learning_rate": 1e-2}}},
+        "baselines": {},
+        "c": [1.0],
         "extra": {"neftune_noise_alpha": 5},
         "target_modules": "q_proj",
         "modules_to_save": ["lm_head"],
@@ -197,7 +242,10 @@ def other_value(name: str, field: Any, value: Any, directory: Path) -> Any:
         "initialise": "llama",
         "format": "prompt_completion",
         "metric": "accuracy_lenient",
+        "columns": {"question": "asked"},
+        "roles": {"human": "user"},
         "hidden_size": 64,
+        "benchmarks": {"b": {"dataset": "d"}},
     }
     if name in special:
         return special[name]

@@ -58,3 +58,42 @@ def test_jobs_wait_for_the_job_that_makes_what_they_need(default, tmp_path):
         assert node.manifest not in needed
         jobs = [above.made_with or above for above in node.inputs.values()]
         assert {job.manifest for job in jobs if job is not node} <= set(needed)
+
+
+def test_a_hundred_experiments_on_the_same_rows_tokenise_them_once(tmp_path: Path) -> None:
+    """What a run does with tokens (learning rate, method, seed, batch) is no part of how they are made."""
+    training = {"global_batch_size": 8, "max_steps": 2, "max_length": 64}
+    study = {
+        "datasets": {
+            "d": {
+                "source": {"package": "scikit-learn", "name": "digits"},
+                "format": "multiple_choice",
+                "prompt_key": "question",
+                "choice_key": "choices",
+                "answer_key": "correct_answer",
+                "split": {"validation": {"rows": 200}},
+            }
+        },
+        "models": {"m": {"source": {"initialise": "llama"}}},
+        "experiments": {
+            f"e{i}": {
+                "dataset": "d",
+                "model": "m",
+                "method": ("full", "lora")[i % 2],
+                "seeds": [i, i + 1],
+                "training": training | {"learning_rate": 1e-4 * (i + 1), "global_batch_size": 4 << (i % 3)},
+            }
+            for i in range(100)
+        },
+    }
+    plan = plan_of(study, tmp_path)
+    assert len(plan.of_rule("train_model")) == 200
+    shared = (
+        "download_dataset",
+        "prepare_dataset",
+        "split_dataset",
+        "tokenize_dataset",
+        "audit_splits",
+        "audit_labels",
+    )
+    assert {rule: len(plan.of_rule(rule)) for rule in shared} == dict.fromkeys(shared, 1)

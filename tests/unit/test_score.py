@@ -19,7 +19,7 @@ CHOICES = [str(digit) for digit in range(10)]
 def declared_rows(n: int) -> list[dict]:
     return [
         {"id": f"row-{i:03}", "answer": "ABCDEFGHIJ"[i % 10], "completion": f"{'ABCDEFGHIJ'[i % 10]}. {i % 10}",
-         "choices": CHOICES}
+         "choices": CHOICES, "prompt": "Which digit is shown?"}
         for i in range(n)
     ]  # fmt: skip
 
@@ -37,6 +37,9 @@ def predicted(row: dict, *, right: bool = True, step: int = 0, error: str | None
         "parsed": "",
         "choice_log_likelihoods": [] if error else [-1.0 if i == chosen else -5.0 for i in range(10)],
         "prompt_tokens": 40,
+        "target_tokens": None,
+        "target_right": None,
+        "target_log_likelihood": None,
         "error": error,
     } | changes
 
@@ -116,11 +119,31 @@ def test_missing_log_likelihoods_are_refused():
         score_dataset("digits", [predicted(row, choice_log_likelihoods=[-1.0, -2.0]) for row in rows], rows)
 
 
-def test_free_completions_have_the_strict_metric():
-    rows = [{"id": "a", "answer": "", "completion": "food", "choices": []}]
-    row = {"step": 0, "id": "a", "answer": "", "gold_text": "food", "raw_text": " food\n", "error": None}
-    scores = score_dataset("wordnet", [row | {"choice_log_likelihoods": []}], rows)
-    assert values(scores) == {"accuracy_strict": 1.0}
+def free(identifier: str, right: int, tokens: int, prompt: str | None = "?", text: str = "food") -> tuple[dict, dict]:
+    """A declared row without choices, and an answer to it."""
+    declared = {"id": identifier, "answer": "", "prompt": prompt, "completion": "food", "choices": []}
+    made = {"step": 0, "id": identifier, "answer": "", "gold_text": "food", "raw_text": text, "error": None}
+    counts = {"target_tokens": tokens, "target_right": right, "choice_log_likelihoods": []}
+    return declared, made | counts
+
+
+def test_free_completions_have_the_strict_metric_and_that_of_their_tokens():
+    rows, made = zip(free("a", 3, 4, text=" food\n"), free("b", 1, 8, text="foot"), strict=True)
+    scores = score_dataset("wordnet", made, rows)
+    assert values(scores) == {"accuracy_strict": 0.5, "accuracy_token": 4 / 12}
+    assert [(score["numerator"], score["denominator"], score["method"]) for score in scores] == [
+        (1, 2, "wilson"),
+        (4, 12, "ratio over rows"),
+    ]
+
+
+def test_text_without_roles_has_the_metric_of_tokens_alone():
+    rows, made = zip(free("a", 3, 4, None, ""), free("b", 1, 8, None, ""), strict=True)
+    assert values(score_dataset("docs", made, rows)) == {"accuracy_token": 4 / 12}
+    with pytest.raises(ValueError, match="1 of 2 rows are text without roles"):
+        score_dataset("docs", made, [rows[0], rows[1] | {"prompt": "?"}])
+    with pytest.raises(ValueError, match="row b has no count of its target's tokens"):
+        score_dataset("docs", [made[0], made[1] | {"target_tokens": None}], rows)
 
 
 def finished(directory, config: dict, **tables: pa.Table) -> None:
@@ -152,7 +175,7 @@ def test_the_script_writes_a_tidy_table(tmp_path):
     rows = declared_rows(10)
     done = run_score(tmp_path, [predicted(row, step=step, right=step > 0) for step in (0, 30) for row in rows], rows)
     assert done.returncode == 0, done.stderr
-    assert "score by-hand: strict at step 30: digits 100.0% (10/10)" in done.stdout
+    assert "score by-hand: step 30: digits strict 100.0% (10/10)" in done.stdout
     table = pq.read_table(tmp_path / "scores" / "scores.parquet").to_pylist()
     assert [(row["step"], row["metric"], row["numerator"]) for row in table] == [
         (0, "accuracy_strict", 0),

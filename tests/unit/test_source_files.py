@@ -8,6 +8,7 @@ import pytest
 
 from sft.data import source_files
 from sft.data.preparation import Preparation
+from sft.data.rows import count_rows
 from sft.stage import StageError
 
 COLUMNS = {"prompt_key": "question", "completion_key": "reply", "id_key": None, "image_keys": []}
@@ -25,6 +26,10 @@ def write(path, rows) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".arrow":
+        table = pyarrow.Table.from_pylist(rows)
+        with pyarrow.ipc.new_stream(path, table.schema) as stream:
+            stream.write_table(table)
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     elif path.suffix == ".json":
@@ -44,16 +49,16 @@ def prepared(directory, **changes) -> list[dict]:
     return list(Preparation(config, directory).examples())
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "json", "csv"])
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "jsonl", "json", "csv"])
 def test_every_format_gives_the_same_examples(tmp_path, suffix):
     write(tmp_path / f"train.{suffix}", ROWS)
     rows = prepared(tmp_path)
     assert [(row["prompt"], row["completion"]) for row in rows] == [tuple(row.values()) for row in ROWS]
     assert [row["id"] for row in rows] == ["train-0000000", "train-0000001"]
-    assert source_files.count_rows(tmp_path / f"train.{suffix}") == 2
+    assert count_rows(tmp_path / f"train.{suffix}") == 2
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "json", "csv"])
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "jsonl", "json", "csv"])
 def test_a_missing_column_names_the_nearest(tmp_path, suffix):
     write(tmp_path / f"train.{suffix}", ROWS)
     with pytest.raises(StageError, match=rf"train\.{suffix}.*no column 'questions'; did you mean 'question'\?.*reply"):
@@ -63,18 +68,30 @@ def test_a_missing_column_names_the_nearest(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("a.jsonl", '{"question": "x", "reply": "y"}\n{"question": \n', r"a\.jsonl, line 2: not JSON"),
-        ("a.jsonl", "[1]\n", "line 1: a list, not an object"),
+        ("a.jsonl", '{"question": "x", "reply": "y"}\n{"question": \n', r"a\.jsonl, row 1: line 2 is not JSON"),
+        ("a.jsonl", "[1]\n", "line 1 is a list, not an object"),
         ("a.jsonl", '{"question": "x"}\n', "a.jsonl, row 0: no column 'reply'"),
-        ("a.json", '{"question": "x"}', "not an array of objects"),
-        ("a.json", '{"a": 1}\n{"a": 2}', "rename the file"),
-        ("a.csv", "question,reply\nx\n", "line 2: not 2 cells"),
-        ("a.csv", "question,reply\nx,y,z\n", "line 2: not 2 cells"),
+        (
+            "a.json",
+            '{"question":\n"x"}',
+            r"a\.json: line 1 is not JSON .*not an array of objects, one per row, and not one",
+        ),
+        ("a.json", '"text"', "not an array of objects"),
+        ("a.json", '[{"question": "x", "reply": "y"},\n {"question" "x"}]', "line 2: not JSON .Expecting ':'"),
+        ("a.json", '[{"question": "x", "reply": "y"},\n {"question": "x', "line 2: not JSON .Unterminated string"),
+        ("a.json", '[{"question": "x", "reply": "y"}', "line 1: not JSON .the array is not closed"),
+        ("a.json", '[{"question": "x", "reply": "y"} {', "line 1: not JSON .a comma or ] expected"),
+        ("a.json", '[{"question": "x", "reply": "y"}]\n[', "line 2: not JSON .something follows the array"),
+        ("a.json", '[{"question": "x", "reply": "y"}, 3]', "not an array of objects"),
+        ("a.jsonl", b'{"question": "x", "reply": "y"}\n\xff', "line 2: not UTF-8"),
+        ("a.arrow", "nothing", "not an Arrow file or stream"),
+        ("a.csv", "question,reply\nx\n", "line 2 has not 2 cells"),
+        ("a.csv", "question,reply\nx,y,z\n", "line 2 has not 2 cells"),
         ("a.parquet", "nothing", "not a parquet file"),
     ],
 )
 def test_a_broken_file_is_named_with_the_line(tmp_path, name, text, reason):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(StageError, match=reason):
         prepared(tmp_path)
 

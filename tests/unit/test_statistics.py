@@ -2,7 +2,7 @@
 
 import pytest
 
-from sft.evaluation.statistics import mcnemar_exact, paired_mcnemar, wilson_interval
+from sft.evaluation.statistics import mcnemar_exact, paired_mcnemar, ratio_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,15 @@ def test_paired_mcnemar_counts_discordant_rows():
 def test_paired_mcnemar_refuses_other_rows():
     with pytest.raises(ValueError, match="2 ids are in one result only, such as b, c"):
         paired_mcnemar({"a": True, "b": True}, {"a": True, "c": True})
+
+
+def test_an_interval_over_groups_that_are_alike_is_as_wide_as_that_over_groups():
+    """Rows whose tokens are all right or all wrong: what counts is rows, not tokens."""
+    hits, trials = [10] * 60 + [0] * 40, [10] * 100
+    low, high = ratio_interval(hits, trials)
+    assert (low, high) == pytest.approx((0.5035, 0.6965), abs=1e-4)  # 0.6 ± 1.96 sqrt(0.24 / 99)
+    narrow = ratio_interval([6] * 100, trials)
+    assert narrow == pytest.approx((0.6, 0.6))
+    assert ratio_interval([1], [3]) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="no proportions"):
+        ratio_interval([4], [3])

@@ -16,7 +16,8 @@ from checkouts import Checkout
 
 pytestmark = pytest.mark.slow
 
-DATA = {"download_dataset": 1, "prepare_dataset": 1, "split_dataset": 1, "audit_splits": 1, "tokenize_dataset": 1}
+PREPARED = {"download_dataset": 1, "prepare_dataset": 1, "split_dataset": 1, "tokenize_dataset": 1}
+DATA = PREPARED | {"audit_splits": 1, "audit_labels": 1}
 # The first experiment's conversion is what the second starts from; the second's is made by its predict job.
 CONVERTED = {"convert_checkpoint": 1}
 TRAINED = {"train_model": 2, "predict": 2, "score": 2}

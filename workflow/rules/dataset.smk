@@ -100,3 +100,28 @@ rule tokenize_dataset:
         script=script("tokenize_dataset"),
     shell:
         "{params.python} {params.script} results/tokens/{wildcards.id} 2> {log}"
+
+
+rule audit_labels:
+    input:
+        made_from("results/label_audits/{id}"),
+    output:
+        "results/label_audits/{id}/manifest.json",
+        "results/label_audits/{id}/audit.json",
+        report(
+            "results/label_audits/{id}/labels.html",
+            caption="../report/labels.rst",
+            category="Audits",
+            labels={"labels": "{id}"},
+        ),
+    log:
+        "results/label_audits/{id}/audit_labels.log",
+    conda:
+        "../../envs/data.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        script=script("audit_labels"),
+    shell:
+        "python {params.script} results/label_audits/{wildcards.id} 2> {log}"

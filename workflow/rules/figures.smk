@@ -130,6 +130,34 @@ rule plot_environments:
         "python {params.script} results/experiments/{wildcards.experiment}/figures/environments 2> {log}"
 
 
+rule plot_rows:
+    input:
+        made_from("results/experiments/{experiment}/figures/rows"),
+    output:
+        "results/experiments/{experiment}/figures/rows/manifest.json",
+        multiext(
+            "results/experiments/{experiment}/figures/rows/rows",
+            ".pdf",
+            ".png",
+            ".csv",
+        ),
+        report(
+            "results/experiments/{experiment}/figures/rows/rows.svg",
+            caption="../report/rows.rst",
+            category="{experiment}",
+            labels={"figure": "rows"},
+        ),
+    log:
+        "results/experiments/{experiment}/figures/rows/plot_rows.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        script=script("plot_rows"),
+    shell:
+        "python {params.script} results/experiments/{wildcards.experiment}/figures/rows 2> {log}"
+
+
 rule tabulate_results:
     input:
         made_from("results/experiments/{experiment}/table"),

@@ -7,7 +7,11 @@ rule collect_metrics:
     output:
         "results/experiments/{experiment}/ledger/manifest.json",
         multiext(
-            "results/experiments/{experiment}/ledger/", "ledger.parquet", "ledger.csv", "runs.csv"
+            "results/experiments/{experiment}/ledger/",
+            "ledger.parquet",
+            "ledger.csv",
+            "paired.csv",
+            "runs.csv",
         ),
     log:
         "results/experiments/{experiment}/ledger/collect_metrics.log",
@@ -18,3 +22,20 @@ rule collect_metrics:
         script=script("collect_metrics"),
     shell:
         "python {params.script} results/experiments/{wildcards.experiment}/ledger 2> {log}"
+
+
+rule compare_expected:
+    input:
+        made_from("results/experiments/{experiment}/expected"),
+    output:
+        "results/experiments/{experiment}/expected/manifest.json",
+        "results/experiments/{experiment}/expected/comparison.csv",
+    log:
+        "results/experiments/{experiment}/expected/compare_expected.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        script=script("compare_expected"),
+    shell:
+        "python {params.script} results/experiments/{wildcards.experiment}/expected 2> {log}"

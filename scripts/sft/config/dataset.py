@@ -5,33 +5,10 @@ from typing import Literal
 from pydantic import model_validator
 
 from sft.config.errors import FieldError
-from sft.config.fields import Integer, Name, Number, Section, execution, identity
+from sft.config.fields import Integer, Name, Number, Section, Template, Truth, execution, identity
 from sft.config.source import Source
-
-
-class Validation(Section):
-    """Rows taken out of train to choose by; exactly one of the three."""
-
-    rows: Integer | None = identity(None, describe="how many rows, chosen by hash of id", gt=0)
-    fraction: Number | None = identity(None, describe="which share of train, chosen by hash of id", gt=0, lt=1)
-    pattern: str | None = identity(None, describe="name pattern of the files that are the validation split")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "Validation":
-        given = [name for name in ("rows", "fraction", "pattern") if getattr(self, name) is not None]
-        if len(given) != 1:
-            listed = " and ".join(given) or "none"
-            raise FieldError("", f"{listed} given", "Give exactly one of rows, fraction and pattern")
-        return self
-
-
-class Split(Section):
-    """Which rows are train, validation and test."""
-
-    by: Literal["file_name"] = identity("file_name", describe="shards are sorted into splits by their file names")
-    train: str = identity("train-*", describe="name pattern of the train shards")
-    test: str = identity("test-*", describe="name pattern of the test shards")
-    validation: Validation = identity(describe="how validation rows are set apart")
+from sft.config.split import Split
+from sft.data.formats import TEMPLATES, needed
 
 
 class Dataset(Section):
@@ -39,15 +16,49 @@ class Dataset(Section):
 
     extends: Name | None = execution(None, describe="start from another data set of this file and change what follows")
     source: Source = identity(describe="where the files are published")
-    format: Literal["multiple_choice", "prompt_completion"] = identity(describe="what a row is")
-    prompt_key: str = identity(describe="column of the question or prompt")
+    format: Literal[
+        "multiple_choice", "prompt_completion", "language_modelling", "conversation", "sharegpt", "alpaca"
+    ] = identity(describe="what a row is")
+    columns: dict[str, str] = identity(
+        {}, describe="names for columns, {ours: theirs}; a field of a column is column.field", added_with={}
+    )
+    prompt_key: str | None = identity(None, describe="column of the question or prompt; of turns, in a conversation")
     choice_key: str | None = identity(None, describe="column of the choices (multiple_choice)")
     answer_key: str | None = identity(None, describe="column of the right choice: letter, index or text")
-    completion_key: str | None = identity(None, describe="column of the completion (prompt_completion)")
+    completion_key: str | None = identity(None, describe="column of the completion; of turns, in a conversation")
+    text_key: str | None = identity(None, describe="column of the text (language_modelling)", added_with=None)
+    messages_key: str | None = identity(None, describe="column of a conversation's turns", added_with=None)
+    tools_key: str | None = identity(
+        None, describe="column of the tools that a conversation may call, as JSON Schema", added_with=None
+    )
+    roles: dict[str, Literal["system", "user", "assistant", "tool"]] = identity(
+        {}, describe="other names for roles: {theirs: ours}", added_with={}
+    )
+    role_field: str | None = identity(
+        None, describe="field of a turn that says who speaks; null: role, in sharegpt from", added_with=None
+    )
+    content_field: str | None = identity(
+        None, describe="field of a turn that says what; null: content, in sharegpt value", added_with=None
+    )
+    prompt_template: Template | None = identity(
+        None, describe="Jinja text that makes the prompt of a row's columns", added_with=None
+    )
+    completion_template: Template | None = identity(None, describe="the same for the completion", added_with=None)
+    text_template: Template | None = identity(None, describe="the same for the text", added_with=None)
     image_keys: tuple[str, ...] = identity((), describe="columns of pictures, in the order they are shown")
     id_key: str | None = identity("id", describe="column of a stable row id; null: file name and row number")
     group_key: str | None = identity(None, describe="column of a group that must not be split (trajectory, document)")
+    images_optional: Truth = identity(False, describe="a row may have null instead of a picture", added_with=False)
+    maximum_pixels: Integer = identity(
+        64_000_000, describe="largest picture, width times height", unit="pixels", gt=0, added_with=64_000_000
+    )
     system: str | None = identity(None, describe="one system message for every row", added_with=None)
+    system_key: str | None = identity(None, describe="column of a row's own system message", added_with=None)
+    on_bad_row: Literal["error", "drop"] = identity(
+        "error",
+        describe="a row that cannot be read with certainty stops, or is left out and counted",
+        added_with="error",
+    )
     choices_layout: Literal["inline", "lines", "none"] = identity(
         "lines", describe="choices on one line, one a line, or not in the prompt"
     )
@@ -59,27 +70,49 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _columns_of_format(self) -> "Dataset":
-        needed = {
-            "multiple_choice": ("choice_key", "answer_key"),
-            "prompt_completion": ("completion_key",),
-        }[self.format]
-        missing = [key for key in needed if getattr(self, key) is None]
-        if missing:
-            raise FieldError("format", f"{self.format} needs {' and '.join(missing)}", "Name the columns")
+        for either in needed(self.format):
+            if not any(getattr(self, key) is not None for key in either):
+                raise FieldError("format", f"{self.format} needs {' or '.join(either)}", "Name the columns")
+        for name in {"prompt", "completion", "text"} - TEMPLATES[self.format]:
+            if getattr(self, f"{name}_template") is not None:
+                raise FieldError(f"{name}_template", f"has no effect with format {self.format}", "Remove it")
+        if self.system is not None and self.system_key is not None:
+            raise FieldError("system_key", "and system are both given", "Remove one")
+        if self.format == "language_modelling" and (self.system or self.system_key or self.image_keys):
+            raise FieldError("format", "language_modelling has no system message and no pictures", "Remove the keys")
         return self
 
 
 class Mix(Section):
     """Train rows of several data sets together; validation and test are those of the first."""
 
-    mix: dict[Name, Literal["all"] | Integer] = identity(
-        describe="data set: all, or how many of its train rows (chosen by hash of id)", min_length=1
+    mix: dict[Name, Literal["all"] | Integer | Number] = identity(
+        describe="data set: all, how many of its train rows, or which share (below 1) of them, chosen by hash of id; "
+        "with `rows` its weight",
+        min_length=1,
     )
-    seed: Integer = identity(0, describe="which rows a count chooses")
+    rows: Integer | None = identity(
+        None, describe="train rows altogether; the numbers of mix are weights then", gt=0, added_with=None
+    )
+    seed: Integer = identity(0, describe="which rows a count, a share or a weight chooses")
+
+    def counted(self) -> int | None:
+        """How many train rows there are, where the mix says it: in `rows` or as counts."""
+        if self.rows is not None:
+            return self.rows
+        counts = list(self.mix.values())
+        return sum(counts) if all(isinstance(count, int) for count in counts) else None
 
     @model_validator(mode="after")
-    def _counts(self) -> "Mix":
-        bad = [f"{name}: {count}" for name, count in self.mix.items() if count != "all" and count <= 0]
-        if bad:
-            raise FieldError("mix", f"a count of rows is positive, not {', '.join(bad)}", "Write a count, or all")
+    def _amounts(self) -> "Mix":
+        for name, amount in self.mix.items():
+            if self.rows is not None:
+                if amount == "all" or amount <= 0:
+                    raise FieldError(f"mix.{name}", f"{amount} is no weight", "With rows: each has a number above 0")
+            elif amount != "all" and amount <= 0:
+                raise FieldError(f"mix.{name}", f"{amount} is not positive", "Write a count, a share, or all")
+            elif isinstance(amount, float) and amount >= 1:
+                raise FieldError(
+                    f"mix.{name}", f"{amount} is no share of its rows", "Write a share below 1, a count, or all"
+                )
         return self

@@ -12,15 +12,27 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sft.config.audit import Audit
-from sft.config.dataset import Dataset, Mix, Split, Validation
+from sft.config.audit import Audit, Benchmark, Limits
+from sft.config.baseline import Baseline
+from sft.config.dataset import Dataset, Mix
 from sft.config.distributed import Distributed
 from sft.config.evaluation import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
-from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelPath
-from sft.config.source import ArchiveSource, PackageSource, PathSource
+from sft.config.label_audit import LabelAudit
+from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelHub, ModelPath
+from sft.config.source import (
+    Alternatives,
+    ArchiveSource,
+    Download,
+    DownloadSource,
+    HubSource,
+    MarkdownSource,
+    PackageSource,
+    PathSource,
+)
+from sft.config.split import Slice, Split, Validation
 from sft.config.training import Lora, Training
 from sft.config.yaml_comments import commented
 from sft.config.yaml_scalars import quoted
@@ -29,13 +41,20 @@ from sft.config.yaml_scalars import quoted
 TABLES: dict[str, type[BaseModel]] = {
     "file": Config,
     "dataset": Dataset,
+    "source-hub": HubSource,
+    "source-download": DownloadSource,
+    "download": Download,
+    "source-alternatives": Alternatives,
     "source-package": PackageSource,
+    "source-markdown": MarkdownSource,
     "source-path": PathSource,
     "source-archive": ArchiveSource,
     "split": Split,
     "validation": Validation,
+    "slice": Slice,
     "model": Model,
     "source-initialise": Initialised,
+    "source-model-hub": ModelHub,
     "source-model-path": ModelPath,
     "source-model-archive": ModelArchive,
     "frame": Frame,
@@ -46,7 +65,11 @@ TABLES: dict[str, type[BaseModel]] = {
     "distributed": Distributed,
     "lora": Lora,
     "evaluation": Evaluation,
+    "baseline": Baseline,
     "audit": Audit,
+    "limits": Limits,
+    "benchmark": Benchmark,
+    "labels": LabelAudit,
     "execution": Execution,
 }
 

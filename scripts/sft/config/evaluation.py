@@ -8,6 +8,11 @@ from sft.config.fields import Integer, Section, Truth, execution, identity
 class Evaluation(Section):
     """How a model is asked, and which of a run's models are."""
 
+    split: Literal["test", "validation"] = identity(
+        "test",
+        describe="the rows that are asked; settings are chosen on validation, results are of test",
+        added_with="test",
+    )
     checkpoints: Literal["all", "last"] = identity("all", describe="evaluate every kept checkpoint, or the last")
     max_new_tokens: Integer = identity(32, describe="longest generated answer", unit="tokens", gt=0)
     batch_size: Integer = identity(

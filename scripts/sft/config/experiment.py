@@ -5,10 +5,22 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from sft.config.audit import Audit
+from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
 from sft.config.errors import FieldError
 from sft.config.evaluation import Evaluation, Execution
-from sft.config.fields import Integer, Name, Number, Section, execution, identity, presentation
+from sft.config.fields import (
+    ExistingPath,
+    Integer,
+    Name,
+    Number,
+    Section,
+    Truth,
+    execution,
+    identity,
+    presentation,
+)
+from sft.config.label_audit import LabelAudit
 from sft.config.model import Model, ModelReference
 from sft.config.training import Lora, Training
 
@@ -37,6 +49,7 @@ class Cell(Section):
     )
     evaluation: Evaluation = identity(Evaluation(), describe="how models are asked")
     audit: Audit = identity(Audit(), describe="what stops a run before training")
+    labels: LabelAudit = identity(LabelAudit(), describe="what about its labels stops a run before training")
     environment: Name | None = identity(
         None,
         describe="locks/NAME.txt, whose packages models are made, trained and asked with; null: those of the project",
@@ -56,12 +69,18 @@ class Frame(Section):
     title: str | None = presentation(None, describe="title of the figures")
     description: str | None = presentation(None, describe="what is asked and shown; goes into report and archive")
     chance: Number | None = presentation(None, describe="accuracy of guessing, drawn as a line", ge=0, le=1)
-    metric: Literal["accuracy_strict", "accuracy_lenient", "accuracy_likelihood"] = presentation(
+    metric: Literal["accuracy_strict", "accuracy_lenient", "accuracy_likelihood", "accuracy_token"] = presentation(
         "accuracy_strict", describe="the score that figures show; tables show all"
+    )
+    expected: ExistingPath | None = presentation(
+        None, describe="a file of published loss and grad_norm per step; a run that is further off stops"
     )
     seeds: tuple[Seed, ...] = identity((0,), describe="one run for each", min_length=1)
     grid: dict[str, list[Any]] = identity({}, describe="dotted key: values; cells are all combinations")
     variants: dict[Name, dict[str, Any]] = identity({}, describe="named cells: what each changes")
+    baselines: dict[Name, Baseline] = identity(
+        {}, describe="classifiers by name, fitted on the cells' training rows and shown beside their models"
+    )
 
     @model_validator(mode="after")
     def _cells_to_make(self) -> "Frame":
@@ -81,6 +100,7 @@ class Experiment(Frame, Cell):
 class Config(Section):
     """A configuration file."""
 
+    overlay: Truth = execution(False, describe="change what the other files define instead of defining anew")
     datasets: dict[Name, Dataset] = identity({}, describe="data sets by name")
     models: dict[Name, Model] = identity({}, describe="base models by name")
     experiments: dict[Name, Experiment] = identity({}, describe="experiments by name")

@@ -10,6 +10,7 @@ A test flips every field and sees the run id move exactly when its role says so.
 import re
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -116,7 +117,65 @@ def _npm_requirement(text: str) -> str:
     return text
 
 
+def _chat_template(given: str) -> str:
+    from sft.models.chat_templates import nearest, text_of
+
+    if text_of(given) is None and not matching_files(given):
+        raise ValueError(f"{given} is neither a file (looked from {Path.cwd()}) nor a name; {nearest(given)}")
+    return given
+
+
+ChatTemplate = Annotated[str, AfterValidator(_chat_template)]
+
+
+def _template(source: str) -> str:
+    # Jinja is imported where a template is written: it takes longer than checking the rest of a file.
+    from sft.data.row_templates import RowTemplate
+
+    RowTemplate(source)
+    return source
+
+
+Template = Annotated[str, AfterValidator(_template)]
+
+
+def _repository(text: str) -> str:
+    if "://" in text or text.startswith("hf.co/"):
+        raise ValueError(f"{text!r} is an address. Write the name that stands in it: owner/name")
+    if not re.fullmatch(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", text, re.ASCII) or re.search(
+        r"--|\.\.|[.-](/|$)|\.git$", text
+    ):
+        raise ValueError(f"{text!r} is no name of a repository on the hub. Write owner/name")
+    return text
+
+
+def _revision(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w./-]{0,249}", text, re.ASCII) or ".." in text:
+        raise ValueError(f"{text!r} is no revision: write a commit (40 digits 0-9 and a-f), a tag or a branch")
+    return text
+
+
+def _url(text: str) -> str:
+    address = urlsplit(text)
+    if address.scheme not in ("https", "http") or not address.hostname or re.search(r"\s", text):
+        raise ValueError(f"{text!r} is no address of a file: write https://…")
+    if address.username or address.password:
+        raise ValueError("an address must not hold a name or password: everybody who sees the results would read them")
+    return text
+
+
+def _file_name(text: str) -> str:
+    parts = text.split("/")
+    if not text or "" in parts or "." in parts or ".." in parts or "\\" in text or "\0" in text:
+        raise ValueError(f"{text!r} is no name of a file inside the source: write train.parquet, or data/train.parquet")
+    return text
+
+
+Url = Annotated[str, AfterValidator(_url)]
+FileName = Annotated[str, AfterValidator(_file_name)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
+Repository = Annotated[str, AfterValidator(_repository)]
+Revision = Annotated[str, AfterValidator(_revision)]
 Requirement = Annotated[str, AfterValidator(_requirement)]
 NpmRequirement = Annotated[str, AfterValidator(_npm_requirement)]
 Name = Annotated[str, AfterValidator(_valid_name)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sft.config import overlay
 from sft.config.dataset import Dataset, Mix
 from sft.config.errors import ConfigError, Problem, did_you_mean, nearest
 from sft.config.evaluation import Execution
@@ -22,6 +23,7 @@ from sft.config.model import FinishedRun, Model
 from sft.config.strict_yaml import Document, read_yaml
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.validation import from_validation_error
+from sft.data.formats import metrics_of
 
 DEFAULT_FILE = Path("config/config.yaml")
 SECTIONS = ("datasets", "models", "experiments")
@@ -43,6 +45,7 @@ class _Reader:
         self.overrides = overrides
         self.problems: list[Problem] = []
         self.home: dict[tuple[str, str], Document] = {}
+        self.overlays: dict[tuple[str, str], list[Document]] = {}
 
     def study(self) -> Study:
         raw = self._sections()
@@ -64,11 +67,14 @@ class _Reader:
 
     def _sections(self) -> dict[str, dict[str, Any]]:
         merged: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        overlays: list[tuple[Document, str, str, Any]] = []
         for document in self.documents:
             for key in document.data:
                 if key not in Config.model_fields:
                     fix = f"Did you mean {near}?" if (near := nearest(key, Config.model_fields)) else "Remove it"
                     self._problem(document, (key,), "unknown key", fix)
+            if not isinstance(document.data.get("overlay", False), bool):
+                self._problem(document, ("overlay",), "is neither true nor false", "Write overlay: true")
             for section in SECTIONS:
                 entries = document.data.get(section) or {}
                 if not isinstance(entries, dict):
@@ -76,7 +82,9 @@ class _Reader:
                     continue
                 for name, entry in entries.items():
                     place = (section, name)
-                    if not NAME.fullmatch(name) or ".." in name or len(name) > 100:
+                    if document.data.get("overlay") is True:
+                        overlays.append((document, section, name, entry))
+                    elif not NAME.fullmatch(name) or ".." in name or len(name) > 100:
                         fix = "Use letters, digits, '.', '_' and '-', a letter or digit first, no '..'"
                         self._problem(document, place, f"{name!r} cannot be a name", fix)
                     elif name in merged[section] and merged[section][name] != entry:
@@ -86,6 +94,12 @@ class _Reader:
                     else:
                         self.home.setdefault(place, document)
                         merged[section][name] = entry
+        for document, section, name, change in overlays:
+            if fault := overlay.fault(section, name, change, merged[section]):
+                self._problem(document, (section, name), *fault)
+            else:
+                self.overlays.setdefault((section, name), []).append(document)
+                merged[section][name] = overlay.changed(section, merged[section][name], change)
         return merged
 
     def _execution(self) -> Execution:
@@ -140,7 +154,7 @@ class _Reader:
         for label, changes, at in self._cells(name, frame):
             merged = common
             for key, value in changes.items():
-                merged = _assigned(merged, key.split("."), value)
+                merged = overlay.assigned(merged, key.split("."), value)
             content = self._checked(Cell, merged, place, specific=at)
             if content is None:
                 continue
@@ -149,10 +163,16 @@ class _Reader:
                 both = {**execution.model_dump(), **content.execution}
                 execution = self._checked(Execution, both, (*place, "execution")) or execution
             label = label or content.method
+            if label in frame.baselines:
+                at = (*place, "baselines", label)
+                self._problem(self.home[place], at, "a cell has this name", "Rename the baseline")
             if label in cells:
                 self._problem(self.home[place], place, f"two cells are called {label}", "Rename a variant")
             cells[label] = StudyCell(label, content, execution, changes)
             self._check_batches(place, cells[label])
+        if len({cell.content.evaluation.split for cell in cells.values()}) > 1:
+            problem = "some cells are asked about test rows and some about validation rows"
+            self._problem(self.home[place], (*place, "evaluation", "split"), problem, "Make them two experiments")
         return StudyExperiment(name, frame, cells) if cells else None
 
     def _cells(self, name: str, frame: Frame) -> list[tuple[str, dict[str, Any], list[tuple]]]:
@@ -209,10 +229,18 @@ class _Reader:
             place = ("experiments", experiment.name)
             for cell in experiment.cells.values():
                 names = cell.content.dataset.mix if isinstance(cell.content.dataset, Mix) else [cell.content.dataset]
-                for key, listed in (("dataset", names), ("evaluate_on", cell.evaluate_on)):
+                benchmarks = [one.dataset for one in cell.content.audit.benchmarks.values() if one.dataset is not None]
+                for key, listed in (
+                    ("dataset", names),
+                    ("evaluate_on", cell.evaluate_on),
+                    ("audit", benchmarks),
+                ):
                     for name in listed:
                         if name not in raw["datasets"]:
                             self._missing(place, key, "data set", name, raw["datasets"])
+                if experiment.frame.baselines:
+                    self._check_choices(place, study, {*names, *cell.evaluate_on})
+                self._check_metric(place, study, experiment.frame.metric, set(cell.evaluate_on))
                 model = cell.content.model
                 if isinstance(model, str) and model not in raw["models"]:
                     self._missing(place, "model", "model", model, raw["models"])
@@ -221,6 +249,20 @@ class _Reader:
                     self._missing(place, "environment", "lock", lock, dict.fromkeys(lock_names()))
                 if isinstance(model, FinishedRun):
                     self._check_run(study, raw, experiment, cell, (*place, "model"))
+
+    def _check_choices(self, place: tuple[str, str], study: Study, names: set[str]) -> None:
+        for name in sorted(names & study.datasets.keys()):
+            if (form := study.datasets[name].format) != "multiple_choice":
+                problem = f"a bag of words chooses among choices, and data set {name} is {form}"
+                self._problem(self.home[place], (*place, "baselines"), problem, "Remove the baselines")
+
+    def _check_metric(self, place: tuple[str, str], study: Study, metric: str, names: set[str]) -> None:
+        """A figure of a score that the data sets do not have would fail after the last hour of training."""
+        for name in sorted(names & study.datasets.keys()):
+            has = metrics_of(study.datasets[name].format)
+            if metric not in has:
+                problem = f"data set {name} is {study.datasets[name].format} and has no {metric}"
+                self._problem(self.home[place], (*place, "metric"), problem, f"Write metric: {' or '.join(has)}")
 
     def _check_run(
         self,
@@ -264,31 +306,18 @@ class _Reader:
         except ValidationError as error:
             # A cell is checked as what is written: hints name the keys of an experiment, frame included.
             written = Experiment if section in (Cell, Frame) else section
-            for problem in from_validation_error(error, document, [*specific, place], written):
+            documents = [document, *self.overlays.get(place[:2], [])]
+            for problem in from_validation_error(error, documents, [*specific, place], written):
                 if problem not in self.problems:
                     self.problems.append(problem)
             return None
 
     def _problem(self, document: Document, place: tuple, message: str, fix: str) -> None:
+        for over in self.overlays.get(place[:2], []):
+            document = document if over.find(place)[2] else over
         problem = Problem(document.path, document.line(place), ".".join(place), message, fix)
         if problem not in self.problems:
             self.problems.append(problem)
-
-
-def _assigned(entry: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
-    """A copy of `entry` with the dotted key set; a mapping is merged into a mapping that is there.
-
-    A data set or a model is one thing, not a bundle of settings: it is replaced as a whole.
-    """
-    head, *rest = keys
-    old = entry.get(head)
-    if rest:
-        return {**entry, head: _assigned(old if isinstance(old, dict) else {}, rest, value)}
-    if isinstance(value, dict) and isinstance(old, dict) and head not in ("dataset", "model"):
-        for key, item in value.items():
-            old = _assigned(old, [key], item)
-        return {**entry, head: old}
-    return {**entry, head: value}
 
 
 def _value_label(key: str, value: Any) -> str:

@@ -55,8 +55,8 @@ class Document(NamedTuple):
             if isinstance(children, list) and isinstance(rest[0], int) and 0 <= rest[0] < len(children):
                 taken, step = 1, rest[0]
             elif isinstance(children, dict):
-                joined = [".".join(map(str, rest[:n])) for n in range(1, len(rest) + 1)]
-                taken, step = next(((n, key) for n, key in enumerate(joined, 1) if key in children), (0, ""))
+                joined = {n: ".".join(map(str, rest[:n])) for n in range(len(rest), 0, -1)}
+                taken, step = next(((n, key) for n, key in joined.items() if key in children), (0, ""))
             else:
                 break
             if not taken:

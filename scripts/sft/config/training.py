@@ -22,7 +22,7 @@ class Training(Section):
     num_train_epochs: Number | None = identity(
         None, describe="passes over train; or give max_steps", unit="epochs", gt=0
     )
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = identity(
+    lr_scheduler_type: Literal["linear", "cosine", "cosine_with_min_lr", "constant", "constant_with_warmup"] = identity(
         "cosine", describe="shape of the learning rate"
     )
     warmup_steps: Integer = identity(0, describe="linear warm-up", unit="steps", ge=0)
@@ -38,7 +38,18 @@ class Training(Section):
     on_too_long: Literal["error", "drop", "truncate"] = identity(
         "error", describe="what happens to longer rows; never silent"
     )
-    loss_on: Literal["completion", "all"] = identity("completion", describe="which tokens are learned")
+    truncation_side: Literal["right", "left"] = identity(
+        "right", describe="where on_too_long: truncate cuts", added_with="right"
+    )
+    loss_on: Literal["completion", "assistant", "last", "all"] = identity(
+        "completion", describe="what is learned: the answer; every answer or the last one of a conversation; all"
+    )
+    control_tokens: Literal["refuse", "neutralise", "allow"] = identity(
+        "refuse", describe="control tokens such as <|im_end|> in the text of rows", added_with="refuse"
+    )
+    packing: Literal["none", "bfd_split", "bfd", "wrapped"] = identity(
+        "none", describe="several rows in one sequence of max_length; a batch then counts packs", added_with="none"
+    )
     save_steps: Integer | None = identity(
         None,
         describe="every how many steps a checkpoint is kept and evaluated; null: only the last",
@@ -93,6 +104,15 @@ class Training(Section):
                 f"{self.optim} keeps a state that strategy fsdp2 cannot shard with the weights",
                 "Use adamw_torch or sgd, or strategy ddp",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "Training":
+        if self.truncation_side != "right" and self.on_too_long != "truncate":
+            raise FieldError("truncation_side", f"has no effect with on_too_long: {self.on_too_long}", "Remove it")
+        if self.packing in ("bfd_split", "wrapped") and self.on_too_long != "error":
+            fix = "Remove on_too_long, or choose packing: bfd"
+            raise FieldError("on_too_long", f"packing: {self.packing} splits long rows; none is too long", fix)
         return self
 
     @model_validator(mode="after")

@@ -1,142 +1,190 @@
-"""Overlap between splits: which rows of one split are also in another, by five readings of "the same".
+"""Leaks: which rows of one split, or of a benchmark, are also in another split, by these readings of "the same".
 
-    id          the same id (the id before mixing, where a mix had to prefix it)
-    content     the same prompt, choices, system message and picture pixels, byte for byte
-    normalised  the same pictures and the same prompt after Unicode NFKC, case folding and dropping punctuation
-                and white space
-    picture     the same pixels in any picture, whatever the text
-    group       the same group
+    content          the same system message, question, choices and picture pixels, byte for byte
+    normalised       the same pictures and the same question after Unicode NFKC, case folding and dropping punctuation
+                     and white space
+    ngram            a run of 13 words (audit.ngram_size) anywhere in the row, answer included; a run that stands in
+                     more than 10 rows of the evaluated split itself is the form of its questions and does not count
+    picture          the same pixels in any picture, whatever the text
+    id               the same id (the id before mixing, where a mix had to prefix it)
+    group            the same group
+    similar_picture  a picture that looks alike: hashes of how it looks differ in few of their 64 bits
+    meaning          nearly the same sentence embedding (only with audit.embedding)
 
 A row of pictures is the same content only with the same pictures: one question asked about every picture of a
 data set is no leak. Pixels are compared, not files, so another encoding of a picture is the same picture.
+A benchmark's row is the same content when one of its texts is a whole turn, or a line of one, of a row.
+
+Everything is counted exactly, by 64-bit hashes (sft/data/row_keys.py); training rows are streamed past an index of the
+evaluated rows, so that memory grows with the evaluated rows and by some 100 bytes a training row.
 """
 
-import hashlib
-import json
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sft.data import examples, pictures
-from sft.stage import StageError
+import numpy as np
 
-KINDS = ("id", "content", "normalised", "picture", "group")
+from sft.data import ngrams, row_keys, split_keys, turns
+from sft.data.audit_rules import KINDS, Rules
+from sft.data.benchmark_rows import Benchmark
+from sft.data.leak_index import Hits, KeyIndex, distinct, equal_keys, similar_pictures
+from sft.data.split_keys import EQUAL, SplitKeys
+
 EXAMPLES_SHOWN = 5
+# Past one index each: runs of words, whole texts, whole texts but for case and punctuation.
+STREAMED = ("ngram", "content", "normalised")
 
 
 @dataclass
-class SplitKeys:
-    """What the rows of one split are compared by."""
+class Comparison:
+    """What of `second` (a split or a benchmark) was met in `first`: hits by kind; kinds that were not compared lack."""
 
-    name: str
-    rows: int = 0
-    pictures: int = 0
-    repeated: int = 0
-    contradictory: int = 0
-    # {kind: {key: id of its first row}} and, for each row, (id, {kind: keys}).
-    first: dict[str, dict[str, str]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
-    each: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)
+    first: SplitKeys
+    second: SplitKeys | Benchmark
+    hits: dict[str, Hits]
+    facts: dict[str, int] = field(default_factory=dict)
 
 
-def read_split(path: Path, name: str, pool: Executor) -> SplitKeys:
-    """The keys of a split's parquet file; `pool` decodes the pictures. StageError for one that cannot be decoded."""
-    keys = SplitKeys(name)
-    columns = ["id", "prompt", "completion", "choices", "images", "group", "system"]
-    if examples.PART.name in examples.column_names(path):
-        columns.append(examples.PART.name)
-    completions: dict[str, set[str]] = {}
-    for batch in examples.batches(path, columns):
-        rows = batch.to_pylist()
-        for row, pixels in zip(rows, pool.map(lambda row: _pixels(path, row), rows), strict=True):
-            of_row = row_keys(row, pixels)
-            keys.rows += 1
-            keys.pictures += len(pixels)
-            content = of_row["content"][0]
-            keys.repeated += content in keys.first["content"]
-            completions.setdefault(content, set()).add(row["completion"])
-            keys.each.append((row["id"], of_row))
-            for kind in KINDS:
-                for key in of_row[kind]:
-                    keys.first[kind].setdefault(key, row["id"])
-    keys.contradictory = sum(len(answers) > 1 for answers in completions.values())
-    return keys
+@dataclass
+class Audit:
+    """The splits as they were read, in order, and their comparisons."""
+
+    splits: dict[str, SplitKeys]
+    benchmarks: dict[str, Benchmark]
+    comparisons: list[Comparison]
+
+    def of(self, name: str) -> SplitKeys | Benchmark:
+        """The split or benchmark of that name."""
+        return self.splits.get(name) or self.benchmarks[name]
 
 
-def row_keys(row: dict[str, Any], pixels: list[str]) -> dict[str, list[str]]:
-    """`{kind: keys}` of one row whose pictures have the digests `pixels`; no key where there is nothing to compare."""
-    part = row.get("part")
-    identifier = row["id"].removeprefix(f"{part}/") if part else row["id"]
-    return {
-        "id": [identifier],
-        "content": [_digest([row["system"], row["prompt"], row["choices"], pixels])],
-        "normalised": [_digest([normalised(row["prompt"]), pixels])],
-        "picture": pixels,
-        "group": [] if row["group"] is None else [row["group"]],
-    }
+def audit(paths: dict[str, Path], benchmarks: dict[str, Benchmark], rules: Rules, pool: Executor) -> Audit:
+    """Compare: `paths` are the files of train, of validation, and of each evaluated split by its name, in this order.
+
+    All others are looked for in train; tests and benchmarks also in validation. Names that start with `validation-` are
+    validation rows of other data sets, by which settings are chosen.
+    """
+    splits: dict[str, SplitKeys] = {}
+    pairs: dict[str, dict[str, split_keys.Keys]] = {kind: {} for kind in STREAMED}
+    names = [name for name in paths if name != "train"]
+    for name in names:
+        runs = _Runs(rules.ngram_size)
+        splits[name] = split_keys.read_split(paths[name], name, pool, runs.add)
+        pairs["ngram"][name] = runs.pairs()
+    for name, benchmark in benchmarks.items():
+        for kind, found in _benchmark_pairs(benchmark, rules).items():
+            pairs[kind][name] = found
+    indexes = {kind: KeyIndex(pairs[kind], rules.ngram_common if kind == "ngram" else None) for kind in STREAMED}
+    met: dict[str, dict[str, np.ndarray]] = {}
+    for name in ("validation", "train"):
+        met[name] = {kind: index.empty() for kind, index in indexes.items()}
+        past = _Past(indexes, met[name], rules, with_texts=bool(benchmarks))
+        if name == "train":
+            splits["train"] = split_keys.read_split(paths["train"], "train", pool, past.add)
+        else:
+            for rows, first in split_keys.batches(paths[name]):
+                past.add(rows, first)
+    tests = [name for name in names if not name.startswith("validation")]
+    others = [name for name in names if name.startswith("validation-")]
+    order = [("train", "validation"), *(("train", name) for name in tests), *(("validation", name) for name in tests)]
+    order += [("train", name) for name in others]
+    order += [(first, name) for name in benchmarks for first in ("train", "validation")]
+    compared = []
+    for first, second in order:
+        against = splits.get(second) or benchmarks[second]
+        hits = {"ngram": indexes["ngram"].hits(second, met[first]["ngram"])}
+        if isinstance(against, Benchmark):
+            hits |= {kind: _whole(indexes[kind].hits(second, met[first][kind])) for kind in ("content", "normalised")}
+        else:
+            hits |= {kind: equal_keys(splits[first].keys[kind], against.keys[kind]) for kind in EQUAL}
+            looks = splits[first].keys["similar_picture"], against.keys["similar_picture"]
+            hits["similar_picture"] = similar_pictures(*looks, rules.picture_distance)
+        facts = {
+            "rows_without_ngrams": against.rows - len(np.unique(pairs["ngram"][second][1])),
+            "rows_of_common_ngrams_only": indexes["ngram"].only_common[second],
+        }
+        compared.append(Comparison(splits[first], against, {kind: hits[kind] for kind in KINDS if kind in hits}, facts))
+    return Audit({name: splits[name] for name in paths}, benchmarks, compared)
 
 
-def normalised(text: str) -> str:
-    """Letters and digits only (NFKC, case folded); symbols stay, so that "a < b" and "a > b" remain two questions."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(sign for sign in folded if unicodedata.category(sign)[0] not in "PZC")
+def report(made: Audit, rules: Rules, identifiers: dict[str, dict[int, str]]) -> dict[str, Any]:
+    """The audit as JSON: facts of each split, the comparisons, and whether all stay within their limits.
 
-
-def compare(first: SplitKeys, second: SplitKeys) -> dict[str, dict[str, Any]]:
-    """`{kind: {"rows", "examples"}}`: how many rows of `second` are in `first`, and the ids of some (second, first)."""
-    found: dict[str, dict[str, Any]] = {}
-    for kind in KINDS:
-        hits = []
-        for identifier, keys in second.each:
-            key = next((key for key in keys[kind] if key in first.first[kind]), None)
-            if key is not None:
-                hits.append([identifier, first.first[kind][key]])
-        found[kind] = {"rows": len(hits), "examples": hits[:EXAMPLES_SHOWN]}
-    return found
-
-
-def report(train: SplitKeys, validation: SplitKeys, tests: Iterable[SplitKeys], maximum: int) -> dict[str, Any]:
-    """The audit as JSON: facts of each split, the comparisons, and whether all stay at or below `maximum` rows."""
-    tests = list(tests)
-    pairs = [(train, validation), *((train, test) for test in tests), *((validation, test) for test in tests)]
-    compared = [
-        {"first": first.name, "second": second.name, "rows": second.rows, "overlap": compare(first, second)}
-        for first, second in pairs
-    ]
-    most = max((made["rows"] for pair in compared for made in pair["overlap"].values()), default=0)
-    return {
-        "maximum_overlap": maximum,
-        "largest_overlap": most,
-        "passed": most <= maximum,
-        "splits": {
-            split.name: {
-                "rows": split.rows,
-                "pictures": split.pictures,
-                "distinct_pictures": len(split.first["picture"]),
-                "groups": len(split.first["group"]),
-                "repeated_rows": split.repeated,
-                "contradictory_contents": split.contradictory,
+    `identifiers`: for each split and benchmark, the ids of the rows that are named (see `named_rows`).
+    """
+    compared, largest, over = [], dict.fromkeys(KINDS, 0), False
+    for pair in made.comparisons:
+        overlap = {}
+        for kind, hits in pair.hits.items():
+            limit = rules.limit(kind, pair.second.name)
+            some = list(zip(hits.second.tolist(), hits.first.tolist(), strict=True))[:EXAMPLES_SHOWN]
+            overlap[kind] = {
+                "rows": len(hits),
+                "limit": limit,
+                "by_source": pair.second.by_source(hits.second),
+                "found_in": pair.first.by_source(hits.first),
+                "examples": [
+                    [identifiers[pair.second.name][here], identifiers[pair.first.name][there]] for here, there in some
+                ],
             }
-            for split in (train, validation, *tests)
-        },
+            largest[kind] = max(largest[kind], len(hits))
+            over |= limit is not None and len(hits) > limit
+        compared.append(
+            {"first": pair.first.name, "second": pair.second.name, "rows": pair.second.rows}
+            | {"overlap": overlap}
+            | pair.facts
+        )
+    stopping = [found["rows"] for pair in compared for found in pair["overlap"].values() if found["limit"] is not None]
+    return {
+        "maximum_overlap": rules.maximum_overlap,
+        "largest_overlap": max(stopping, default=0),
+        "largest_by_kind": largest,
+        "passed": not over,
+        "ngram_size": rules.ngram_size,
+        "ngram_common": rules.ngram_common,
+        "picture_distance": rules.picture_distance,
+        "splits": {name: _facts(split) for name, split in made.splits.items()},
+        "benchmarks": {name: {"rows": one.rows, "texts": one.texts} for name, one in made.benchmarks.items()},
         "pairs": compared,
     }
 
 
+def named_rows(made: Audit) -> dict[str, list[int]]:
+    """The rows of each split and benchmark that a report names as examples."""
+    wanted: dict[str, set[int]] = {name: set() for name in (*made.splits, *made.benchmarks)}
+    for pair in made.comparisons:
+        for hits in pair.hits.values():
+            wanted[pair.second.name].update(hits.second[:EXAMPLES_SHOWN].tolist())
+            wanted[pair.first.name].update(hits.first[:EXAMPLES_SHOWN].tolist())
+    return {name: sorted(rows) for name, rows in wanted.items()}
+
+
 def complaint(made: dict[str, Any]) -> str:
-    """One line for each overlap above the threshold: both splits, the kind, the count, ids."""
+    """One line for each overlap above its limit: both splits, the kind, the count, ids."""
     lines = []
     for pair in made["pairs"]:
         for kind, overlap in pair["overlap"].items():
-            if overlap["rows"] > made["maximum_overlap"]:
+            if overlap["limit"] is not None and overlap["rows"] > overlap["limit"]:
                 ids = ", ".join(here if here == there else f"{here} = {there}" for here, there in overlap["examples"])
                 more = ", …" if overlap["rows"] > len(overlap["examples"]) else ""
                 share = f"{overlap['rows']} of {pair['rows']} rows"
                 lines.append(f"{pair['second']} in {pair['first']} by {kind}: {share} ({ids}{more})")
     return "\n  ".join(lines)
+
+
+def allowing(made: dict[str, Any], rules: Rules) -> str:
+    """The settings that would let the run pass, as YAML keys."""
+    needed: dict[str, int] = {}
+    for pair in made["pairs"]:
+        where = f"audit.benchmarks.{pair['second']}.limits" if pair["second"] in rules.benchmarks else "audit.limits"
+        for kind, found in pair["overlap"].items():
+            if found["limit"] is not None and found["rows"] > found["limit"]:
+                needed[f"{where}.{kind}"] = max(needed.get(f"{where}.{kind}", 0), found["rows"])
+    return ", ".join(f"{key}: {rows}" for key, rows in needed.items())
 
 
 def label_facts(made: dict[str, Any]) -> Counter[str]:
@@ -148,12 +196,71 @@ def label_facts(made: dict[str, Any]) -> Counter[str]:
     return counts
 
 
-def _pixels(path: Path, row: dict[str, Any]) -> list[str]:
-    try:
-        return [pictures.pixel_digest(image) for image in row["images"]]
-    except ValueError as error:
-        raise StageError(f"{path}, id {row['id']}: {error}. Mend the picture in the source") from None
+def _facts(split: SplitKeys) -> dict[str, Any]:
+    return {
+        "rows": split.rows,
+        "rows_by_source": split.by_source(np.arange(split.rows)),
+        "pictures": split.pictures,
+        "distinct_pictures": split.distinct("picture"),
+        "groups": split.distinct("group"),
+        "repeated_rows": split.repeated,
+        "contradictory_contents": split.contradictory,
+    }
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, ensure_ascii=True).encode()).hexdigest()
+def _whole(hits: Hits) -> Hits:
+    """Whole texts are met or not: a benchmark's row with two texts, one of them met, is met."""
+    return Hits(hits.second, hits.first, np.ones(len(hits)))
+
+
+class _Runs:
+    """Collects the n-grams of a split: each pair (n-gram, row) once."""
+
+    def __init__(self, size: int):
+        self._size = size
+        self._found: list[split_keys.Keys] = [(np.zeros(0, np.uint64), np.zeros(0, np.int64))]
+
+    def add(self, rows: list[dict[str, Any]], first: int) -> None:
+        self.add_texts([turns.written_text(row) for row in rows], first)
+
+    def add_texts(self, texts: list[str], first: int) -> None:
+        keys, places = ngrams.ngrams(texts, self._size)
+        self._found.append(distinct(keys, places + first))
+
+    def pairs(self) -> split_keys.Keys:
+        return tuple(np.concatenate(parts) for parts in zip(*self._found, strict=True))
+
+
+class _Past:
+    """Streams the rows of a first split past the indexes."""
+
+    def __init__(self, indexes: dict[str, KeyIndex], met: dict[str, np.ndarray], rules: Rules, with_texts: bool):
+        self._indexes, self._met, self._size, self._with_texts = indexes, met, rules.ngram_size, with_texts
+
+    def add(self, rows: list[dict[str, Any]], first: int) -> None:
+        keys, places = ngrams.ngrams([turns.written_text(row) for row in rows], self._size)
+        self._indexes["ngram"].scan(keys, places + first, self._met["ngram"])
+        if not self._with_texts:
+            return
+        texts = [(text, number) for number, row in enumerate(rows, first) for text in split_keys.said(row)]
+        numbers = np.array([number for _, number in texts], np.int64)
+        for kind, key in (("content", str), ("normalised", row_keys.normalised)):
+            hashes = np.array([row_keys.hash64(key(text)) for text, _ in texts], np.uint64)
+            self._indexes[kind].scan(hashes, numbers, self._met[kind])
+
+
+def _benchmark_pairs(benchmark: Benchmark, rules: Rules) -> dict[str, split_keys.Keys]:
+    """Reads a benchmark: its n-grams and whole texts, each pair (key, row) once."""
+    runs = _Runs(rules.ngram_size)
+    keys: dict[str, list[int]] = {"content": [], "normalised": []}
+    numbers: list[int] = []
+    rows = enumerate(benchmark.read())
+    while some := list(islice(rows, 1000)):
+        runs.add_texts(["\n".join(texts) for _, texts in some], some[0][0])
+        for number, texts in some:
+            for text in texts:
+                numbers.append(number)
+                keys["content"].append(row_keys.hash64(text.strip()))
+                keys["normalised"].append(row_keys.hash64(row_keys.normalised(text)))
+    found = {kind: distinct(np.array(hashes, np.uint64), np.array(numbers, np.int64)) for kind, hashes in keys.items()}
+    return found | {"ngram": runs.pairs()}

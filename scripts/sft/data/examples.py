@@ -54,6 +54,7 @@ class Writer:
         self.schema = schema
         self.rows = 0
         self._waiting: list[dict[str, Any]] = []
+        self._batches: list[pyarrow.RecordBatch] = []
         self._file = pyarrow.parquet.ParquetWriter(path, schema)
 
     def __enter__(self) -> Writer:
@@ -73,15 +74,24 @@ class Writer:
 
     def add_batch(self, batch: pyarrow.RecordBatch) -> None:
         """Append a record batch with the columns of the schema."""
-        self._flush()
+        self._gather()
         if batch.num_rows:
-            self._file.write_batch(batch.select(self.schema.names).cast(self.schema))
+            self._batches.append(batch.select(self.schema.names).cast(self.schema))
             self.rows += batch.num_rows
+        # A few rows a batch, as a filter leaves them, are no row group of their own: readers pay for each.
+        if sum(waiting.num_rows for waiting in self._batches) >= ROWS_PER_BATCH:
+            self._flush()
+
+    def _gather(self) -> None:
+        if self._waiting:
+            self._batches.append(pyarrow.RecordBatch.from_pylist(self._waiting, schema=self.schema))
+            self._waiting = []
 
     def _flush(self) -> None:
-        if self._waiting:
-            self._file.write_batch(pyarrow.RecordBatch.from_pylist(self._waiting, schema=self.schema))
-            self._waiting = []
+        self._gather()
+        if self._batches:
+            self._file.write_table(pyarrow.Table.from_batches(self._batches), row_group_size=2 * ROWS_PER_BATCH)
+            self._batches = []
 
 
 def batches(path: Path, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:

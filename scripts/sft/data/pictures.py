@@ -37,5 +37,32 @@ def invert(encoded: bytes) -> bytes:
 
 def pixel_digest(encoded: bytes) -> str:
     """sha256 of size and RGB pixels, which is what a model sees: the same for every lossless encoding."""
-    picture = decode(encoded)
-    return hashlib.sha256(b"%d %d\n" % picture.size + picture.tobytes()).hexdigest()
+    return pixels_digest(decode(encoded)).hex()
+
+
+def pixels_digest(picture: Image.Image) -> bytes:
+    """sha256 of a decoded picture's size and RGB pixels."""
+    return hashlib.sha256(b"%d %d\n" % picture.size + picture.tobytes()).digest()
+
+
+# Below so many pixels a side there is too little in a picture to tell a copy from another one of its kind.
+SMALLEST_LOOK = 32
+
+
+def difference_hash(picture: Image.Image) -> int | None:
+    """64 bits of how a picture looks: which of 8 x 8 grey values are darker than their right neighbours.
+
+    None for a picture of less than SMALLEST_LOOK pixels a side.
+
+    The "dHash" of N. Krawetz (2013, https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html):
+    scaled, recompressed or slightly recoloured copies of a photograph differ in a few bits. Drawings with large flat
+    areas have few edges and look alike to it.
+    """
+    if min(picture.size) < SMALLEST_LOOK:
+        return None
+    grey = picture.convert("L").resize((9, 8), Image.Resampling.BOX).tobytes()
+    bits = 0
+    for row in range(0, 72, 9):
+        for column in range(row, row + 8):
+            bits = bits << 1 | (grey[column] < grey[column + 1])
+    return bits

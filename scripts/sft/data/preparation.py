@@ -5,43 +5,64 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sft.data import multiple_choice, pictures
-from sft.data.source_files import read_rows, tables
+from sft.data import pictures, turns
+from sft.data.cells import Row, published_columns
+from sft.data.formats import KEYS, Format, is_conversation
+from sft.data.rows import UnreadableRow, read_rows
+from sft.data.seen_ids import SeenIds
+from sft.data.source_files import tables
 from sft.stage import StageError
 
 # So many broken rows are named before the stage stops.
 FAULTS_SHOWN = 5
+# 8,000 x 8,000: larger ones are scans, or made to exhaust memory (a picture of this size takes 192 MB decoded).
+MAXIMUM_PIXELS = 64_000_000
 TRANSFORMS: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "invert": pictures.invert}
 
 
 class Preparation:
-    """One pass over the files below `directory`; counts what it saw."""
+    """One pass over the files below `directory`; counts what it saw. StageError for a template that is none."""
 
     def __init__(self, config: dict[str, Any], directory: Path):
         self.config = config
         self.columns: dict[str, Any] = config["columns"]
+        self.renamed: dict[str, str] = config.get("renamed", {})
         self.directory = directory
         self.rows: Counter[str] = Counter()
+        self.dropped: dict[str, list[str]] = {}
         self.answers: Counter[str] = Counter()
         self.choices: Counter[int] = Counter()
         self.sizes: Counter[str] = Counter()
+        self.roles: Counter[str] = Counter()
         self.equal_choices = 0
-        if config["format"] not in ("multiple_choice", "prompt_completion"):
-            raise StageError(f"format {config['format']!r} is neither multiple_choice nor prompt_completion")
+        if config["format"] not in KEYS:
+            raise StageError(f"format {config['format']!r} is none of {', '.join(KEYS)}")
         if config["image_transform"] not in TRANSFORMS:
             raise StageError(f"image_transform {config['image_transform']!r} is not one of {', '.join(TRANSFORMS)}")
+        try:
+            self.format = Format(config)
+        except ValueError as error:
+            raise StageError(f"the data set's template: {error}") from None
 
     def examples(self) -> Iterator[dict[str, Any]]:
-        """The examples in the order of (file name, row); StageError names up to five rows that cannot be read."""
-        seen: dict[str, str] = {}
+        """The examples in the order of (file name, row).
+
+        StageError names up to five rows that cannot be read; with `on_bad_row: drop` they are left out and counted.
+        """
+        seen = SeenIds()
         faults: list[str] = []
         for name in tables(self.directory):
             for number, row in read_rows(self.directory / name, self._wanted()):
                 place = f"{name}, row {number}"
                 try:
+                    if isinstance(row, UnreadableRow):
+                        raise ValueError(str(row))
                     example = self._example(name, number, row)
-                    self._check_unique(example["id"], place, seen)
+                    seen.add(example["id"], place)
                 except ValueError as error:
+                    if self.config.get("on_bad_row") == "drop":
+                        self.dropped.setdefault(name, []).append(f"row {number}{self._named(row)}: {error}")
+                        continue
                     faults.append(f"{place}{self._named(row)}: {error}")
                     if len(faults) == FAULTS_SHOWN:
                         self._stop(faults, at_least=True)
@@ -51,10 +72,14 @@ class Preparation:
                     yield example
         if faults:
             self._stop(faults, at_least=False)
+        if not self.rows.total():
+            dropped = sum(map(len, self.dropped.values()))
+            what = f"all {dropped} rows were dropped: {self._dropped_shown()}" if dropped else "the tables have no rows"
+            raise StageError(f"no row is left: {what}")
 
     def facts(self) -> dict[str, Any]:
         """What the pass saw, for the manifest."""
-        return {
+        found = {
             "rows": dict(self.rows),
             "answers": dict(sorted(self.answers.items())),
             "choices_per_row": {str(n): rows for n, rows in sorted(self.choices.items())},
@@ -62,71 +87,50 @@ class Preparation:
             "pictures": sum(self.sizes.values()),
             "picture_sizes": dict(self.sizes.most_common(20)),
         }
+        if self.roles:
+            found["turns"] = dict(sorted(self.roles.items()))
+        if self.config.get("on_bad_row") == "drop":
+            found["rows_dropped"] = {name: len(reasons) for name, reasons in self.dropped.items()}
+            found["rows_dropped_shown"] = self._dropped_shown()
+        return found
+
+    def _dropped_shown(self) -> list[str]:
+        return [f"{name}, {reason}" for name, reasons in self.dropped.items() for reason in reasons[:FAULTS_SHOWN]]
 
     def _wanted(self) -> list[str]:
-        keys = ["prompt_key", "id_key", "group_key", "system_key"]
-        keys += ["choice_key", "answer_key"] if self.config["format"] == "multiple_choice" else ["completion_key"]
-        named = [self.columns[key] for key in keys if self.columns.get(key)]
-        return list(dict.fromkeys([*named, *(self.columns.get("image_keys") or [])]))
+        named = [self.columns[key] for key in ("id_key", "group_key", "system_key") if self.columns.get(key)]
+        named += [*self.format.columns(), *(self.columns.get("image_keys") or [])]
+        return published_columns(named, self.renamed)
 
-    def _example(self, name: str, number: int, row: dict[str, Any]) -> dict[str, Any]:
-        prompt = self._text(row, "prompt_key")
-        choices: list[str] = []
-        answer = ""
-        if self.config["format"] == "multiple_choice":
-            choices = multiple_choice.parse_choices(self._cell(row, "choice_key"))
-            answer = multiple_choice.parse_answer(self._cell(row, "answer_key"), choices)
-            prompt = multiple_choice.render_question(prompt, choices, self.config["choices_layout"])
-            completion = multiple_choice.render_target(answer, choices, self.config["target"])
-        else:
-            completion = self._text(row, "completion_key")
-        identifier = self._optional(row, "id_key")
+    def _example(self, name: str, number: int, published: dict[str, Any]) -> dict[str, Any]:
+        row = Row(published, self.columns, self.renamed)
+        identifier = row.name("id_key")
+        if identifier is None and self.columns.get("id_key"):
+            raise ValueError(f"column {self.columns['id_key']!r} is empty (null); every row needs an id")
+        images = self._images(row.cells, name)
+        fields = self.format.read(row, len(images))
+        system = None if is_conversation(self.config["format"]) else self.config.get("system") or row.name("system_key")
         return {
             "id": f"{PurePosixPath(name).with_suffix('')}-{number:07d}" if identifier is None else identifier,
             "source_file": name,
-            "prompt": prompt,
-            "completion": completion,
-            "choices": choices,
-            "answer": answer,
-            "images": self._images(row, name),
-            "group": self._optional(row, "group_key"),
-            "system": self.config.get("system") or self._optional(row, "system_key"),
+            **fields,
+            "images": images,
+            "group": row.name("group_key"),
+            "system": system,
         }
-
-    def _cell(self, row: dict[str, Any], key: str) -> Any:
-        column = self.columns.get(key)
-        if not column:
-            raise StageError(f"the data set has no {key}; format {self.config['format']} needs it")
-        if row[column] is None:
-            raise ValueError(f"column {column!r} is empty (null)")
-        return row[column]
-
-    def _text(self, row: dict[str, Any], key: str) -> str:
-        value = self._cell(row, key)
-        if not isinstance(value, str):
-            raise ValueError(f"column {self.columns[key]!r} holds a {type(value).__name__}, not text")
-        if not value.strip():
-            raise ValueError(f"column {self.columns[key]!r} is empty")
-        return value
-
-    def _optional(self, row: dict[str, Any], key: str) -> str | None:
-        column = self.columns.get(key)
-        value = row[column] if column else None
-        if value is None and key == "id_key" and column:
-            raise ValueError(f"column {column!r} is empty (null); every row needs an id")
-        if value is not None and not isinstance(value, (str, int)):
-            raise ValueError(f"column {column!r} holds a {type(value).__name__}, not text")
-        return None if value is None else str(value)
 
     def _images(self, row: dict[str, Any], name: str) -> list[bytes]:
         transform = TRANSFORMS[self.config["image_transform"]]
         images = []
         for column in self.columns.get("image_keys") or []:
             cell = row[column]
-            for value in cell if isinstance(cell, list) else [cell]:
+            several = isinstance(cell, list)
+            if cell is None and self.config.get("images_optional"):
+                continue
+            for value in cell if several else [cell]:
                 try:
                     encoded = self._encoded(value, name)
-                    pictures.size(encoded)
+                    self._check_size(encoded)
                     images.append(transform(encoded))
                 except ValueError as error:
                     raise ValueError(f"column {column!r}: {error}") from None
@@ -149,20 +153,29 @@ class Preparation:
             f"picture {value!r} is not in the source. The data set's source.path must be the whole directory"
         )
 
-    def _check_unique(self, identifier: str, place: str, seen: dict[str, str]) -> None:
-        if identifier in seen:
-            raise ValueError(f"id {identifier!r} is also the id of {seen[identifier]}; ids must be unique")
-        seen[identifier] = place
+    def _check_size(self, encoded: bytes) -> None:
+        """ValueError for a picture without a readable header, or with more pixels than the data set allows."""
+        width, height = pictures.size(encoded)
+        limit = self.config.get("maximum_pixels", MAXIMUM_PIXELS)
+        if width * height > limit:
+            raise ValueError(
+                f"a picture of {width} x {height} pixels; at most {limit} are read. Make it smaller, or set "
+                f"maximum_pixels"
+            )
 
-    def _named(self, row: dict[str, Any]) -> str:
+    def _named(self, row: dict[str, Any] | UnreadableRow) -> str:
         column = self.columns.get("id_key")
-        return f" (id {row[column]})" if column and row.get(column) is not None else ""
+        if isinstance(row, UnreadableRow) or not column or row.get(column) is None:
+            return ""
+        return f" (id {row[column]})"
 
     def _count(self, name: str, example: dict[str, Any]) -> None:
         self.rows[name] += 1
         if example["answer"]:
             self.answers[example["answer"]] += 1
         self.choices[len(example["choices"])] += 1
+        if example["messages"]:
+            self.roles.update(turn["role"] for turn in turns.turns(example))
         self.equal_choices += len(set(example["choices"])) < len(example["choices"])
         for image in example["images"]:
             self.sizes["{} x {}".format(*pictures.size(image))] += 1

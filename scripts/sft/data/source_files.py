@@ -1,35 +1,39 @@
-"""Published files: finding them, and reading their rows as dictionaries, with errors that name the place.
+"""Published files on this machine: which of them are taken.
 
-Tables are parquet, jsonl, json (one array of objects) or csv (all cells are text). Pictures that rows name by
-a path must lie in the source directory, so that their bytes are recorded with it.
+Tables are read by sft/data/rows.py. Pictures that rows name by a path must lie in the source directory, so that their
+bytes are recorded with it.
 """
 
-import csv
-import difflib
 import glob
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
+from sft.config.errors import nearest
 from sft.stage import StageError
 
-TABLES = (".parquet", ".jsonl", ".json", ".csv")
+TABLES = (".parquet", ".arrow", ".jsonl", ".json", ".csv")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-ROWS_PER_BATCH = 1000
+DOCUMENTS = (".md", ".markdown")
+# What `datasets` keeps beside the tables of a directory; none of it is rows.
+NOTES = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 
 
-def find_files(source: str) -> dict[str, Path]:
+def find_files(source: str, patterns: Sequence[str] | None = None, labelled: bool = False) -> dict[str, Path]:
     """`{name inside the source: absolute path}` of a file, a directory (with its pictures) or a glob of tables.
 
-    Sorted by name. StageError when nothing is there or no table is among it.
+    Of a directory only what matches one of `patterns`, where they are given. Sorted by name. StageError when nothing is
+    there, a pattern matches nothing, or no table is among it (`labelled`: no picture).
     """
     path = Path(source)
     if path.is_dir():
         wanted = [p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in TABLES + PICTURES]
         # Dot files and folders are caches (.cache/huggingface) or the leavings of an editor.
         named = {p.relative_to(path): p for p in wanted}
+        named = {name: p for name, p in named.items() if name.name not in NOTES}
         files = {name.as_posix(): p for name, p in named.items() if not any(part[0] == "." for part in name.parts)}
+        files = _matching(source, files, patterns) if patterns else files
         what = f"directory {source}"
     elif path.is_file():
         if path.suffix.lower() not in TABLES:
@@ -44,9 +48,30 @@ def find_files(source: str) -> dict[str, Path]:
                 f"source {source}: no such directory or file, and no file matches it. Check the data set's source.path"
             )
         what = f"pattern {source}"
-    if not any(Path(name).suffix.lower() in TABLES for name in files):
-        raise StageError(f"source: the {what} has no table ({', '.join(TABLES)})")
+    wanted_kinds = PICTURES if labelled else TABLES
+    if not any(Path(name).suffix.lower() in wanted_kinds for name in files):
+        hint = ". If the class of each picture is the name of its folder, add labels: folder_name" if files else ""
+        raise StageError(
+            f"source: the {what} has no {'picture' if labelled else 'table'} ({', '.join(wanted_kinds)}){hint}"
+        )
     return {name: files[name].absolute() for name in sorted(files)}
+
+
+def find_documents(patterns: Sequence[str]) -> dict[str, Path]:
+    """`{name: path}` of the Markdown documents that files and globs name, sorted.
+
+    Names are relative to where Snakemake runs, or, for documents elsewhere, to the folder that holds them all.
+    StageError for a file that is no Markdown, and for none.
+    """
+    matches = {match for pattern in patterns for match in glob.glob(pattern, recursive=True)}  # noqa: PTH207 (as above)
+    found = sorted(path for path in map(Path, matches) if path.is_file())
+    if strange := [path.as_posix() for path in found if path.suffix.lower() not in DOCUMENTS]:
+        raise StageError(f"source.markdown: {', '.join(strange[:3])}: not one of {', '.join(DOCUMENTS)}")
+    if not found:
+        raise StageError(f"source.markdown: no document at {', '.join(patterns)}")
+    elsewhere = any(path.is_absolute() or ".." in path.parts for path in found)
+    root = Path(os.path.commonpath([path.absolute().parent for path in found])) if elsewhere else Path.cwd()
+    return {path.absolute().relative_to(root).as_posix(): path for path in found}
 
 
 def tables(directory: Path) -> list[str]:
@@ -55,33 +80,17 @@ def tables(directory: Path) -> list[str]:
     return sorted(p.relative_to(directory).as_posix() for p in found)
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number from 0, row) of a table; only `columns` where given, each of which must be there.
-
-    A row of jsonl or json that lacks a column is an error; a null stays None.
-    """
-    reader = {".parquet": _parquet, ".jsonl": _jsonl, ".json": _json, ".csv": _csv}[path.suffix.lower()]
-    for number, row in enumerate(reader(path, columns)):
-        if columns is not None:
-            for column in columns:
-                if column not in row:
-                    raise StageError(f"{path.name}, row {number}: " + missing_column(column, row))
-        yield number, row
-
-
-def count_rows(path: Path) -> int:
-    """Number of rows of a table."""
-    if path.suffix.lower() == ".parquet":
-        return _parquet_file(path).metadata.num_rows
-    return sum(1 for _ in read_rows(path))
-
-
-def missing_column(column: str, there: Iterable[str]) -> str:
-    """The message for a column that is not there: the nearest name, and the columns there are."""
-    names = list(there)
-    near = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"no column {column!r}; {hint}The columns are: {', '.join(names)}. Set the data set's *_key to one of them"
+def _matching(source: str, files: dict[str, Path], patterns: Sequence[str]) -> dict[str, Path]:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in files):
+            near = nearest(pattern, files)
+            hint = (
+                f"Did you mean {near}?"
+                if near
+                else f"It has {', '.join(sorted(files)[:8]) or 'no table and no picture'}"
+            )
+            raise StageError(f"source {source}: no file matches {pattern}. {hint}")
+    return {name: path for name, path in files.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def _fixed_parts(pattern: Path) -> list[str]:
@@ -92,66 +101,3 @@ def _fixed_parts(pattern: Path) -> list[str]:
             break
         fixed.append(part)
     return fixed
-
-
-def _parquet_file(path: Path):
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise StageError(f"{path.name}: not a parquet file ({error}). Fetch it again") from None
-
-
-def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    with _parquet_file(path) as file:
-        names = file.schema_arrow.names
-        for column in columns or ():
-            if column not in names:
-                raise StageError(f"{path.name}: " + missing_column(column, names))
-        for batch in file.iter_batches(ROWS_PER_BATCH, columns=list(columns) if columns is not None else None):
-            yield from batch.to_pylist()
-
-
-def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise StageError(f"{path.name}, line {number}: not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise StageError(f"{path.name}, line {number}: a {type(row).__name__}, not an object")
-            yield row
-
-
-def _json(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        hint = ". One object a line is jsonl: rename the file" if error.msg == "Extra data" else ""
-        raise StageError(f"{path.name}: not JSON ({error}){hint}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise StageError(
-            f"{path.name}: not an array of objects, one per row. If it is no table, name the tables by a pattern"
-        )
-    yield from rows
-
-
-def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        for column in columns or ():
-            if column not in (reader.fieldnames or []):
-                raise StageError(f"{path.name}: " + missing_column(column, reader.fieldnames or []))
-        try:
-            for row in reader:
-                # DictReader files surplus cells under None and fills missing ones with None.
-                if None in row or None in row.values():
-                    raise StageError(f"{path.name}, line {reader.line_num}: not {len(reader.fieldnames or [])} cells")
-                yield row
-        except csv.Error as error:
-            raise StageError(f"{path.name}, line {reader.line_num}: not csv ({error})") from None

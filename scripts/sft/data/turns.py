@@ -24,6 +24,8 @@ def is_text(row: Mapping[str, Any]) -> bool:
 
 def turns(row: Mapping[str, Any]) -> list[Turn]:
     """All turns of a row, the answer to learn last; ValueError for text without roles."""
+    if row.get("messages"):
+        return json.loads(row["messages"])
     return [*asked(row), answer(row)]
 
 

@@ -56,6 +56,9 @@ def from_forward(model: torch.nn.Module, inputs: Mapping[str, Tensor], letters: 
             if value.shape == (rows, length):
                 filling = behind if name == "input_ids" else torch.full_like(behind, int(name == "attention_mask"))
                 extended[name] = torch.cat([value, filling.to(value.dtype)], dim=1)
+            elif value.dim() > 2 and value.shape[:2] == (rows, length):
+                # Which tokens see which tiles (cross-attention): the answer sees what the prompt's end sees.
+                extended[name] = torch.cat([value, value[:, -1:].expand(-1, len(letter), *value.shape[2:])], dim=1)
         with torch.inference_mode():
             logits = model(**extended).logits[:, length - 1 : -1].float().log_softmax(-1)
         columns.append(logits.gather(2, behind[:, :, None]).sum((1, 2)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from sft.data.multiple_choice import LETTERS, answers_by_text
 from sft.evaluation.answers import is_strictly_right, named_choice, named_letter
-from sft.evaluation.statistics import wilson_interval
+from sft.evaluation.statistics import ratio_interval, wilson_interval
 
 CONFIDENCE = 0.95
 SHOWN = 10  # ids that an error message names
@@ -18,14 +18,48 @@ SHOWN = 10  # ids that an error message names
 STRICT, LENIENT, LIKELIHOOD = "accuracy_strict", "accuracy_lenient", "accuracy_likelihood"
 
 
+METRICS = (STRICT, LENIENT, LIKELIHOOD)
+# Of rows without choices: the share of the target's tokens that are the likeliest, given all before them.
+TOKEN = "accuracy_token"
+
+
 def score_dataset(
     dataset: str, predictions: Iterable[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One row per step and metric for one data set, steps ascending.
+    """One row per step and metric for one data set, steps ascending; see `marks` for what is read and refused."""
+    return counted(dataset, marks(dataset, predictions, declared))
+
+
+def counted(dataset: str, marked: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The scores of `marks`: one row per step and metric, steps ascending."""
+    by_step: dict[int, list[Mapping[str, Any]]] = {}
+    for mark in marked:
+        by_step.setdefault(mark["step"], []).append(mark)
+    scores = []
+    for step, rows in sorted(by_step.items()):
+        errors = sum(row["error"] for row in rows)
+        for metric in METRICS:
+            if rows[0][metric] is not None:
+                right = sum(row[metric] for row in rows)
+                scores.append(_score(dataset, step, metric, right, len(rows), errors))
+        if rows[0]["target_tokens"] is not None:
+            right, tokens = [row["target_right"] for row in rows], [row["target_tokens"] for row in rows]
+            interval = ratio_interval(right, tokens, CONFIDENCE)
+            made = _score(dataset, step, TOKEN, sum(right), sum(tokens), errors)
+            scores.append(made | {"low": interval[0], "high": interval[1], "method": "ratio over rows"})
+    return scores
+
+
+def marks(
+    dataset: str, predictions: Iterable[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Whether each answer is right: one row per step and id, with a truth for each of `METRICS`, steps ascending.
 
     `predictions`: rows with step, id, raw_text, choice_log_likelihoods, error (None or why the row failed) and the
     gold answer and gold_text that the prediction was made with. `declared`: the test split's rows with id,
-    completion, answer and choices (empty for free completions, which have the strict metric only).
+    prompt (None for text without roles, which has none of the metrics), completion, answer and choices (empty for free
+    completions, which have the strict metric only; the others are None). Rows without choices keep the counts of
+    their target's tokens.
     The order of neither changes anything. ValueError names ids that do not fit (see `require_exact_ids`).
     """
     gold = {row["id"]: row for row in declared}
@@ -36,20 +70,27 @@ def score_dataset(
     with_choices = sum(bool(row["choices"]) for row in declared)
     if with_choices not in (0, len(gold)):
         raise ValueError(f"{dataset}: {with_choices} of {len(gold)} rows have choices; score them as two data sets")
-    metrics = (STRICT, LENIENT, LIKELIHOOD) if with_choices else (STRICT,)
+    texts = sum(row["prompt"] is None for row in declared)
+    if texts not in (0, len(gold)):
+        raise ValueError(f"{dataset}: {texts} of {len(gold)} rows are text without roles; score them as two data sets")
+    metrics = METRICS if with_choices else () if texts else (STRICT,)
 
     by_step: dict[int, list[Mapping[str, Any]]] = {}
     for row in predictions:
         by_step.setdefault(row["step"], []).append(row)
-    scores = []
+    marked = []
     for step, rows in sorted(by_step.items()):
-        require_exact_ids([row["id"] for row in rows], gold, f"{dataset}, step {step}")
-        right: Counter[str] = Counter()
-        for row in rows:
-            right.update(_right_metrics(row, gold[row["id"]], f"{dataset}, step {step}"))
-        errors = sum(row["error"] is not None for row in rows)
-        scores += [_score(dataset, step, metric, right[metric], len(gold), errors) for metric in metrics]
-    return scores
+        where = f"{dataset}, step {step}"
+        require_exact_ids([row["id"] for row in rows], gold, where)
+        for row in sorted(rows, key=lambda row: row["id"]):
+            right = _right_metrics(row, gold[row["id"]], where)
+            truths = {metric: metric in right if metric in metrics else None for metric in METRICS}
+            failed = row["error"] is not None
+            counts = {name: None if with_choices else row[name] for name in ("target_tokens", "target_right")}
+            if not with_choices and not row["target_tokens"]:
+                raise ValueError(f"{where}: row {row['id']} has no count of its target's tokens")
+            marked.append({"dataset": dataset, "step": step, "id": row["id"], **truths, **counts, "error": failed})
+    return marked
 
 
 def require_exact_ids(scored: Sequence[str], declared: Mapping[str, Any], where: str) -> None:

@@ -4,6 +4,7 @@ Standard library only, so that figures and tables can use it without a numeric e
 """
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 
@@ -28,6 +29,23 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == trials else min(1.0, centre + half)
     return low, high
+
+
+def ratio_interval(successes: Sequence[int], trials: Sequence[int], confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of sum(successes) / sum(trials) where trials come in groups that are alike, as tokens of a row do.
+
+    Groups are the units that were sampled: the large-sample normal interval of a ratio of two sums over them. Source:
+    W. G. Cochran, Sampling Techniques (3rd ed., 1977), section 2.11. Within [0, 1]; that itself with one group only.
+    """
+    groups, total = len(trials), sum(trials)
+    if total == 0 or any(not 0 <= hits <= n for hits, n in zip(successes, trials, strict=True)):
+        raise ValueError("these are no proportions")
+    share = sum(successes) / total
+    if groups < 2:
+        return 0.0, 1.0
+    spread = sum((hits - share * n) ** 2 for hits, n in zip(successes, trials, strict=True))
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(groups / (groups - 1) * spread) / total
+    return max(0.0, share - half), min(1.0, share + half)
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:

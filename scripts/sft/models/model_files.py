@@ -5,23 +5,62 @@ import json
 import shutil
 from pathlib import Path
 
+from sft import local_files
 from sft.stage import StageError
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INDEX = "model.safetensors.index.json"
 # Every file that may ask transformers to import the code that lies beside it.
 WITH_REMOTE_CODE = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
+# Of a repository on the hub: what makes a tokenizer or a processor, and what makes the model. `config.json` is in both,
+# since it says which classes they are. Only the top of a repository counts: below it lie other formats and precisions.
+PROCESSOR_FILES = (
+    "config.json",
+    "tokenizer*.json",
+    "*preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.*",
+    "additional_chat_templates/*",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+)
+HUB_FILES = ("config.json", "generation_config.json", "model.safetensors", "model-*.safetensors", INDEX)
+
+
+def needs_safetensors(repository: str, listed: list[str]) -> None:
+    """StageError when a repository's files are no model of transformers, before any of them is fetched."""
+    if "config.json" not in listed:
+        below = sorted(name for name in listed if name.endswith("/config.json"))
+        hint = f" (there is {below[0]}; only the top counts)" if below else ""
+        raise StageError(f"source {repository}: no config.json at its top{hint}: no model that transformers loads")
+    if INDEX in listed or "model.safetensors" in listed:
+        return
+    pickles = [name for name in listed if Path(name).suffix in PICKLES]
+    found = f"pickles ({', '.join(pickles[:3])}), which run code when read" if pickles else "no weights at its top"
+    raise StageError(
+        f"source {repository}: no model.safetensors and no {INDEX}, but {found}. Name a revision that has safetensors: "
+        f"the hub offers its own conversion as revision: refs/pr/<n>, in the discussions of the repository"
+    )
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy the weights (safetensors) and configuration, nothing else; StageError for a directory that has no such."""
+    """Take over the weights (safetensors, linked: they are large) and configuration (copied), nothing else.
+
+    StageError for a directory that has no such.
+    """
     refuse_remote_code(source)
     weights = weight_files(source)
     target.mkdir(parents=True)
     settings = [source / name for name in ("config.json", "generation_config.json", INDEX)]
     if INDEX not in {path.name for path in weights} and len(weights) == 1:
         settings.pop()
-    for path in {*weights, *settings}:
+    for path in weights:
+        local_files.place(path, target / path.name)
+    for path in {*settings} - {*weights}:
         if path.is_file():
             shutil.copyfile(path, target / path.name)
 

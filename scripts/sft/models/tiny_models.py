@@ -1,12 +1,14 @@
-"""Small models made from nothing, for the embedded default and the tests: no download, minutes on a CPU.
+"""Small models made from nothing, for the embedded default, twins and tests: no download, minutes on a CPU.
 
-Two families: `qwen2_5_vl` takes a picture of 16 x 16 pixels (4 picture tokens), `llama` is text only. Both use
-one byte-level BPE tokenizer of 329 tokens, trained on the fixed text below, and the ChatML template.
-torch and transformers are imported inside the functions.
+`qwen2_5_vl` takes a picture of 16 x 16 pixels (4 picture tokens) and `mllama`, which is Llama-3.2-Vision, one of up
+to 4 tiles of that size (sft/models/tiny_mllama.py); `llama` and `qwen2` are text only. All use a byte-level BPE
+tokenizer of about 330 tokens, trained on the fixed text below, with the special tokens and the template of their
+family. torch and transformers are imported inside the functions.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from sft.stage import StageError
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-FAMILIES = ("qwen2_5_vl", "llama")
+FAMILIES = ("qwen2_5_vl", "llama", "mllama", "qwen2")
 SPECIAL = [
     "<|endoftext|>",
     "<|im_start|>",
@@ -33,6 +35,11 @@ CHATML = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# Qwen2.5 puts a system message of its own before a conversation that has none.
+QWEN2 = (
+    "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    + CHATML
+)
 # The words of the default's prompts become one token each; letters and digits stay tokens of their own, and any
 # other text falls into bytes. A change here changes every tokenizer, model and result of the default.
 TRAINING_TEXT = "Which digit is shown?\nA 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9\nChoices:\nsystem\nuser\nassistant\n"
@@ -42,11 +49,23 @@ PATCH_PIXELS = 4
 
 
 def make_processor(family: str) -> ProcessorMixin | PreTrainedTokenizerBase:
-    """The processor of a family: for pictures and text, or (`llama`) the tokenizer alone."""
+    """The processor of a family: for pictures and text, or, of one that takes text only, the tokenizer alone."""
     _check_family(family)
-    tokenizer = _tokenizer()
+    if family == "mllama":
+        from sft.models import tiny_mllama
+
+        return tiny_mllama.make_processor(tiny_tokenizer(**tiny_mllama.TOKENIZER))
+    tokenizer = tiny_tokenizer(
+        SPECIAL,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=QWEN2 if family == "qwen2" else CHATML,
+        extra_special_tokens={"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
+    )
     if family == "llama":
         return tokenizer
+    if family == "qwen2":
+        return _as_qwen2(tokenizer)
     from transformers import PaddleOCRVLProcessor
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -74,6 +93,11 @@ def make_model(source: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> nn
     _check_family(family)
     if hidden % 64:
         raise StageError(f"model.source.hidden_size {hidden}: give a multiple of 64")
+    if family == "mllama":
+        from sft.models import tiny_mllama
+
+        torch.manual_seed(source["seed"])
+        return tiny_mllama.make_model(source, tokenizer)
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden,
@@ -84,14 +108,18 @@ def make_model(source: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> nn
         "max_position_embeddings": 512,
         "initializer_range": source["initializer_range"],
         "bos_token_id": None,
-        "eos_token_id": _token(tokenizer, "<|im_end|>"),
-        "pad_token_id": _token(tokenizer, "<|endoftext|>"),
+        "eos_token_id": token_id(tokenizer, "<|im_end|>"),
+        "pad_token_id": token_id(tokenizer, "<|endoftext|>"),
     }
     torch.manual_seed(source["seed"])
     if family == "llama":
         from transformers import LlamaConfig, LlamaForCausalLM
 
         return LlamaForCausalLM(LlamaConfig(**text, tie_word_embeddings=True)).eval()
+    if family == "qwen2":
+        from transformers import Qwen2Config, Qwen2ForCausalLM
+
+        return Qwen2ForCausalLM(Qwen2Config(**text, tie_word_embeddings=True)).eval()
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     # Positions of a picture token in time, height and width share the rotary half of a head: 16 = 4 + 6 + 6.
@@ -111,16 +139,17 @@ def make_model(source: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> nn
     config = Qwen2_5_VLConfig(
         text_config=text,
         vision_config=vision,
-        image_token_id=_token(tokenizer, "<|image_pad|>"),
-        video_token_id=_token(tokenizer, "<|video_pad|>"),
-        vision_start_token_id=_token(tokenizer, "<|vision_start|>"),
-        vision_end_token_id=_token(tokenizer, "<|vision_end|>"),
+        image_token_id=token_id(tokenizer, "<|image_pad|>"),
+        video_token_id=token_id(tokenizer, "<|video_pad|>"),
+        vision_start_token_id=token_id(tokenizer, "<|vision_start|>"),
+        vision_end_token_id=token_id(tokenizer, "<|vision_end|>"),
         tie_word_embeddings=True,
     )
     return Qwen2_5_VLForConditionalGeneration(config).eval()
 
 
-def _tokenizer() -> PreTrainedTokenizerBase:
+def tiny_tokenizer(special: list[str], **settings: Any) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer of the fixed text with these special tokens first, and `settings` of transformers."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -131,23 +160,33 @@ def _tokenizer() -> PreTrainedTokenizerBase:
         [TRAINING_TEXT],
         trainers.BpeTrainer(
             vocab_size=VOCABULARY,
-            special_tokens=SPECIAL,
+            special_tokens=special,
             min_frequency=1,
             show_progress=False,
             # All 256 bytes, sorted: no text is out of the vocabulary.
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         ),
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        chat_template=CHATML,
-        extra_special_tokens={"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
+    return PreTrainedTokenizerFast(tokenizer_object=core, **settings)
+
+
+def _as_qwen2(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The same vocabulary in the tokenizer class that transformers loads beside a Qwen2 model, whatever was saved."""
+    from transformers import Qwen2Tokenizer
+
+    learnt = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    return Qwen2Tokenizer(
+        vocab=learnt["vocab"],
+        merges=[tuple(pair) for pair in learnt["merges"]],
+        eos_token=tokenizer.eos_token,
+        pad_token=tokenizer.pad_token,
+        additional_special_tokens=SPECIAL,
+        chat_template=tokenizer.chat_template,
     )
 
 
-def _token(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    """The id of a special token; StageError where the tokenizer is another family's."""
     number = tokenizer.get_vocab().get(token)
     if number is None:
         raise StageError(f"the tokenizer has no {token}; a model to initialise needs the processor of its family")

@@ -23,6 +23,7 @@ METRIC_NAMES = {
     "accuracy_strict": "strict answer",
     "accuracy_lenient": "lenient answer",
     "accuracy_likelihood": "likeliest choice",
+    "accuracy_token": "likeliest token",
 }
 SEED_WIDTH, MEAN_WIDTH = 0.6, 1.6
 SEED_ALPHA, BAND_ALPHA = 0.5, 0.16
@@ -31,6 +32,17 @@ MOST_END_LABELS = 12
 LOG_FROM_RATIO = 30.0  # values that span more than this are read on a logarithmic axis
 LABELLED_RATIO = 300.0  # up to here a logarithmic axis has labels at 1, 2 and 5, beyond at powers of ten
 SHOWN_CODES = 4
+
+
+def split_name(config: dict[str, Any]) -> str:
+    """The split that was scored, as titles name it."""
+    return config.get("split", "test")
+
+
+def rows_note(config: dict[str, Any], seeds: pd.DataFrame, dataset: str) -> str:
+    """How many rows (or tokens, where those are scored) of a data set were scored: "480 test rows"."""
+    unit = "tokens" if config["metric"] == "accuracy_token" else "rows"
+    return f"{series.rows_scored(seeds)[dataset]} {split_name(config)} {unit}"
 
 
 def accuracy_name(metric: str) -> str:
@@ -81,6 +93,46 @@ def final_labels(mean: pd.DataFrame, cells: Sequence[str], scale: float, form: s
         (scale * value, form.format(scale * value), style.colour(cells.index(cell)))
         for cell, value in zip(last["cell"], last["value"], strict=True)
     ]
+
+
+def baseline_labels(
+    baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]], dataset: str, cells: Sequence[str]
+) -> list[tuple[float, str, Any]]:
+    """(percent, text, colour) of each baseline on a data set, for `label_ends`."""
+    return [
+        (100 * value, f"{baseline['label'] if _for_all(baseline, cells) else baseline['name']} {100 * value:.1f}", ink)
+        for baseline, frame in baselines
+        for ink in [_baseline_colour(baseline, cells)]
+        for value in frame.loc[frame["dataset"] == dataset, "value"]
+    ]
+
+
+def baseline_entries(baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]], cells: Sequence[str]) -> list[Entry]:
+    """Legend entries of baselines: one a name; of several under one name, each has the colour of its cell."""
+    names = {one["name"]: "" if _for_all(one, cells) else " of each cell" for one, _ in baselines}
+    look = {"color": style.INK} | style.DASHDOTTED
+    return [Entry(f"{name}{of} (no language model)", look) for name, of in names.items()]
+
+
+def draw_baselines(
+    axes: "Axes", baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]], dataset: str, cells: Sequence[str]
+) -> None:
+    """A line across for each baseline on a data set; one that belongs to all cells has its interval around it."""
+    for baseline, frame in baselines:
+        ink = _baseline_colour(baseline, cells)
+        for score in frame[frame["dataset"] == dataset].itertuples():
+            axes.axhline(100 * score.value, zorder=1, color=ink, **style.DASHDOTTED)
+            if _for_all(baseline, cells):
+                axes.axhspan(100 * score.low, 100 * score.high, color=ink, alpha=0.06, linewidth=0, zorder=0)
+
+
+def _for_all(baseline: dict[str, Any], cells: Sequence[str]) -> bool:
+    return set(baseline["cells"]) >= set(cells)
+
+
+def _baseline_colour(baseline: dict[str, Any], cells: Sequence[str]) -> Any:
+    """The colour of the cell whose rows it was fitted on; one that belongs to all cells has none of theirs."""
+    return style.INK if _for_all(baseline, cells) else style.colour(list(cells).index(baseline["cells"][0]))
 
 
 def labelled(ends: Sequence[tuple[float, str, Any]]) -> bool:
@@ -202,6 +254,9 @@ def footer(config: dict[str, Any], seeds: pd.DataFrame) -> list[tuple[str, str]]
     numbers = ", ".join(str(seed) for seed in config["seeds"])
     plural = "seeds" if len(config["seeds"]) > 1 else "one seed:"
     lines = [(f"Experiment {config['experiment']} · {plural} {numbers}", style.SOFT)]
+    if split_name(config) == "validation" and (seeds["dataset"] != "").any():
+        text = "Validation rows, on which settings are chosen: no result. Results are of test rows."
+        lines.append((text, style.WARNING))
     failed = int(seeds["n_errors"].fillna(0).sum())
     if failed:
         asked = int(seeds.loc[seeds["n_errors"].notna(), "denominator"].sum())
@@ -226,7 +281,8 @@ def _short(code: str) -> str:
 
 def shown(config: dict[str, Any]) -> str:
     """What a figure shows, counted: "3 cells, 3 seeds, 2 test sets"."""
-    counts = {"cell": len(config["cells"]), "seed": len(config["seeds"]), "test set": len(config["datasets"])}
+    sets = f"{split_name(config)} set"
+    counts = {"cell": len(config["cells"]), "seed": len(config["seeds"]), sets: len(config["datasets"])}
     return ", ".join(f"{number} {noun}{'s' * (number != 1)}" for noun, number in counts.items())
 
 

@@ -97,7 +97,8 @@ def read_runs(directory: Path) -> pd.DataFrame:
 
 def _scores(ledger: pd.DataFrame, metric: str, first: tuple[str, int], second: tuple[str, int]) -> dict[str, float]:
     """Data set -> final score of `second` minus that of `first`."""
-    scored = ledger[(ledger["split"] == "test") & (ledger["metric"] == metric)]
+    scored = ledger[ledger["split"].isin(["test", "validation"]) & (ledger["dataset"] != "")]
+    scored = scored[scored["metric"] == metric]
     last = scored[scored["step"] == scored.groupby(["cell", "seed", "dataset"])["step"].transform("max")]
     values = last.set_index(["cell", "seed", "dataset"])["value"]
     return {name: float(values[(*second, name)] - values[(*first, name)]) for name in values[first].index}

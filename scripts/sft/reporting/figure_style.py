@@ -23,6 +23,7 @@ COLUMN_INCHES, TEXT_INCHES = 3.35, 6.9  # one column and the full text width of 
 INK, SOFT, FAINT, WARNING = "#1f2328", "#5b636b", "#d9dde1", "#9a3412"
 TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 8.5, 7.0, 6.0
 DASHED = {"color": SOFT, "linewidth": 0.9, "dashes": (4, 2)}
+DASHDOTTED = {"linewidth": 0.9, "dashes": (5, 1.5, 1, 1.5)}  # of baselines, in the colour of what they belong to
 DOTTED = {"color": SOFT, "linewidth": 0.9, "dashes": (1, 2)}
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")  # seven, so that with eight colours 56 cells differ
 PNG_DPI = 220

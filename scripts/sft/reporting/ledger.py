@@ -5,6 +5,7 @@ denominator, its interval where it has one, and the run key and code that it com
 read nothing else.
 """
 
+from collections.abc import Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,20 @@ import pyarrow.parquet as pq
 from pyarrow.csv import WriteOptions, write_csv
 
 from sft import installed, manifest
+from sft.reporting import leaks
 from sft.stage import StageError
 
 PARQUET, CSV, RUNS, PROVENANCE = "ledger.parquet", "ledger.csv", "runs.csv", "provenance.json"
+PAIRED = "paired.csv"
 
 SCHEMA = pa.schema(
     [
         ("experiment", pa.string()),
-        ("cell", pa.string()),
+        ("cell", pa.string()),  # or the name of a baseline, which has seed 0 and step 0
         ("seed", pa.int64()),
         ("run", pa.string()),
         ("dataset", pa.string()),  # "" for what training itself measured
-        ("split", pa.string()),  # train, validation or test
+        ("split", pa.string()),  # train, validation or test; audit for what the data of a run share
         ("step", pa.int64()),  # optimiser steps done; 0 is the base model
         ("metric", pa.string()),
         ("numerator", pa.float64()),
@@ -45,11 +48,20 @@ DIGITS = 12
 SHOWN_DUPLICATES = 5
 
 
-def collect(experiment: str, cells: list[dict[str, Any]], inputs: dict[str, Path], names: dict[str, str]) -> pa.Table:
-    """The ledger of `cells`, whose i-th entry is `{cell, seed, run, ...}` with inputs `run-<i>` and `scores-<i>`.
+def collect(
+    experiment: str,
+    cells: list[dict[str, Any]],
+    inputs: dict[str, Path],
+    names: dict[str, str],
+    baselines: Sequence[dict[str, Any]] = (),
+    split: str = "test",
+) -> pa.Table:
+    """The ledger of `cells`, whose i-th entry is `{cell, seed, run, ...}` with inputs `run-<i>`, `scores-<i>` and
+    `audit-<i>`.
 
-    `names` gives data sets (ids in scores) the names that a reader knows. Rows are sorted by `KEY`.
-    StageError when a number is there twice.
+    `names` gives data sets (ids in scores) the names that a reader knows; `baselines` are `{label, ...}` with inputs
+    `baseline-<i>` and `baseline-scores-<i>`; `split` is the one that was scored. Rows are sorted by `KEY`. StageError
+    when a number is there twice.
     """
     runs, metrics, costs, scores = [], [], [], []
     for i, cell in enumerate(cells):
@@ -71,18 +83,40 @@ def collect(experiment: str, cells: list[dict[str, Any]], inputs: dict[str, Path
         metrics.append(_read(inputs[f"run-{i}"] / "metrics.parquet", i))
         costs.append(_costs(training, metrics[-1], i))
         scores.append(_read(inputs[f"scores-{i}"] / "scores.parquet", i))
-    scored = pa.concat_tables(scores)
-    scored = scored.rename_columns([{"errors": "n_errors"}.get(name, name) for name in scored.column_names])
-    shown = pa.array([names.get(name, name) for name in scored["dataset"].to_pylist()], pa.string())
-    scored = scored.set_column(scored.column_names.index("dataset"), "dataset", shown)
     parts = [
         _fitted(pa.concat_tables(metrics), runs, {"dataset": ""}),
         _fitted(pa.concat_tables(costs), runs, {"dataset": "", "split": "train"}),
-        _fitted(scored, runs, {"split": "test"}),
+        _fitted(_named(pa.concat_tables(scores), names), runs, {"split": split}),
     ]
+    if baselines:
+        made = [manifest.read(inputs[f"baseline-{i}"]) or {} for i in range(len(baselines))]
+        fitted = [
+            {
+                "experiment": experiment,
+                "cell": baseline["label"],
+                "seed": 0,
+                "run": one["id"],
+                "run_key": one["key"][:DIGITS],
+                "code": one["code"][:DIGITS],
+                "software": _software([one, *_asked(inputs[f"baseline-scores-{i}"])], [one]),
+            }
+            for i, (baseline, one) in enumerate(zip(baselines, made, strict=True))
+        ]
+        of_baselines = [_read(inputs[f"baseline-scores-{i}"] / "scores.parquet", i) for i in range(len(baselines))]
+        parts.append(_fitted(_named(pa.concat_tables(of_baselines), names), fitted, {"split": split}))
+    audits = [leaks.of_audit(inputs[name], names, i) for i in range(len(cells)) if (name := f"audit-{i}") in inputs]
+    if audits:
+        parts.append(_fitted(pa.concat_tables(audits), runs, {"split": leaks.SPLIT}))
     table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEY])
     _refuse_duplicates(table)
     return table
+
+
+def _named(scored: pa.Table, names: dict[str, str]) -> pa.Table:
+    """Scores with the columns of the ledger, data sets as a reader knows them."""
+    scored = scored.rename_columns([{"errors": "n_errors"}.get(name, name) for name in scored.column_names])
+    shown = pa.array([names.get(name, name) for name in scored["dataset"].to_pylist()], pa.string())
+    return scored.set_column(scored.column_names.index("dataset"), "dataset", shown)
 
 
 def _asked(scores: Path) -> list[dict[str, Any]]:
@@ -172,7 +206,7 @@ def _refuse_duplicates(table: pa.Table) -> None:
         )
 
 
-def gaps(table: pa.Table, cells: list[dict[str, Any]], asked: list[list[str]]) -> list[str]:
+def gaps(table: pa.Table, cells: list[dict[str, Any]], asked: list[list[str]], split: str = "test") -> list[str]:
     """What a comparison of `cells` lacks, one line each: runs, scores, the base model, equal test sets.
 
     A comparison is whole when every cell has every seed, every run is scored on the data sets that were `asked` of it
@@ -183,14 +217,16 @@ def gaps(table: pa.Table, cells: list[dict[str, Any]], asked: list[list[str]]) -
     seeds = list(dict.fromkeys(cell["seed"] for cell in cells))
     planned = {(cell["cell"], cell["seed"]) for cell in cells}
     lines = [f"cell {c}, seed {s}: no such run" for c in labels for s in seeds if (c, s) not in planned]
-    scores = table.filter(pc.equal(table["split"], "test"))
+    scores = table.filter(pc.and_(pc.equal(table["split"], split), pc.not_equal(table["dataset"], "")))
     steps: dict[tuple[str, str, int], set[int]] = {}
     rows: dict[str, set[float]] = {}
-    for cell, seed, dataset, step, denominator in zip(
-        *(scores[name].to_pylist() for name in ("cell", "seed", "dataset", "step", "denominator")), strict=True
+    for cell, seed, dataset, step, metric, denominator in zip(
+        *(scores[name].to_pylist() for name in ("cell", "seed", "dataset", "step", "metric", "denominator")),
+        strict=True,
     ):
         steps.setdefault((cell, dataset, seed), set()).add(step)
-        rows.setdefault(dataset, set()).add(denominator)
+        if metric != "accuracy_token":  # counts tokens, and models have tokenizers of their own
+            rows.setdefault(dataset, set()).add(denominator)
     for entry, datasets in zip(cells, asked, strict=True):
         cell, seed = entry["cell"], entry["seed"]
         for dataset in datasets:

@@ -1,5 +1,8 @@
 """The rows of the results table: one for each cell and test set, with every number that a paper quotes.
 
+Behind the cells of a test set come, where there are any, the base model (if all runs start from the same) and the
+baselines: `kind` says which of the three a row is.
+
 Accuracies are shares of one, as in the ledger. `low` and `high` are the t interval of the mean over seeds;
 `pooled_low` and `pooled_high` the Wilson interval of all answers of all seeds together, which knows nothing of the
 scatter between seeds and takes answers to the same row as independent.
@@ -9,10 +12,12 @@ from typing import Any
 
 import pandas as pd
 
+from sft.evaluation.scoring import TOKEN
 from sft.evaluation.statistics import wilson_interval
 from sft.reporting import series
 from sft.reporting.intervals import mean_interval
 
+CELL, BASE, BASELINE = "cell", "base", "baseline"
 COSTS = (
     "trainable_parameters",
     "parameters",
@@ -28,8 +33,9 @@ COSTS = (
 def result_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, Any]]:
     """One row for each cell and test set of `config`, in its order; `None` where a number does not exist."""
     scores = series.scores(ledger, config)
-    measured = ledger[(ledger["split"] == "test") & ledger["cell"].isin(config["cells"])]
-    others = sorted(measured["metric"].unique())
+    measured = series.scored(ledger, config)
+    others = sorted(measured.loc[measured["cell"].isin(config["cells"]), "metric"].unique())
+    baselines = series.baselines(ledger, config)
     rows = []
     for dataset in config["datasets"]:
         reference = None
@@ -41,13 +47,17 @@ def result_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, 
             values = dict(zip(last["seed"].tolist(), last["value"].tolist(), strict=True))
             reference = values if reference is None else reference
             mean, low, high = _interval(list(values.values()))
-            pooled = wilson_interval(int(last["numerator"].sum()), int(last["denominator"].sum()))
+            counts = int(last["numerator"].sum()), int(last["denominator"].sum())
+            # Tokens of a row are alike: counted as independent, they would give an interval far too narrow.
+            pooled = (None, None) if config["metric"] == TOKEN else wilson_interval(*counts)
             change = last["value"].mean() - base["value"].mean()
             rows.append(
                 {
                     "experiment": config["experiment"],
                     "cell": cell,
+                    "kind": CELL,
                     "dataset": dataset,
+                    "split": config.get("split", "test"),
                     "test_rows": int(last["denominator"].max()),
                     "metric": config["metric"],
                     "n_seeds": len(values),
@@ -70,7 +80,34 @@ def result_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, 
                     "software": "; ".join(sorted(set(last["software"]) - {""})),
                 }
             )
+        if config.get("one_base"):
+            base = series.base(scores[scores["dataset"] == dataset]).head(1)
+            rows += [_reference(BASE, base, measured, others, config)]
+        for baseline, of_baseline in baselines:
+            here = of_baseline[of_baseline["dataset"] == dataset]
+            if len(here):
+                rows += [_reference(BASELINE, here.assign(cell=baseline["label"]), measured, others, config)]
     return rows
+
+
+def pair_rows(compared: list[dict[str, Any]], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The paired tests of the metric shown, one row for each cell, test set and what it is held against.
+
+    `by_seed` has (rows only the cell has right, rows only the other has, p) of each seed; see sft/reporting/paired.py.
+    """
+    found: dict[tuple[str, str, str], list[tuple[int, int, float]]] = {}
+    for row in compared:
+        if row["metric"] == config["metric"] and row["cell"] in config["cells"] and row["seed"] in config["seeds"]:
+            place = (row["cell"], row["dataset"], row["against"])
+            found.setdefault(place, []).append((row["only_cell"], row["only_other"], row["p_value"]))
+    return [
+        {"cell": cell, "dataset": dataset, "against": against, "split": config.get("split", "test"), "by_seed": tests}
+        for (cell, dataset, against), tests in sorted(found.items(), key=lambda item: _place(item[0], config))
+    ]
+
+
+def _place(pair: tuple[str, str, str], config: dict[str, Any]) -> tuple[int, int]:
+    return config["datasets"].index(pair[1]), config["cells"].index(pair[0])
 
 
 def cost_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -83,6 +120,41 @@ def cost_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, An
     return [
         {"cell": cell} | {name: table.get((cell, name)) for name in names} for cell in config["cells"] if len(names) > 0
     ]
+
+
+def _reference(
+    kind: str, score: pd.DataFrame, measured: pd.DataFrame, others: list[str], config: dict[str, Any]
+) -> dict[str, Any]:
+    """The row of one model that was not trained here, from its one score."""
+    one = score.iloc[0]
+    dataset, step = one["dataset"], int(one["step"])
+    found = measured[(measured["cell"] == one["cell"]) & (measured["dataset"] == dataset) & (measured["step"] == step)]
+    by_metric = found.drop_duplicates("metric").set_index("metric")["value"]
+    none = ("low", "high", "change", "difference", "difference_low", "difference_high", "paired_seeds")
+    return {
+        "experiment": config["experiment"],
+        "cell": "base model" if kind == BASE else one["cell"],
+        "kind": kind,
+        "dataset": dataset,
+        "split": config.get("split", "test"),
+        "test_rows": int(one["denominator"]),
+        "metric": config["metric"],
+        "n_seeds": 1,
+        "seeds": "",
+        "step": step,
+        "base": None,
+        "final": float(one["value"]),
+        "pooled_low": float(one["low"]),
+        "pooled_high": float(one["high"]),
+        "minimum": float(one["value"]),
+        "maximum": float(one["value"]),
+        "by_seed": "",
+        **dict.fromkeys(none),
+        **{name: None if name not in by_metric else float(by_metric[name]) for name in others},
+        "errors": int(one["n_errors"]),
+        "code": one["code"],
+        "software": one["software"],
+    }
 
 
 def _interval(values: list[float]) -> tuple[float, float | None, float | None]:

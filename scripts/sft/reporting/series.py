@@ -6,7 +6,7 @@ Values are as in the ledger (accuracies are shares of one).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,29 @@ def read_ledger(directory: Path) -> pd.DataFrame:
     return pq.read_table(directory / LEDGER).to_pandas()
 
 
+def scored(ledger: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
+    """What models and baselines scored, on the test split or on the one that `config` names: all cells and metrics."""
+    return ledger[(ledger["split"] == config.get("split", "test")) & (ledger["dataset"] != "")]
+
+
+def baselines(ledger: pd.DataFrame, config: dict[str, Any]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Each baseline of `config` (`label` and `cells`) with its scores by the metric shown, in the order of data sets.
+
+    StageError for one that has no score on a data set that its cells have.
+    """
+    frame = scored(ledger, config)
+    frame = frame[frame["metric"] == config["metric"]]
+    found, missing = [], []
+    for baseline in config.get("baselines", []):
+        asked = set(frame.loc[frame["cell"].isin(baseline["cells"]), "dataset"])
+        names = [name for name in config["datasets"] if name in asked]
+        here = frame[frame["cell"] == baseline["label"]].set_index("dataset", drop=False)
+        missing += [f"baseline {baseline['label']}: no {config['metric']} on {n}" for n in names if n not in here.index]
+        found.append((baseline, here.reindex(names).reset_index(drop=True)))
+    _refuse(missing, config)
+    return found
+
+
 def scores(ledger: pd.DataFrame, config: dict[str, Any], metric: str | None = None) -> pd.DataFrame:
     """The scores (test sets, one metric) of the cells, data sets and seeds of `config`, in its order.
 
@@ -37,7 +60,8 @@ def scores(ledger: pd.DataFrame, config: dict[str, Any], metric: str | None = No
     seed) that has no score, or none of the base model (step 0).
     """
     metric = metric or config["metric"]
-    frame = ledger[(ledger["split"] == "test") & (ledger["metric"] == metric)]
+    frame = scored(ledger, config)
+    frame = frame[frame["metric"] == metric]
     found = set(zip(frame["cell"], frame["dataset"], frame["seed"], strict=True))
     based = frame[frame["step"] == 0]
     with_base = set(zip(based["cell"], based["dataset"], based["seed"], strict=True))
@@ -142,14 +166,14 @@ def base(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_scored(seeds: pd.DataFrame) -> dict[str, int]:
-    """Test rows of each data set."""
+    """Test rows of each data set; of accuracy_token, their tokens."""
     return {name: int(n) for name, n in seeds.groupby("dataset", sort=False)["denominator"].max().items()}
 
 
-def plotted(seeds: pd.DataFrame, mean: pd.DataFrame) -> pd.DataFrame:
-    """Everything that a figure draws, as one table: the rows of each seed, then the means (`seed` empty)."""
+def plotted(seeds: pd.DataFrame, mean: pd.DataFrame, baselines: Sequence[pd.DataFrame] = ()) -> pd.DataFrame:
+    """Everything that a figure draws, as one table: each seed, then the means (`seed` empty), then the baselines."""
     lines = seeds.assign(series="seed")
-    middle = mean.assign(series="mean")
+    middle = pd.concat([mean.assign(series="mean"), *(frame.assign(series="baseline") for frame in baselines)])
     columns = ["series", "cell", "dataset", "split", "seed", "step", "n", "value", "low", "high", "interval"]
     frame = pd.concat([lines, middle], ignore_index=True).reindex(columns=columns)
     return frame.astype({"seed": "Int64", "n": "Int64"})

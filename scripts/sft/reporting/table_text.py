@@ -1,6 +1,6 @@
 """The results table as text for readers: Markdown, and LaTeX with booktabs. Standard library only.
 
-Both have the same two tables, results and costs, from the same list of columns.
+Both have the same tables (results, paired tests where there are any, costs) from the same lists of columns.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,15 @@ from typing import Any
 Row = dict[str, Any]
 MINUS = "−"
 NO_NUMBER = "–"
-METRICS = {"accuracy_strict": "strict", "accuracy_lenient": "lenient", "accuracy_likelihood": "likeliest"}
+NAMES = ("cell", "test set", "validation set", "against")  # columns of text, left-aligned; all others are numbers
+VALIDATION = "Scored on validation rows, on which settings are chosen: no result. Results are of test rows."
+PAIRS = "Rows that only one of two has right, and McNemar's exact test of that, seed by seed"
+METRICS = {
+    "accuracy_strict": "strict",
+    "accuracy_lenient": "lenient",
+    "accuracy_likelihood": "likeliest",
+    "accuracy_token": "tokens",
+}
 COST_NAMES = {
     "trainable_parameters": "trained parameters",
     "parameters": "parameters",
@@ -22,6 +30,11 @@ COST_NAMES = {
 }
 TEX_SIGNS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX_SIGNS |= {sign: f"\\{sign}" for sign in "&%$#_{}"} | {MINUS: "$-$", NO_NUMBER: "--"}
+
+
+def set_heading(row: Row) -> str:
+    """What the column of data sets is called: its rows are of the split that was scored."""
+    return f"{row['split']} set"
 
 
 def percent(value: float | None, signed: bool = False) -> str:
@@ -40,14 +53,14 @@ def result_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]
     """(heading, text of a row) of the results table."""
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("cell", lambda row: row["cell"]),
-        ("test set", lambda row: row["dataset"]),
+        (set_heading(rows[0]), lambda row: row["dataset"]),
         ("base", lambda row: percent(row["base"])),
         ("final", lambda row: percent(row["final"])),
         (
             "95 % interval",
             lambda row: interval(row["low"], row["high"]) or interval(row["pooled_low"], row["pooled_high"]),
         ),
-        ("seeds", lambda row: " ".join(percent(float(value)) for value in row["by_seed"].split(";"))),
+        ("seeds", lambda row: " ".join(percent(float(value)) for value in row["by_seed"].split(";") if value)),
         ("change", lambda row: percent(row["change"], signed=True)),
     ]
     if any(row["difference"] is not None for row in rows):
@@ -70,42 +83,69 @@ def cost_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """What the numbers are, one sentence each."""
-    first, seeds = rows[0], sorted({row["n_seeds"] for row in rows})
+    first, seeds = rows[0], sorted({row["n_seeds"] for row in rows if row["kind"] == "cell"})
     sizes = dict.fromkeys(f"{row['dataset']} {row['test_rows']}" for row in rows)
     told = [
         f"Accuracy ({METRICS.get(first['metric'], first['metric'])}) in percent; rows: {', '.join(sizes)}.",
         f"final: {'mean over ' + ' or '.join(map(str, seeds)) + ' seeds' if seeds != [1] else 'one seed'} at the last "
         "step; base: the model before training.",
     ]
+    if first["split"] == "validation":
+        told.insert(0, VALIDATION)
+    if fitted := list(dict.fromkeys(row["cell"] for row in rows if row["kind"] == "baseline")):
+        told.append(f"{', '.join(fitted)}: no language model, fitted on the same training rows (TF-IDF of words).")
     if seeds[-1] > 1:
         told.append("95 % interval: t interval of the mean over seeds.")
-    if seeds[0] == 1:
-        told.append("95 % interval of one seed: Wilson interval over test rows.")
+    others = any(row["kind"] != "cell" for row in rows)
+    if seeds[0] == 1 or others:
+        of = "a model without seeds" if seeds[0] != 1 else "one seed" + " or a model without seeds" * others
+        told.append(f"95 % interval of {of}: Wilson interval over test rows.")
     if any(row["difference"] is not None for row in rows):
         of = ", t interval of the differences" if seeds[-1] > 1 else ""
         told.append(f"against first: difference to {first['cell']}, paired by seed{of}.")
     failed = sum(row["errors"] for row in rows)
     if failed:
         told.append(f"{failed} answers failed; they count as wrong.")
-    if len({row["code"] for row in rows}) > 1 or any(sign in first["code"] for sign in ";+"):
+    if len({row["code"] for row in rows if row["kind"] == "cell"}) > 1 or any(sign in first["code"] for sign in ";+"):
         told.append("The runs were trained by different versions of the code.")
     for software in dict.fromkeys(row["software"] for row in rows if row["software"]):
         told.append(f"Other packages than the pinned ones: {software}.")
     return told
 
 
-def markdown(title: str, rows: Sequence[Row], costs: Sequence[Row]) -> str:
-    """Both tables in Markdown."""
+def pair_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
+    """(heading, text of a row) of the table of paired tests; numbers by seed."""
+    return [
+        ("cell", lambda row: row["cell"]),
+        (set_heading(rows[0]), lambda row: row["dataset"]),
+        ("against", lambda row: row["against"]),
+        ("only cell", lambda row: " ".join(str(test[0]) for test in row["by_seed"])),
+        ("only other", lambda row: " ".join(str(test[1]) for test in row["by_seed"])),
+        ("p", lambda row: " ".join(p_value(test[2]) for test in row["by_seed"])),
+    ]
+
+
+def p_value(value: float) -> str:
+    """A p-value as papers print it."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def markdown(title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence[Row] = ()) -> str:
+    """The tables in Markdown."""
     parts = [f"# {title}", _markdown_table(result_columns(rows), rows), "\n".join(f"- {note}" for note in notes(rows))]
+    if pairs:
+        parts += [f"{PAIRS}:", _markdown_table(pair_columns(pairs), pairs)]
     if costs:
         parts += ["Cost of the training, mean over seeds:", _markdown_table(cost_columns(costs), costs)]
     return "\n\n".join(parts) + "\n"
 
 
-def latex(title: str, rows: Sequence[Row], costs: Sequence[Row]) -> str:
-    """Both tables in LaTeX; needs the package booktabs."""
+def latex(title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence[Row] = ()) -> str:
+    """The tables in LaTeX; needs the package booktabs."""
     parts = ["% \\usepackage{booktabs}", f"% {title}", _latex_table(result_columns(rows), rows, gap_after="dataset")]
     parts += [f"% {note}" for note in notes(rows)]
+    if pairs:
+        parts += ["", f"% {PAIRS}", _latex_table(pair_columns(pairs), pairs, gap_after="cell")]
     if costs:
         parts += ["", "% Cost of the training, mean over seeds", _latex_table(cost_columns(costs), costs)]
     return "\n".join(parts) + "\n"
@@ -125,7 +165,7 @@ def _amount(value: float | None) -> str:
 
 
 def _markdown_table(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row]) -> str:
-    names = 2 if len(columns) > 1 and columns[1][0] == "test set" else 1
+    names = sum(heading in NAMES for heading, _ in columns)
     table = [[heading for heading, _ in columns]]
     table += [[text(row).replace("|", "\\|") for _, text in columns] for row in rows]
     widths = [max(len(line[k]) for line in table) for k in range(len(columns))]
@@ -141,7 +181,7 @@ def _markdown_table(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: S
 
 
 def _latex_table(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row], gap_after: str = "") -> str:
-    letters = "".join("l" if heading in ("cell", "test set") else "r" for heading, _ in columns)
+    letters = "".join("l" if heading in NAMES else "r" for heading, _ in columns)
     lines = [f"\\begin{{tabular}}{{@{{}}{letters}@{{}}}}", "\\toprule"]
     lines += [" & ".join(_tex(heading) for heading, _ in columns) + " \\\\", "\\midrule"]
     for above, row in zip([None, *rows[:-1]], rows, strict=True):

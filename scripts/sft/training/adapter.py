@@ -49,7 +49,9 @@ def _refuse_unmergeable(model: PeftModel) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = model.get_base_model()
-    tied = getattr(base.config.get_text_config(), "tie_word_embeddings", False) or base.config.tie_word_embeddings
+    tied = getattr(base.config.get_text_config(), "tie_word_embeddings", False) or getattr(
+        base.config, "tie_word_embeddings", False
+    )
     if tied and isinstance(base.get_input_embeddings(), BaseTunerLayer):
         # PEFT merges it wrongly and only warns: the other half of the tie keeps the old weights.
         raise StageError(

@@ -12,6 +12,7 @@ import torch
 
 from sft.data import pictures
 from sft.stage import StageError
+from sft.training import cross_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 IGNORED = -100
 # The key under which a batch carries the ids of its rows; taken off before the model sees it.
 SAMPLE_IDS = "sample_ids"
+# The same for the number of tokens of a batch of packs, which has no mask to count.
+REAL_TOKENS = "real_tokens"
 PICTURE_MEMORY_BYTES = 256 * 2**20
 
 
@@ -26,8 +29,10 @@ class Collator:
     """Makes a batch of rows with `id`, `input_ids`, `labels` and, for pictures, `images` (a list of encoded bytes).
 
     Yields `input_ids`, `attention_mask`, `labels` of shape (rows, longest row), what the image processor makes of
-    the pictures (concatenated along the first dimension) and the ids of the rows under `SAMPLE_IDS`. Models that
-    place picture tokens by `mm_token_type_ids` get them: without, they fall back to plain positions unseen.
+    the pictures (concatenated along the first dimension; sft/training/cross_attention.py has the other way) and the
+    ids of the rows under `SAMPLE_IDS`. Models that place picture tokens by `mm_token_type_ids` get them: without, they
+    fall back to plain positions unseen. Packs (with `seq_lengths`) have `position_ids` instead of a mask, and the
+    number of their tokens.
     """
 
     def __init__(self, processor: ProcessorMixin | PreTrainedTokenizerBase):
@@ -35,6 +40,7 @@ class Collator:
         # Padding is masked everywhere, so any id will do where a tokenizer names none.
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.features = PictureFeatures(processor) if hasattr(processor, "image_processor") else None
+        self.crossing = processor if cross_attention.is_used(processor) else None
         self.image_token_id = getattr(processor, "image_token_id", None)
         self.type_key = _token_type_key(processor) if self.features else None
 
@@ -48,19 +54,37 @@ class Collator:
             input_ids[i, :n] = torch.tensor(row["input_ids"])
             labels[i, :n] = torch.tensor(row["labels"])
             attention_mask[i, :n] = 1
-        batch = {
-            SAMPLE_IDS: [row["id"] for row in rows],
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "labels": labels,
-        }
+        batch = {SAMPLE_IDS: [row["id"] for row in rows], "input_ids": input_ids, "labels": labels}
+        if "seq_lengths" in rows[0]:
+            batch[REAL_TOKENS] = sum(len(row["input_ids"]) for row in rows)
+            batch["position_ids"] = _positions([row["seq_lengths"] for row in rows], length)
+            for i, row in enumerate(rows):
+                # No row predicts the first token of the row that stands behind it in the pack.
+                labels[i, torch.tensor([0, *row["seq_lengths"][:-1]]).cumsum(0)] = IGNORED
+        else:
+            batch["attention_mask"] = attention_mask
         if self.type_key:
             batch[self.type_key] = ((input_ids == self.image_token_id) & (attention_mask == 1)).long()
-        if self.features:
+        if self.crossing:
+            made = [self.features(row["id"], row["images"]) if row.get("images") else None for row in rows]
+            batch |= cross_attention.inputs(made, input_ids, self.crossing)
+        elif self.features:
             made = [self.features(row["id"], row["images"]) for row in rows if row.get("images")]
             for name in made[0] if made else ():
                 batch[name] = torch.cat([one[name] for one in made])
         return batch
+
+
+def _positions(packs: list[list[int]], length: int) -> torch.Tensor:
+    """Positions (packs, length) that start anew at every row of a pack, and once more at the padding behind it.
+
+    Without an attention mask, transformers keeps attention inside the rows that such positions show.
+    """
+    positions = torch.empty((len(packs), length), dtype=torch.long)
+    for i, lengths in enumerate(packs):
+        behind = length - sum(lengths)
+        positions[i] = torch.cat([torch.arange(n) for n in (*lengths, behind)])
+    return positions
 
 
 class PictureFeatures:
@@ -72,9 +96,9 @@ class PictureFeatures:
     def __init__(self, processor: ProcessorMixin, memory_bytes: int = PICTURE_MEMORY_BYTES):
         self.image_processor = processor.image_processor
         self.free_bytes = memory_bytes
-        self._kept: dict[str, dict[str, torch.Tensor]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
 
-    def __call__(self, row_id: str, images: list[bytes]) -> dict[str, torch.Tensor]:
+    def __call__(self, row_id: str, images: list[bytes]) -> dict[str, Any]:
         """What the image processor makes of a row's pictures; StageError names the row of an unreadable one."""
         if row_id in self._kept:
             return self._kept[row_id]
@@ -83,7 +107,7 @@ class PictureFeatures:
         except ValueError as error:
             raise StageError(f"row {row_id}: {error}. Mend the source data") from None
         made = dict(self.image_processor(images=decoded, return_tensors="pt"))
-        size = sum(tensor.nbytes for tensor in made.values())
+        size = sum(value.nbytes for value in made.values() if torch.is_tensor(value))
         if size <= self.free_bytes:
             self.free_bytes -= size
             self._kept[row_id] = made

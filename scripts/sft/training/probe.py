@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sft.training.collate import SAMPLE_IDS, Collator
+from sft.training.collate import REAL_TOKENS, SAMPLE_IDS, Collator
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,7 +47,7 @@ def probe_inputs(
     allowed = torch.tensor([number for number in range(vocabulary) if number not in avoid])
     drawn = torch.randint(len(allowed), RANDOM_SHAPE, generator=torch.Generator().manual_seed(seed))
     return {
-        **{f"inputs/{name}": batch[name] for name in batch if name not in (SAMPLE_IDS, "labels")},
+        **{f"inputs/{name}": batch[name] for name in batch if name not in (SAMPLE_IDS, REAL_TOKENS, "labels")},
         "random/input_ids": allowed[drawn],
     }
 

@@ -15,7 +15,7 @@ COLUMNS = ("id", "input_ids", "labels")
 
 
 def load_rows(tokens: Path, split: str) -> Dataset:
-    """`<tokens>/<split>.parquet` as a data set in memory: id, input_ids, labels and, where there are pictures, images.
+    """`<tokens>/<split>.parquet` as a data set in memory: id, input_ids, labels; images or seq_lengths (of packs).
 
     StageError for missing columns and for another number of rows than the label audit (labels.json) counted.
     """
@@ -28,7 +28,9 @@ def load_rows(tokens: Path, split: str) -> Dataset:
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise StageError(f"{path}: no column {', '.join(missing)}. Delete {tokens / 'manifest.json'} to make it again")
-    prepared = json.loads((tokens / "labels.json").read_text())["splits"][split]["rows_kept"]
+    labels = json.loads((tokens / "labels.json").read_text())
+    packed = labels.get("packed") if "seq_lengths" in table.column_names else None
+    prepared = packed["packs"] if packed else labels["splits"][split]["rows_kept"]
     if table.num_rows != prepared:
         raise StageError(f"{path}: {table.num_rows} rows, but {prepared} were prepared (labels.json)")
     return Dataset(InMemoryTable(table))

@@ -27,8 +27,9 @@ from sft.training import probe, sharding
 from sft.training.accounting import samples_digest
 from sft.training.bookkeeping import Bookkeeping, Step
 from sft.training.checkpoint import Checkpoint
-from sft.training.collate import IGNORED, SAMPLE_IDS
+from sft.training.collate import IGNORED, REAL_TOKENS, SAMPLE_IDS
 from sft.training.effective import built
+from sft.training.packed import require_separate_rows
 from sft.training.random_state import preserved_random_state
 from sft.training.rank_shares import RankShare, ShareLoader, in_step_order
 from sft.training.ranks import Ranks
@@ -88,6 +89,11 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         """What belongs before the first step of an attempt: records, logits of the base, an evaluation that is due."""
         books, step = self.books, self._handled
         books.effective["built"] |= built(self, train_dataloader)
+        if "seq_lengths" in self.train_dataset.column_names:
+            dtype = books.effective["run"]["precision"]
+            books.effective["packing"] = require_separate_rows(
+                self.model, self.data_collator, self.train_dataset, self._prepare_inputs, dtype
+            )
         if self.resumed:
             self._start_logits = probe.load(self.resumed.path / probe.START_FILE)
         else:
@@ -120,9 +126,7 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         """The micro batches of the next optimizer step, counted; their ids do not reach the model."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         ids = [batch.pop(SAMPLE_IDS) for batch in batches]
-        # A filler row (id None) is no row of the step.
-        real = [[row for row, name in enumerate(names) if name is not None] for names in ids]
-        tokens = sum(int(batch["attention_mask"][rows].sum()) for batch, rows in zip(batches, real, strict=True))
+        tokens = sum(_real_tokens(batch, names) for batch, names in zip(batches, ids, strict=True))
         # A label is predicted from the token before it, so the first one of a row never counts.
         supervised = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
         parts = self.ranks.gather((ids, tokens, supervised))
@@ -309,6 +313,14 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
 
     def log(self, *_args: Any, **_kwargs: Any) -> None:
         """Nothing: the metrics stream has it all; the library's log would grow in every checkpoint."""
+
+
+def _real_tokens(batch: dict[str, Any], names: list[str | None]) -> int:
+    """Tokens of a batch without padding; a filler (id None, see rank_shares) has none."""
+    packed = batch.pop(REAL_TOKENS, None)
+    if names[0] is None:
+        return 0
+    return int(batch["attention_mask"].sum()) if packed is None else packed
 
 
 def peak_memory_mib(device: torch.device) -> int:

@@ -1,0 +1,159 @@
+"""Which tokens of a rendered row the loss counts: spans of characters to a mask of tokens, checked token by token.
+
+A boundary that falls inside a token is an error, never a guess: prompt and answer would share it, and the model
+would be trained on another prompt than it is asked with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sft.data.label_counts import IGNORED
+from sft.data.rendering import Rendered, Span
+from sft.stage import StageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class MaskedTokens:
+    """Token ids of a rendered text, pictures not expanded, and which of them the loss counts.
+
+    `answers`: (first, behind the last) token of each answer. `ends`: the place of the token that closes each answer;
+    None for one that nothing closes.
+    """
+
+    ids: list[int]
+    answers: tuple[Span, ...]
+    ends: tuple[int | None, ...]
+
+    def labels(self) -> list[int]:
+        """The ids where the loss counts, -100 elsewhere."""
+        made = [IGNORED] * len(self.ids)
+        for first, behind in self.answers:
+            made[first:behind] = self.ids[first:behind]
+        return made
+
+
+def mask_rows(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[str, Rendered]], closing: Collection[int]
+) -> list[MaskedTokens]:
+    """The tokens of (id, rendered row) pairs, tokenised in one call. `closing`: ids of tokens that may end a turn.
+
+    StageError for a row where an answer begins or ends inside a token.
+    """
+    made = tokenizer(text=[row.full for _, row in rows], add_special_tokens=False, verbose=False)
+    masked = []
+    for number, (identifier, row) in enumerate(rows):
+        ids = made["input_ids"][number]
+        reader = _Reader(tokenizer, identifier, row.full, ids, made[number] if tokenizer.is_fast else None)
+        answers = []
+        for start, end in row.answers:
+            first, behind = reader.tokens_before(start), reader.tokens_before(end)
+            if first == behind:
+                raise StageError(f"id {identifier}: an answer has no token of its own ({row.full[start:end]!r})")
+            answers.append((first, behind))
+        ends = tuple(
+            reader.closing_place(place, span, content, closing)
+            for place, span, content in zip(answers, row.answers, row.contents, strict=True)
+        )
+        masked.append(MaskedTokens(ids, tuple(answers), ends))
+    return masked
+
+
+def closed(tokenizer: PreTrainedTokenizerBase, text: MaskedTokens) -> MaskedTokens:
+    """Text without roles with what the tokenizer puts around a text, and its end of text; all of it is learned."""
+    bare = tokenizer(text="a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer(text="a")["input_ids"]
+    place = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    before, after = whole[:place], whole[place + len(bare) :]
+    eos = tokenizer.eos_token_id
+    if eos is not None and eos not in after:
+        after = [*after, eos]
+    ids = [*before, *text.ids, *after]
+    end = len(before) + len(text.ids) + after.index(eos) if eos in after else None
+    return MaskedTokens(ids, ((0, len(ids)),), (end,))
+
+
+def expand(masked: MaskedTokens, ids: Sequence[int], placeholders: Collection[int], identifier: str) -> MaskedTokens:
+    """The same row with its pictures expanded by the processor to `ids`: a run of placeholders stands for a run.
+
+    StageError where the processor writes other tokens than its tokenizer outside of the pictures.
+    """
+    if len(masked.ids) == len(ids):
+        if masked.ids != list(ids):
+            raise _read_differently(identifier)
+        return masked
+    # Where each token of the text goes; the token behind the last one goes to the end.
+    moved: list[int] = []
+    place = 0
+    for number, token in enumerate(masked.ids):
+        moved.append(place)
+        if token in placeholders:
+            if number and masked.ids[number - 1] == token:
+                continue
+            run = place
+            while place < len(ids) and ids[place] == token:
+                place += 1
+            if place == run:
+                raise _read_differently(identifier)
+        else:
+            if place == len(ids) or ids[place] != token:
+                raise _read_differently(identifier)
+            place += 1
+    if place != len(ids):
+        raise _read_differently(identifier)
+    moved.append(place)
+    answers = tuple((moved[first], moved[behind]) for first, behind in masked.answers)
+    return MaskedTokens(list(ids), answers, tuple(None if end is None else moved[end] for end in masked.ends))
+
+
+class _Reader:
+    """Finds tokens of one text by its characters. `encoding`: what a fast tokenizer knows of them, else None."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, identifier: str, full: str, ids: list[int], encoding: Any | None
+    ):
+        self.tokenizer, self.identifier, self.full = tokenizer, identifier, full
+        self.ids, self.encoding = ids, encoding
+
+    def tokens_before(self, at: int) -> int:
+        """How many tokens stand before the character `at`; StageError where one stands across it."""
+        if at == 0:
+            return 0
+        if at == len(self.full):
+            return len(self.ids)
+        if self.encoding is not None:
+            number = self.encoding.char_to_token(at)
+            # Some tokenizers leave the space before a word out of its characters: then neighbours do not meet here.
+            if number and self.encoding.token_to_chars(number)[0] == self.encoding.token_to_chars(number - 1)[1] == at:
+                return number
+        before = self.tokenizer(text=self.full[:at], add_special_tokens=False)["input_ids"]
+        if self.ids[: len(before)] != list(before):
+            raise StageError(
+                f"id {self.identifier}: prompt and answer share a token (…{self.full[max(0, at - 20) : at + 20]!r}…). "
+                f"The template must end the prompt with something that no answer can join, such as a newline"
+            )
+        return len(before)
+
+    def closing_place(self, place: Span, span: Span, content: str, closing: Collection[int]) -> int | None:
+        """The place of the token that closes an answer: the first closing one behind what the answer itself says."""
+        first, behind = place
+        content = content.strip()
+        found = self.full.find(content, *span)
+        if found < 0:
+            # A template may write the answer otherwise (a tool call in its own words): the last closing token counts.
+            return next((number for number in range(behind - 1, first - 1, -1) if self.ids[number] in closing), None)
+        end, begin = found + len(content), None
+        if self.encoding is not None and end < span[1]:
+            begin = self.encoding.char_to_token(end)
+        if begin is None:
+            begin = first + len(self.tokenizer(text=self.full[span[0] : end], add_special_tokens=False)["input_ids"])
+        return next((number for number in range(begin, behind) if self.ids[number] in closing), None)
+
+
+def _read_differently(identifier: str) -> StageError:
+    return StageError(f"id {identifier}: the processor and its tokenizer read the text around the pictures differently")

@@ -1,0 +1,101 @@
+"""How well a model predicts what is to be said: each token of the target, given all tokens before it.
+
+For rows without choices: answers in one's own words, and text without roles. Tokens are those that training learns
+(the answer with what the template puts behind it; of a text all but the first, which nothing precedes).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sft.data import masking, pictures, rendering, turns
+from sft.data.label_counts import IGNORED
+from sft.data.rendering import Rendered
+from sft.models.loading import tokenizer_of
+
+
+@dataclass(frozen=True)
+class TargetScore:
+    """Of one row's target: its tokens, how many of them were the likeliest ones, the sum of their log-likelihoods."""
+
+    tokens: int
+    right: int
+    log_likelihood: float
+
+
+class Targets:
+    """The targets of a split, in batches of `size` rows of like length, padded on the right."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], processor: Any, size: int):
+        self.rows = {row["id"]: row for row in rows}
+        self.processor, self.tokenizer = processor, tokenizer_of(processor)
+        self.size = size
+        texts = rendering.rendered_rows(processor, rows, "last")
+        made = [(row["id"], text) for row, text in zip(rows, texts, strict=True)]
+        masked = masking.mask_rows(self.tokenizer, made, closing=())
+        self.rendered: dict[str, Rendered] = dict(made)
+        self.masked = {
+            row["id"]: masking.closed(self.tokenizer, tokens) if turns.is_text(row) else tokens
+            for row, tokens in zip(rows, masked, strict=True)
+        }
+
+    def tokens(self, identifier: str) -> int:
+        """How many tokens of a row's target are asked for."""
+        return sum(label != IGNORED for label in self.masked[identifier].labels()[1:])
+
+    def score(self, model: torch.nn.Module, device: str, without: set[str]) -> dict[str, TargetScore]:
+        """The scores of all rows but `without` (rows that could not be asked), by id."""
+        found = {}
+        for ids, inputs, learned in self._batches(without):
+            inputs = {name: value.to(device) for name, value in inputs.items()}
+            with torch.inference_mode():
+                logits = model(**inputs, use_cache=False).logits[:, :-1].float()
+            targets, counts = inputs["input_ids"][:, 1:], learned[:, 1:].to(device)
+            likelihoods = logits.log_softmax(-1).gather(2, targets[:, :, None])[..., 0]
+            right = (logits.argmax(-1) == targets) & counts
+            sums = torch.where(counts, likelihoods.double(), 0).sum(1)
+            for id, tokens, hits, total in zip(
+                ids, counts.sum(1).tolist(), right.sum(1).tolist(), sums.tolist(), strict=True
+            ):
+                found[id] = TargetScore(tokens, hits, total)
+        return found
+
+    def _batches(self, without: set[str]) -> Iterator[tuple[list[str], dict[str, torch.Tensor], torch.Tensor]]:
+        ids = [id for id in self.rows if id not in without]
+        ids.sort(key=lambda id: (bool(self.rows[id]["images"]), len(self.masked[id].ids), id))
+        split = next((n for n, id in enumerate(ids) if self.rows[id]["images"]), len(ids))
+        for part in (ids[:split], ids[split:]):
+            for first in range(0, len(part), self.size):
+                yield self._batch(part[first : first + self.size])
+
+    def _batch(self, ids: list[str]) -> tuple[list[str], dict[str, torch.Tensor], torch.Tensor]:
+        masked = [self.masked[id] for id in ids]
+        if self.rows[ids[0]]["images"]:
+            decoded = [[pictures.decode(image) for image in self.rows[id]["images"]] for id in ids]
+            made = self.processor(
+                text=[self.rendered[id].full for id in ids],
+                images=decoded,
+                padding=True,
+                padding_side="right",
+                return_tensors="pt",
+                add_special_tokens=False,
+            )
+            inputs = {name: value for name, value in made.items() if torch.is_tensor(value)}
+            lengths = inputs["attention_mask"].sum(1).tolist()
+            placeholders = {self.processor.image_token_id}
+            masked = [
+                masking.expand(one, inputs["input_ids"][i, : lengths[i]].tolist(), placeholders, ids[i])
+                for i, one in enumerate(masked)
+            ]
+            inputs.pop("token_type_ids", None)
+        else:
+            length = max(len(one.ids) for one in masked)
+            pad = self.tokenizer.pad_token_id
+            rows = [one.ids + [pad if pad is not None else 0] * (length - len(one.ids)) for one in masked]
+            mask = [[1] * len(one.ids) + [0] * (length - len(one.ids)) for one in masked]
+            inputs = {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(mask)}
+        width = inputs["input_ids"].shape[1]
+        learned = torch.tensor([one.labels() + [IGNORED] * (width - len(one.ids)) for one in masked]) != IGNORED
+        return ids, inputs, learned

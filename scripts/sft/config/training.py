@@ -3,6 +3,7 @@
 Every default that shapes a result is stated here, not inherited from a library: an upgrade cannot change it unseen.
 """
 
+import re
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -66,6 +67,11 @@ class Training(Section):
     precision: Literal["float32", "bfloat16"] = identity(
         "float32", describe="bfloat16: mixed precision over float32 master weights"
     )
+    frozen: tuple[str, ...] = identity(
+        (),
+        describe="with method full: parameters that are not trained, as patterns of their names (visual: the tower)",
+        added_with=(),
+    )
     distributed: Distributed = execution(Distributed(), describe="the processes that train together")
     extra: dict[str, Any] = identity({}, describe="further fields of TRL's SFTConfig, checked against its names")
 
@@ -82,6 +88,15 @@ class Training(Section):
             raise FieldError(
                 "save_steps", f"{self.save_steps} does not divide max_steps {self.max_steps}", f"{near} does"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _patterns(self) -> "Training":
+        for pattern in self.frozen:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise FieldError("frozen", f"{pattern!r} is no pattern: {error}", "See Python's re") from None
         return self
 
     @model_validator(mode="after")

@@ -13,11 +13,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sft.config.distributed import STRATEGIES
+from sft.device_lease import lease_cuda
 from sft.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
-from sft.training import attempts, metrics_stream, resume
+from sft.training import attempts, launch, metrics_stream, resume
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import EFFECTIVE, Checkpoints
+from sft.training.cost import EnergyMeter, cost, visible_devices
 from sft.training.loop import train_here
 from sft.training.out_of_memory import OutOfMemoryError
 from sft.training.run_setup import TENSORBOARD, Run
@@ -56,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="also save, for continuing only, every M minutes (default: 15)",
     )
-    parser.add_argument("--strategy", choices=STRATEGIES, default="none", help="how processes share the run")
+    parser.add_argument("--strategy", choices=launch.STRATEGIES, default="none", help="how processes share the run")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes over all nodes (default: 1)")
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines that they are on (default: 1)")
     parser.add_argument(
@@ -81,6 +82,8 @@ def make(stage: Stage) -> None:
     total = total_steps(training, _training_rows(stage.input("tokens")))
     kept = kept_steps(training, total)
     made_from = resume.provenance(stage)
+    if stage.options.device != "cpu":
+        lease_cuda(stage.options.processes // stage.options.nodes, stage.say)
     checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say)
     while True:
         start = resume.find_start(
@@ -130,6 +133,18 @@ def _training_rows(tokens: Path) -> int:
 def _train(run: Run) -> None:
     """Train from where the run starts to its last step; SystemExit(75) when stopped on request before that."""
     stage = run.stage
+    meter, devices = EnergyMeter(), visible_devices()
+    before = meter.joules(devices)
+    try:
+        _train_to_the_end(run)
+    finally:
+        after = meter.joules(devices)
+        if before is not None and after is not None:
+            attempts.note(stage.directory, run.attempt, {"joules": after - before})
+
+
+def _train_to_the_end(run: Run) -> None:
+    stage = run.stage
     if stage.options.strategy == "none":
         reached = train_here(run)
     else:
@@ -174,6 +189,12 @@ def _finish(run: Run) -> None:
     stage.record(
         **effective["run"],
         **facts,
+        cost=cost(
+            facts["attempts"],
+            effective["run"]["parameters"],
+            stage.config["method"],
+            facts["tokens_per_second"],
+        ),
         steps=total,
         tokens_seen=last["tokens_seen"],
         supervised_tokens_seen=last["supervised_tokens_seen"],

@@ -7,7 +7,7 @@ From the model's shape and the configuration alone, without torch. Memory is the
     optimizer    8 bytes a trained parameter with Adam, 2 with an 8-bit one, 0 with SGD
     activations  layers x tokens x (9 hidden + 2 key/value + 4 intermediate) values: what the backward pass needs of
                  every product and norm of a Llama-shaped block with fused attention; with activation checkpointing
-                 layers x tokens x hidden, and one block
+                 layers x tokens x hidden, and one block with its gradients
     logits       of the positions that are scored, and what their loss needs beside them
 
 The count of activations reproduces published peaks of litgpt and PEFT on GPUs (tests/unit/test_estimate.py).
@@ -125,7 +125,8 @@ def step_bytes(
     """
     tokens = rows * length
     block = 9 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate
-    kept = shape.layers * shape.hidden + block if checkpointing else shape.layers * block
+    # A block that is computed again has its values and, passing through, their gradients.
+    kept = shape.layers * shape.hidden + 2 * block if checkpointing else shape.layers * block
     whole_block = weight_bytes * shape.parameters / shape.layers if shards > 1 else 0
     weights = weight_bytes * shape.parameters
     if quantised_bytes is not None:

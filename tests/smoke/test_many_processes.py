@@ -18,6 +18,8 @@ from forked_ranks import fork_ranks
 from sft.code import SCRIPTS
 from sft.conversion.convert import Request, convert
 from sft.conversion.weights import WeightFiles
+from sft.models.loading import load_model
+from sft.models.sharded_weights import load_trained
 
 pytestmark = pytest.mark.slow
 
@@ -307,3 +309,16 @@ def test_shards_are_converted_and_shown_to_be_the_trained_model(few_rows, tmp_pa
     list(convert(Request(run / "checkpoints/checkpoint-4", base, None, None, None, None, None, False, 2**30), model))
     files = [WeightFiles(target / "step-4"), WeightFiles(model)]
     assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])
+
+
+@pytest.mark.parametrize("strategy", ["none", "fsdp2"])
+def test_frozen_parameters_stay_what_they_were(few_rows, tmp_path: Path, strategy: str) -> None:
+    nodes = few_rows["vision"]
+    run = run_of(tmp_path / "run", nodes, "full", frozen=["visual"])
+    train_spread(run, strategy, 1 if strategy == "none" else 2)
+    base = load_model(nodes["model"] / "model").state_dict()
+    trained = load_trained(run / "checkpoints/checkpoint-4", nodes["model"] / "model").state_dict()
+    unchanged = {name for name in base if torch.equal(base[name], trained[name])}
+    assert unchanged == {name for name in base if "visual" in name}
+    told = json.loads((run / "effective.json").read_text())["run"]
+    assert told["trainable_parameters"] < told["parameters"]

@@ -63,6 +63,7 @@ TOGETHER = {
     ("datasets", "d", "split", "test", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "pattern"): {"pattern": "validation-*"},
+    ("training", "frozen"): None,  # of method full: see test_frozen_parameters_move_the_id
     ("d", "completion_template"): None,  # of other formats: see test_templates_move_the_id
     ("d", "text_template"): None,
     ("training", "truncation_side"): {
@@ -174,6 +175,17 @@ def test_templates_move_the_id(format: str, key: str, template: str, tmp_path: P
         study["datasets"]["d"] |= {"format": format, key: "answer"} | ({template: text} if text else {})
         ids.append(plan_of(study, tmp_path).runs["e"][0].train.id)
     assert len(set(ids)) == 3
+
+
+def test_frozen_parameters_move_the_id(tmp_path: Path) -> None:
+    full = yaml.safe_load(yaml.safe_dump(STUDY))
+    full["experiments"]["e"] |= {"method": "full"}
+    del full["experiments"]["e"]["lora"]
+    frozen = yaml.safe_load(yaml.safe_dump(full))
+    frozen["experiments"]["e"]["training"]["frozen"] = ["visual"]
+    runs = [plan_of(study, tmp_path).runs["e"][0].train for study in (full, frozen)]
+    assert runs[0].id != runs[1].id
+    assert "frozen" not in runs[0].config["training"]
 
 
 def test_names_of_the_file_are_no_identity(tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from pydantic import model_validator
 from sft.config.errors import FieldError
 from sft.config.fields import Integer, Section, execution
 
-STRATEGIES = ("none", "ddp", "fsdp2")
-
 
 class Distributed(Section):
     """Processes that train one run together."""

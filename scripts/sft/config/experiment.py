@@ -60,6 +60,9 @@ class Cell(Section):
     def _adapters(self) -> "Cell":
         if self.method == "full" and self.lora is not None:
             raise FieldError("lora", "has no effect with method full", "Remove it, or write method: lora")
+        if self.method == "lora" and self.training.frozen:
+            fix = "Choose what is adapted with lora.target_modules"
+            raise FieldError("training.frozen", "has no effect with method lora: the base is frozen anyway", fix)
         return self
 
 

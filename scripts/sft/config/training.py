@@ -3,6 +3,7 @@
 Every default that shapes a result is stated here, not inherited from a library: an upgrade cannot change it unseen.
 """
 
+import re
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -66,6 +67,11 @@ class Training(Section):
     precision: Literal["float32", "bfloat16"] = identity(
         "float32", describe="bfloat16: mixed precision over float32 master weights"
     )
+    frozen: tuple[str, ...] = identity(
+        (),
+        describe="with method full: parameters that are not trained, as patterns of their names (visual: the tower)",
+        added_with=(),
+    )
     distributed: Distributed = execution(Distributed(), describe="the processes that train together")
     extra: dict[str, Any] = identity({}, describe="further fields of TRL's SFTConfig, checked against its names")
 
@@ -85,12 +91,12 @@ class Training(Section):
         return self
 
     @model_validator(mode="after")
-    def _lengths(self) -> "Training":
-        if self.truncation_side != "right" and self.on_too_long != "truncate":
-            raise FieldError("truncation_side", f"has no effect with on_too_long: {self.on_too_long}", "Remove it")
-        if self.packing in ("bfd_split", "wrapped") and self.on_too_long != "error":
-            fix = "Remove on_too_long, or choose packing: bfd"
-            raise FieldError("on_too_long", f"packing: {self.packing} splits long rows; none is too long", fix)
+    def _patterns(self) -> "Training":
+        for pattern in self.frozen:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise FieldError("frozen", f"{pattern!r} is no pattern: {error}", "See Python's re") from None
         return self
 
     @model_validator(mode="after")
@@ -113,6 +119,15 @@ class Training(Section):
                 f"{self.optim} keeps a state that strategy fsdp2 cannot shard with the weights",
                 "Use adamw_torch or sgd, or strategy ddp",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "Training":
+        if self.truncation_side != "right" and self.on_too_long != "truncate":
+            raise FieldError("truncation_side", f"has no effect with on_too_long: {self.on_too_long}", "Remove it")
+        if self.packing in ("bfd_split", "wrapped") and self.on_too_long != "error":
+            fix = "Remove on_too_long, or choose packing: bfd"
+            raise FieldError("on_too_long", f"packing: {self.packing} splits long rows; none is too long", fix)
         return self
 
     @model_validator(mode="after")

@@ -28,6 +28,9 @@ def begin(run: Path, from_step: int | None, options: argparse.Namespace) -> int:
             "from_step": from_step,
             "threads": options.threads,
             "micro_batch_size": options.micro_batch_size,
+            "strategy": options.strategy,
+            "processes": options.processes,
+            "nodes": options.nodes,
         },
     )
     return number

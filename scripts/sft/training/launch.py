@@ -17,6 +17,7 @@ from typing import Any
 
 from sft.code import SCRIPTS
 
+STRATEGIES = ("none", "ddp", "fsdp2")
 TRAIN = "train_model.py"
 RANK = "train_rank.py"
 # The agent leaves SIGTERM to us: on its own it would forward it and kill the ranks 30 seconds later, in the middle

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +149,20 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     return trainer
 
 
+def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
+    """Take the parameters whose names a pattern finds out of training; StageError when one finds none, or all go."""
+    named = list(model.named_parameters())
+    for pattern in patterns:
+        found = [parameter for name, parameter in named if re.search(pattern, name)]
+        if not found:
+            some = ", ".join(sorted({name.rpartition(".")[0] for name, _ in named})[:8])
+            raise StageError(f"training.frozen: {pattern!r} finds no parameter of the model. Names are like {some}")
+        for parameter in found:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for _, parameter in named):
+        raise StageError("training.frozen: nothing is left to train. Remove a pattern")
+
+
 def load_start(run: Run) -> nn.Module:
     """The model that this attempt trains, its weights compared with the files they come from.
 
@@ -165,12 +181,14 @@ def load_start(run: Run) -> nn.Module:
         model = load_model(base)
         count = load_shards(model, full_start)
         run.stage.say(f"loaded {full_start}: {count} tensors from shards")
+        freeze(model, config["training"].get("frozen", ()))
         return model
     source = full_start or base
     model = load_model(source)
     count = check_loaded(model, source)
     run.stage.say(f"loaded {source}: {count} tensors, equal to the files")
     if config["method"] == "full":
+        freeze(model, config["training"].get("frozen", ()))
         return model
     if run.start.path:
         return stored_adapter(model, run.start.path)

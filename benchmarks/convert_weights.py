@@ -1,0 +1,86 @@
+"""Time and memory of convert_weights against the stock tool, on a sharded checkpoint of a random Llama.
+
+Both turn the same DCP directory into safetensors, each in a process of its own; ours also checks every tensor against
+the base, reads back what it wrote and writes configuration and tokenizer. The stock tool is accelerate's
+merge_fsdp_weights, which writes weights alone.
+
+    python benchmarks/convert_weights.py --layers 24 --hidden 1024       # 0.5 B with a vocabulary of 49,152
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STOCK = "from accelerate.utils import merge_fsdp_weights; merge_fsdp_weights({source!r}, {target!r})"
+IMPORTS = "import torch, transformers, accelerate.utils, torch.distributed.checkpoint, safetensors.torch"
+
+
+def make(folder: Path, hidden: int, layers: int, vocabulary: int) -> int:
+    """A base model, its tokenizer, and a checkpoint in which every weight has moved a little; returns parameters."""
+    sys.path[:0] = [str(ROOT / "scripts")]
+    import torch
+    import torch.distributed.checkpoint as dcp
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from sft.models.tiny_models import make_processor
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": layers}
+    heads = {"num_attention_heads": hidden // 64, "num_key_value_heads": hidden // 64}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **sizes, **heads))
+    model.save_pretrained(folder / "base")
+    make_processor("llama").save_pretrained(folder / "base")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1e-3)
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    dcp.save(state, checkpoint_id=folder / "checkpoint" / "pytorch_model_fsdp_0", no_dist=True)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def measured(command: list[str]) -> tuple[float, float, float]:
+    """(wall seconds, CPU seconds, peak resident MiB) of a command."""
+    clock = time.monotonic()
+    pid = os.posix_spawn(command[0], command, os.environ)
+    _, status, used = os.wait4(pid, 0)
+    if status:
+        raise SystemExit(f"failed: {' '.join(command)}")
+    return time.monotonic() - clock, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hidden", type=int, default=1024)
+    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--vocabulary", type=int, default=49152)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # In a process of its own: what this one had in memory would count as that of those that it starts.
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); import convert_weights, pathlib; "
+        code += f"print(convert_weights.make(pathlib.Path({name!r}), {options.hidden}, {options.layers}, "
+        code += f"{options.vocabulary}))"
+        made = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        parameters = int(made.stdout.split()[-1])
+        checkpoint = folder / "checkpoint"
+        ours = [sys.executable, str(ROOT / "scripts/convert_weights.py"), str(checkpoint), "--shard-gib", "0.5"]
+        ours += ["--base", str(folder / "base"), "--output", str(folder / "ours")]
+        stock = STOCK.format(source=str(checkpoint / "pytorch_model_fsdp_0"), target=str(folder / "stock"))
+        imports = measured([sys.executable, "-c", IMPORTS])
+        rows = {"imports": imports, "ours": measured(ours), "stock": measured([sys.executable, "-c", stock])}
+    size = parameters * 4 / 2**20
+    print(f"{parameters / 1e9:.2f} B parameters, {size:,.0f} MiB in float32")
+    for what, (wall, cpu, peak) in rows.items():
+        above = (peak - imports[2]) / size
+        print(
+            f"{what:8} {wall:7.1f} s  {cpu:7.1f} CPU s  peak {peak:7,.0f} MiB  ({above:.2f} x the model above imports)"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -62,7 +62,8 @@ def presented(
         "seeds": list(frame.seeds),
         **besides,
     }
-    if len(runs) > 1 and len({run.train.inputs["model"].digest for run in runs}) == 1:
+    asked = {(run.train.inputs["model"].digest, canonical(run.scores.inputs["predictions"].own)) for run in runs}
+    if len(asked) == 1 < len(runs):
         shown["one_base"] = True
     shown_nodes[f"ledger-{name}"] = ledger
     shown_nodes[f"table-{name}"] = plan.add(

@@ -32,8 +32,11 @@ def of_audit(directory: Path, names: dict[str, str], i: int) -> pa.Table:
     largest: dict[tuple[str, str], tuple[int, int]] = {}
     for pair in made["pairs"]:
         of = splits.get(pair["second"], pair["second"])
+        of = names.get(of, of)
+        if pair["second"].startswith("validation-"):
+            of = f"{of}, validation"
         for kind, found in pair["overlap"].items():
-            key = names.get(of, of), f"overlap_{kind}"
+            key = of, f"overlap_{kind}"
             largest[key] = max(largest.get(key, (0, pair["rows"])), (found["rows"], pair["rows"]))
     rows: list[dict[str, Any]] = [
         {

@@ -77,7 +77,7 @@ def main() -> None:
         "words_per_row": words,
         "planted_leaks_found": planted,
         "machine": {"cpu": cpu_model(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "load_before": round(os.getloadavg()[0], 2),
+        "load_average_at_the_end": round(os.getloadavg()[0], 1),
         "stages": stages,
     }
     options.results.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,8 @@ def make(stage: Stage) -> None:
     if complaints:
         (stage.directory / FAILED).write_text(page, encoding="utf-8")
         raise StageError("\n  ".join([*complaints, f"The whole report: {stage.directory / FAILED}"]))
-    stage.output("audit.json").write_text(json.dumps({"found": found, "tests": tests}, indent=1) + "\n")
+    made = {"found": found, "tests": tests, "counts": label_audit.counts(labels)}
+    stage.output("audit.json").write_text(json.dumps(made, indent=1) + "\n")
     stage.output("labels.html").write_text(page, encoding="utf-8")
     stage.record(**{f"{row['split']}.{row['threshold']}": row["found"] for row in found})
     train = labels["splits"]["train"]

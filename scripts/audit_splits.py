@@ -35,7 +35,7 @@ def make(stage: Stage) -> None:
         else:
             paths[name] = directory / "test.parquet"
     with ThreadPoolExecutor(stage.options.threads) as pool:
-        found = audit.audit(paths, benchmarks, rules, pool)
+        found = audit.audit(paths, benchmarks, rules, pool, _vectors(stage, rules.benchmarks))
     identifiers = {
         name: {number: row["id"] for number, row in audit_shown.rows_of(found.of(name), rows, ["id"]).items()}
         for name, rows in audit.named_rows(found).items()
@@ -74,6 +74,18 @@ def make(stage: Stage) -> None:
         largest_by_kind=made["largest_by_kind"],
     )
     stage.summary(f"largest overlap {made['largest_overlap']} rows ({', '.join((*paths, *benchmarks))})")
+
+
+def _vectors(stage: Stage, benchmarks: dict[str, Any]) -> dict[str, Path]:
+    """The files of the rows' sentence embeddings, by the names of splits and benchmarks; none where none were made."""
+    made = {name.removeprefix("meaning-"): path for name, path in stage.inputs("meaning-").items()}
+    named = {f"benchmark-{i}": name for i, name in enumerate(benchmarks)}
+    found = {
+        named.get(name, name): path / f"{'validation' if name.startswith('validation-') else 'test'}.npy"
+        for name, path in made.items()
+        if name != "train"
+    }
+    return found | ({split: made["train"] / f"{split}.npy" for split in ("train", "validation")} if made else {})
 
 
 def _left_out(directories: list[Path]) -> dict[str, dict[str, dict[str, int]]]:

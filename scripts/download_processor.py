@@ -23,14 +23,14 @@ def make(stage: Stage) -> None:
     from sft.models.loading import load_processor, tokenizer_of
     from sft.models.model_files import PROCESSOR_FILES, refuse_remote_code
 
-    source, files = stage.config["source"], {}
+    source, files, of = stage.config["source"], {}, ""
     if archives.is_archive(source):
         with archives.only_file(source, source["gguf"], stage.attempt) as file:
             processor = tokenizer_from_gguf(file)
     elif "hub" in source:
         snapshot = hub.fetch("model", source["hub"], source["revision"], PROCESSOR_FILES, say=stage.say)
         stage.record(**snapshot.facts(), revision=snapshot.commit)
-        stage.say(str(snapshot))
+        of = f", of {snapshot}"
         # In a folder of their own: what else lies in the cache differs from machine to machine.
         with tempfile.TemporaryDirectory(dir=stage.directory, prefix=".attempt-") as folder:
             for name, path in snapshot.files.items():
@@ -69,7 +69,7 @@ def make(stage: Stage) -> None:
         special_token_ids=special_token_ids(processor),
         vocabulary=len(tokenizer),
     )
-    stage.summary(f"{type(processor).__name__}, {len(tokenizer)} tokens")
+    stage.summary(f"{type(processor).__name__}, {len(tokenizer)} tokens{of}")
 
 
 def _set_template(processor, config: dict) -> None:

@@ -29,6 +29,8 @@ STAGES = {
     "download_processor": "train",
     "download_model": "train",
     "tokenize_dataset": "train",
+    "download_encoder": "train",
+    "embed_rows": "train",
     "train_model": "train",
     "convert_checkpoint": "train",
     "ask_base": "train",

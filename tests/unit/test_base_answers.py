@@ -1,16 +1,21 @@
 """A published model is asked once and moves no name; baselines, and the split that is asked, in the plan."""
 
+import argparse
 import copy
 from pathlib import Path
 from typing import Any
 
+import made_up_experiment as made
 import pytest
 import yaml
 
+import check_config
+import predict
 from sft.config.errors import ConfigError
 from sft.config.reader import load
 from sft.plan import Plan
 from sft.planner import make_plan
+from sft.stage import Stage, StageError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = {
@@ -185,3 +190,24 @@ def test_a_bag_of_words_needs_choices(study):
     study["datasets"]["d"] = {**DATA, "format": "prompt_completion", "completion_key": "completion"}
     study["experiments"]["e"]["baselines"] = {"words": {"method": "bag_of_words"}}
     assert "a bag of words chooses among choices, and data set d is prompt_completion" in problem(study)
+
+
+def test_answers_to_other_prompts_are_not_taken_for_a_runs_own(tmp_path: Path):
+    """Without it, a base model that was asked with another template would be compared with the run's models."""
+    base = made.finish_node(tmp_path / "base", "ask_base", {}, {}, facts={"prompts": {"d-1": "abc"}})
+    stage = Stage(made.write_node(tmp_path / "node", "predict", {}, {"base": base}), argparse.Namespace(threads=1))
+    with pytest.raises(StageError, match=r"base: the base model was asked other prompts .*Delete .*manifest.json"):
+        predict._answers_of_base(stage, base, {"d-1": "abd"})
+
+
+def test_check_tells_of_settings_that_are_compared_on_test_rows(study, capsys: pytest.CaptureFixture):
+    rates = {f"r{n}": {"method": "full", "training": {"learning_rate": n * 1e-3}} for n in (1, 2, 3, 4)}
+    study["experiments"]["e"]["variants"] = rates | {"lora": {"method": "lora"}}
+    check_config.print_chosen_on_test(plan_of(study))
+    assert capsys.readouterr().out == (
+        "note: 4 cells of e (r1, r2, r3, …) differ in training: alone and are scored on test rows; "
+        "to choose one of them, set evaluation.split: validation\n"
+    )
+    study["experiments"]["e"]["evaluation"] = {"split": "validation"}
+    check_config.print_chosen_on_test(plan_of(study))
+    assert capsys.readouterr().out == ""

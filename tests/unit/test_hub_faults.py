@@ -205,5 +205,30 @@ def test_a_repository_whose_rows_a_program_makes_is_refused(bench):
 def test_a_repository_without_tables(bench):
     bench.hub.publish("dataset", "someone/notes", {"README.md": CARD, "a.txt": "x"})
     error = bench.refused("got", {"hub": "someone/notes"})
-    assert "no file matches *.parquet, *.jsonl" in error
+    assert "no file matches *.parquet, *.arrow, *.jsonl" in error
     assert "it has README.md, a.txt" in error
+
+
+# The peak of this very process; ru_maxrss would count the one that it was forked from.
+PEAK = """
+import atexit, re, runpy, sys
+from pathlib import Path
+sys.path.insert(0, str(Path(sys.argv[1]).parent))
+sys.argv = sys.argv[1:]
+status = Path("/proc/self/status")
+atexit.register(lambda: print("peak", re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1], file=sys.stderr))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_download_is_bounded_in_memory(bench, tmp_path):
+    chunk = pyarrow.table({"text": [b"x" * 1_000_000] * 300})
+    pyarrow.parquet.write_table(chunk, tmp_path / "large.parquet", use_dictionary=False, compression="none")
+    del chunk
+    bench.hub.publish("dataset", "a/large", {"large.parquet": tmp_path / "large.parquet"})
+    command = bench.command(bench.config("got", {"hub": "a/large"}))
+    interpreter, *rest = command["args"]
+    done = subprocess.run(**command | {"args": [interpreter, "-c", PEAK, *rest]}, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stderr.split("peak ")[1]) // 1024
+    assert peak < 200  # MiB; 94 were measured, most of them Python, the client and pyarrow

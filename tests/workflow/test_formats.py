@@ -120,6 +120,10 @@ def test_every_answer_of_a_conversation_is_learned_and_the_last_one_asked(study)
     found = scores(study, "chats")
     assert found["accuracy_token", 8] > 0.5 > found["accuracy_token", 0]
     assert ("accuracy_strict", 8) in found
+    ledger = pq.read_table(study.path / "results/experiments/chats/ledger/ledger.parquet").to_pylist()
+    audited = {row["metric"]: row["value"] for row in ledger if (row["split"], row["dataset"]) == ("audit", "train")}
+    assert audited["labels_learned"] == labels["supervised_tokens"] / labels["tokens"]
+    assert (audited["labels_end_learned"], audited["labels_left_out"]) == (1, 0)
     page = next((study.path / "results/label_audits").glob("*/labels.html")).read_text()
     assert "All thresholds are held" in page
 

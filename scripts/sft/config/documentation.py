@@ -12,7 +12,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sft.config.audit import Audit, Benchmark, Limits
+from sft.config.audit import Audit, Benchmark, Embedding, Limits
 from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
 from sft.config.distributed import Distributed
@@ -69,6 +69,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "audit": Audit,
     "limits": Limits,
     "benchmark": Benchmark,
+    "embedding": Embedding,
     "labels": LabelAudit,
     "execution": Execution,
 }

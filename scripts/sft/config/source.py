@@ -153,7 +153,10 @@ class Alternatives(Section):
 
     name: Name = identity(describe="what results of these data are called")
     content: Sha256 = identity(describe="digest of the files: `sha256sum FILES | sha256sum`, their names sorted")
-    alternatives: tuple[Place, ...] = execution(describe="sources, tried in this order", min_length=1)
+    alternatives: tuple[Place, ...] = execution(
+        describe="a path (this machine need not have it), hub, download, wheel or npm each; tried in this order",
+        min_length=1,
+    )
 
 
 def as_read(source: Section) -> dict[str, Any]:

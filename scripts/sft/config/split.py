@@ -21,17 +21,24 @@ class Slice(Section):
 
 
 class Validation(Section):
-    """Rows taken out of train to choose by; exactly one of the three."""
+    """Rows taken out of train (or test) to choose by; exactly one of the first three."""
 
     rows: Integer | None = identity(None, describe="how many rows, chosen by hash of id", gt=0)
     fraction: Number | None = identity(None, describe="which share of train, chosen by hash of id", gt=0, lt=1)
     pattern: str | None = identity(
         None, describe="name pattern of the files (or published splits) that are the validation split"
     )
+    of: Literal["train", "test"] = identity(
+        "train",
+        describe="what rows or a fraction are taken out of; test where train has to stay as it was published",
+        added_with="train",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "Validation":
         _exactly_one(self, ("rows", "fraction", "pattern"))
+        if self.of == "test" and self.pattern is not None:
+            raise FieldError("of", "has no effect with pattern", "Remove it")
         return self
 
 

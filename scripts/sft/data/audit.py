@@ -31,7 +31,7 @@ import numpy as np
 from sft.data import ngrams, row_keys, split_keys, turns
 from sft.data.audit_rules import KINDS, Rules
 from sft.data.benchmark_rows import Benchmark
-from sft.data.leak_index import Hits, KeyIndex, distinct, equal_keys, similar_pictures
+from sft.data.leak_index import Hits, KeyIndex, distinct, equal_keys, near_meanings, similar_pictures
 from sft.data.split_keys import EQUAL, SplitKeys
 
 EXAMPLES_SHOWN = 5
@@ -62,11 +62,18 @@ class Audit:
         return self.splits.get(name) or self.benchmarks[name]
 
 
-def audit(paths: dict[str, Path], benchmarks: dict[str, Benchmark], rules: Rules, pool: Executor) -> Audit:
+def audit(
+    paths: dict[str, Path],
+    benchmarks: dict[str, Benchmark],
+    rules: Rules,
+    pool: Executor,
+    vectors: dict[str, Path] | None = None,
+) -> Audit:
     """Compare: `paths` are the files of train, of validation, and of each evaluated split by its name, in this order.
 
     All others are looked for in train; tests and benchmarks also in validation. Names that start with `validation-` are
-    validation rows of other data sets, by which settings are chosen.
+    validation rows of other data sets, by which settings are chosen. `vectors`: for each split of `paths` the file of
+    its rows' sentence embeddings, where meanings are compared.
     """
     splits: dict[str, SplitKeys] = {}
     pairs: dict[str, dict[str, split_keys.Keys]] = {kind: {} for kind in STREAMED}
@@ -103,6 +110,9 @@ def audit(paths: dict[str, Path], benchmarks: dict[str, Benchmark], rules: Rules
             hits |= {kind: equal_keys(splits[first].keys[kind], against.keys[kind]) for kind in EQUAL}
             looks = splits[first].keys["similar_picture"], against.keys["similar_picture"]
             hits["similar_picture"] = similar_pictures(*looks, rules.picture_distance)
+        if vectors and second in vectors:
+            meanings = (np.load(vectors[name], mmap_mode="r") for name in (first, second))
+            hits["meaning"] = near_meanings(*meanings, rules.embedding["similarity"])
         facts = {
             "rows_without_ngrams": against.rows - len(np.unique(pairs["ngram"][second][1])),
             "rows_of_common_ngrams_only": indexes["ngram"].only_common[second],

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sft.data.source_files import UnreadableRow, read_rows, tables
+from sft.data.rows import UnreadableRow, read_rows
+from sft.data.source_files import tables
 from sft.stage import StageError
 
 

@@ -28,7 +28,7 @@ def missing_column(column: str, there: Iterable[str]) -> str:
 
 def columns(path: Path) -> dict[str, str]:
     """`{column: type in words}` of a table; of JSON, those of its first rows, their types not looked at."""
-    from sft.data.rows import arrow_batches, parquet_file, read_rows
+    from sft.data.rows import UnreadableRow, arrow_batches, parquet_file, read_rows
 
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -37,7 +37,7 @@ def columns(path: Path) -> dict[str, str]:
     if suffix == ".arrow":
         with arrow_batches(path) as (schema, _):
             return {field.name: _type(field.type) for field in schema}
-    rows = (row for _, row in read_rows(path))
+    rows = (row for _, row in read_rows(path) if not isinstance(row, UnreadableRow))
     return dict.fromkeys((name for row in islice(rows, ROWS_SEEN) for name in row), "any")
 
 

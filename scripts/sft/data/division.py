@@ -143,9 +143,10 @@ class Division:
             rule = self.rule.get(split)
             if not _is_slice(rule):
                 continue
-            inside = np.flatnonzero(sides == place["train"])
+            source = rule.get("of", "train")
+            inside = np.flatnonzero(sides == place[source])
             if not len(inside):
-                raise StageError(f"split.{split}: no train row is left that it could be taken from")
+                raise StageError(f"split.{split}: no {source} row is left that it could be taken from")
             strata = np.frombuffer(self._stratum, np.int32)[inside] if self.rule.get("stratify_by") else None
             drawn = draw_slice(np.frombuffer(self._units[split], np.uint64)[inside], rule, split, strata)
             sides[inside[drawn]] = place[split]

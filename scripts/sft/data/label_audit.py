@@ -62,6 +62,21 @@ def judged(labels: Mapping[str, Any], limits: Mapping[str, Any]) -> list[dict[st
     return found
 
 
+def counts(labels: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, int]]]:
+    """By split, what the ledger says of labels.json: (numerator, denominator) of each."""
+    made = {}
+    for split, facts in labels["splits"].items():
+        rows, kept = facts["rows"], facts["rows_kept"]
+        made[split] = {
+            "learned": (facts["supervised_tokens"], facts["tokens"]),
+            "answers_cut": (facts["rows_answer_truncated"], rows),
+            "nothing_learned": (facts["rows_fully_masked"], rows),
+            "left_out": (rows - kept, rows),
+            "end_learned": (round((facts["end_of_turn_supervised"] or 0) * kept), kept),
+        }
+    return made
+
+
 def complaint(found: list[dict[str, Any]]) -> str:
     """One line for each threshold that is not held: split, count, ids, and what to do."""
     lines = []

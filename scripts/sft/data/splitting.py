@@ -85,8 +85,9 @@ def draw_slice(hashes: np.ndarray, rule: Mapping[str, Any], name: str, strata: n
     With `strata` (a whole number per row) each stratum gives its share, to the nearest row or group.
     """
     total, units = len(hashes), len(np.unique(hashes))
+    left = "training" if rule.get("of", "train") == "train" else "test"
     if "rows" in rule and rule["rows"] >= total:
-        raise StageError(f"split.{name}.rows: {rule['rows']} of {total} training rows leave none to train on")
+        raise StageError(f"split.{name}.rows: {rule['rows']} of {total} {left} rows leave none")
     if strata is not None:
         drawn = _stratified(hashes, rule, strata)
     elif "fraction" in rule:

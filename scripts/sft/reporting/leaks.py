@@ -9,6 +9,14 @@ import pyarrow as pa
 from sft import manifest
 
 SPLIT = "audit"
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("dataset", "metric")),
+        ("step", pa.int64()),
+        *((name, pa.float64()) for name in ("numerator", "denominator", "value")),
+        ("i", pa.int64()),
+    ]
+)
 
 
 def of_audit(directory: Path, names: dict[str, str], i: int) -> pa.Table:
@@ -24,8 +32,11 @@ def of_audit(directory: Path, names: dict[str, str], i: int) -> pa.Table:
     largest: dict[tuple[str, str], tuple[int, int]] = {}
     for pair in made["pairs"]:
         of = splits.get(pair["second"], pair["second"])
+        of = names.get(of, of)
+        if pair["second"].startswith("validation-"):
+            of = f"{of}, validation"
         for kind, found in pair["overlap"].items():
-            key = names.get(of, of), f"overlap_{kind}"
+            key = of, f"overlap_{kind}"
             largest[key] = max(largest.get(key, (0, pair["rows"])), (found["rows"], pair["rows"]))
     rows: list[dict[str, Any]] = [
         {
@@ -39,6 +50,4 @@ def of_audit(directory: Path, names: dict[str, str], i: int) -> pa.Table:
         }
         for (dataset, metric), (met, of) in largest.items()
     ]
-    types = {"dataset": pa.string(), "metric": pa.string(), "step": pa.int64()}
-    types |= dict.fromkeys(("numerator", "denominator", "value"), pa.float64()) | {"i": pa.int64()}
-    return pa.Table.from_pylist(rows, pa.schema(types))
+    return pa.Table.from_pylist(rows, SCHEMA)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow.csv import WriteOptions, write_csv
 
 from sft import installed, manifest
-from sft.reporting import leaks
+from sft.reporting import labels, leaks
 from sft.stage import StageError
 
 PARQUET, CSV, RUNS, PROVENANCE = "ledger.parquet", "ledger.csv", "runs.csv", "provenance.json"
@@ -57,7 +57,7 @@ def collect(
     split: str = "test",
 ) -> pa.Table:
     """The ledger of `cells`, whose i-th entry is `{cell, seed, run, ...}` with inputs `run-<i>`, `scores-<i>` and
-    `audit-<i>`.
+    `audit-<i>` and `labels-<i>`.
 
     `names` gives data sets (ids in scores) the names that a reader knows; `baselines` are `{label, ...}` with inputs
     `baseline-<i>` and `baseline-scores-<i>`; `split` is the one that was scored. Rows are sorted by `KEY`. StageError
@@ -105,6 +105,7 @@ def collect(
         of_baselines = [_read(inputs[f"baseline-scores-{i}"] / "scores.parquet", i) for i in range(len(baselines))]
         parts.append(_fitted(_named(pa.concat_tables(of_baselines), names), fitted, {"split": split}))
     audits = [leaks.of_audit(inputs[name], names, i) for i in range(len(cells)) if (name := f"audit-{i}") in inputs]
+    audits += [labels.of_labels(inputs[name], i) for i in range(len(cells)) if (name := f"labels-{i}") in inputs]
     if audits:
         parts.append(_fitted(pa.concat_tables(audits), runs, {"split": leaks.SPLIT}))
     table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEY])

@@ -18,6 +18,7 @@ from sft.reporting import series
 from sft.reporting.intervals import mean_interval
 
 CELL, BASE, BASELINE = "cell", "base", "baseline"
+ENDS = {"": "value", "_low": "low", "_high": "high"}
 COSTS = (
     "trainable_parameters",
     "parameters",
@@ -74,7 +75,7 @@ def result_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, 
                     "by_seed": ";".join(repr(value) for value in values.values()),
                     "change": float(change),
                     **_difference(values, reference),
-                    **{name: _final_mean(measured, cell, dataset, name) for name in others},
+                    **_other_metrics(measured, cell, dataset, others, config["seeds"]),
                     "errors": int(last["n_errors"].fillna(0).sum()),
                     "code": ";".join(sorted(last["code"].unique())),
                     "software": "; ".join(sorted(set(last["software"]) - {""})),
@@ -129,7 +130,7 @@ def _reference(
     one = score.iloc[0]
     dataset, step = one["dataset"], int(one["step"])
     found = measured[(measured["cell"] == one["cell"]) & (measured["dataset"] == dataset) & (measured["step"] == step)]
-    by_metric = found.drop_duplicates("metric").set_index("metric")["value"]
+    by_metric = found.drop_duplicates("metric").set_index("metric")
     none = ("low", "high", "change", "difference", "difference_low", "difference_high", "paired_seeds")
     return {
         "experiment": config["experiment"],
@@ -150,7 +151,7 @@ def _reference(
         "maximum": float(one["value"]),
         "by_seed": "",
         **dict.fromkeys(none),
-        **{name: None if name not in by_metric else float(by_metric[name]) for name in others},
+        **{f"{name}{end}": _number(by_metric, name, column) for name in others for end, column in ENDS.items()},
         "errors": int(one["n_errors"]),
         "code": one["code"],
         "software": one["software"],
@@ -176,6 +177,25 @@ def _difference(values: dict[int, float], reference: dict[int, float]) -> dict[s
     return {"difference": mean, "difference_low": low, "difference_high": high, "paired_seeds": len(paired)}
 
 
-def _final_mean(measured: pd.DataFrame, cell: str, dataset: str, metric: str) -> float | None:
-    rows = measured[(measured["cell"] == cell) & (measured["dataset"] == dataset) & (measured["metric"] == metric)]
-    return None if rows.empty else float(rows.loc[rows["step"] == rows["step"].max(), "value"].mean())
+def _other_metrics(
+    measured: pd.DataFrame, cell: str, dataset: str, metrics: list[str], seeds: list[int]
+) -> dict[str, float | None]:
+    """Every metric at the last step: `<metric>`, `<metric>_low` and `<metric>_high`.
+
+    The mean over seeds with its t interval; of one seed, the interval that the ledger holds.
+    """
+    here = measured[(measured["cell"] == cell) & (measured["dataset"] == dataset) & measured["seed"].isin(seeds)]
+    found: dict[str, float | None] = {}
+    for metric in metrics:
+        rows = series.final(here[here["metric"] == metric])
+        one = rows.set_index("metric")
+        if len(rows) > 1:
+            values: tuple[float | None, ...] = mean_interval(rows["value"].tolist())
+        else:
+            values = tuple(_number(one, metric, column) for column in ENDS.values())
+        found |= dict(zip((f"{metric}{end}" for end in ENDS), values, strict=True))
+    return found
+
+
+def _number(by_metric: pd.DataFrame, metric: str, column: str) -> float | None:
+    return float(by_metric.loc[metric, column]) if metric in by_metric.index else None

@@ -68,7 +68,7 @@ def result_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]
     shown = {row["metric"] for row in rows}
     for metric, name in METRICS.items():
         if metric not in shown and any(row.get(metric) is not None for row in rows):
-            columns.append((name, lambda row, metric=metric: percent(row.get(metric))))
+            columns.append((name, lambda row, metric=metric: _with_interval(row, metric)))
     return columns
 
 
@@ -149,6 +149,10 @@ def latex(title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence
     if costs:
         parts += ["", "% Cost of the training, mean over seeds", _latex_table(cost_columns(costs), costs)]
     return "\n".join(parts) + "\n"
+
+
+def _with_interval(row: Row, metric: str) -> str:
+    return f"{percent(row.get(metric))} {interval(row.get(f'{metric}_low'), row.get(f'{metric}_high'))}".strip()
 
 
 def _difference(row: Row) -> str:

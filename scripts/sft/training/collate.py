@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 IGNORED = -100
 # The key under which a batch carries the ids of its rows; taken off before the model sees it.
 SAMPLE_IDS = "sample_ids"
-# The same for the number of tokens of a batch of packs, which has no mask to count.
+# The same for the number of tokens of each pack of a batch, which has no mask to count.
 REAL_TOKENS = "real_tokens"
 PICTURE_MEMORY_BYTES = 256 * 2**20
 
@@ -56,7 +56,7 @@ class Collator:
             attention_mask[i, :n] = 1
         batch = {SAMPLE_IDS: [row["id"] for row in rows], "input_ids": input_ids, "labels": labels}
         if "seq_lengths" in rows[0]:
-            batch[REAL_TOKENS] = sum(len(row["input_ids"]) for row in rows)
+            batch[REAL_TOKENS] = [len(row["input_ids"]) for row in rows]
             batch["position_ids"] = _positions([row["seq_lengths"] for row in rows], length)
             for i, row in enumerate(rows):
                 # No row predicts the first token of the row that stands behind it in the pack.

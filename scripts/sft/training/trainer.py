@@ -126,7 +126,9 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         """The micro batches of the next optimizer step, counted; their ids do not reach the model."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         ids = [batch.pop(SAMPLE_IDS) for batch in batches]
-        tokens = sum(_real_tokens(batch, names) for batch, names in zip(batches, ids, strict=True))
+        # A filler row (id None) is no row of the step.
+        real = [[row for row, name in enumerate(names) if name is not None] for names in ids]
+        tokens = sum(_tokens(batch, rows) for batch, rows in zip(batches, real, strict=True))
         # A label is predicted from the token before it, so the first one of a row never counts.
         supervised = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
         parts = self.ranks.gather((ids, tokens, supervised))
@@ -315,12 +317,12 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         """Nothing: the metrics stream has it all; the library's log would grow in every checkpoint."""
 
 
-def _real_tokens(batch: dict[str, Any], names: list[str | None]) -> int:
-    """Tokens of a batch without padding; a filler (id None, see rank_shares) has none."""
-    packed = batch.pop(REAL_TOKENS, None)
-    if names[0] is None:
-        return 0
-    return int(batch["attention_mask"].sum()) if packed is None else packed
+def _tokens(batch: dict[str, Any], rows: list[int]) -> int:
+    """The tokens of these rows of a batch, padding left out; packs bring their counts, which the model must not see."""
+    if REAL_TOKENS in batch:
+        counts = batch.pop(REAL_TOKENS)
+        return sum(counts[row] for row in rows)
+    return int(batch["attention_mask"][rows].sum())
 
 
 def peak_memory_mib(device: torch.device) -> int:

@@ -38,7 +38,7 @@ class Likeness:
             self._faults.append(f"{name}: holds NaN or infinity")
             return
         self.equal += bool(torch.equal(wanted, found))
-        share = float((found != 0).double().mean())
+        share = int(torch.count_nonzero(found)) / max(found.numel(), 1)
         self.norms[name] = {
             "norm": float(torch.linalg.vector_norm(found, dtype=torch.float64)),
             "base_norm": float(torch.linalg.vector_norm(wanted, dtype=torch.float64)),
@@ -50,10 +50,11 @@ class Likeness:
         if found.dim() >= 2 and (part := _filled_part(wanted, found)):
             self._faults.append(f"{name}: only {part} of the rows are filled, as in a shard saved as the whole")
             return
-        if found.dim() < 2 or float(wanted.std()) == 0:
+        few = _sample(wanted)
+        if found.dim() < 2 or float(few.std()) == 0:
             return
         self._shapes[name] = tuple(found.shape)
-        self._base[name], self._trained[name] = _sample(wanted), _sample(found)
+        self._base[name], self._trained[name] = few, _sample(found)
         if found.dim() == 2 and found.shape[0] == found.shape[1]:
             self._turned[name] = _sample(wanted.T)
 

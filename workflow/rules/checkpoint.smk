@@ -13,7 +13,7 @@ rule convert_checkpoint:
         "../../envs/train.yaml"
     threads: setting("results/runs/{run}/models/{dtype}", "threads")
     resources:
-        mem_mb=setting("results/runs/{run}/models/{dtype}", "memory_mib"),
+        mem_mb=memory("results/runs/{run}/models/{dtype}", "memory_mib", "convert_checkpoint"),
         runtime=60,
     params:
         python=setting("results/runs/{run}/models/{dtype}", "python"),

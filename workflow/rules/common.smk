@@ -52,6 +52,34 @@ def setting(directory, key):
     return value
 
 
+def memory(directory, mebibytes, rule):
+    """Resource function: memory of the node in `directory` (a pattern), more after an attempt that ran out of it.
+
+    `mebibytes`: what is asked for at first, or the execution setting that says so.
+    """
+
+    def value(wildcards, attempt):
+        node = directory.format(**wildcards)
+        first = mebibytes if isinstance(mebibytes, int) else STUDY.setting(node, mebibytes)
+        return STUDY.memory(f"{node}/{rule}.log", first, attempt)
+
+    return value
+
+
+def launch(directory):
+    """Parameter function: what stands before the command of the node in `directory` (a pattern); often nothing."""
+
+    def words(wildcards, threads):
+        return STUDY.launch(directory.format(**wildcards), threads)
+
+    return words
+
+
 def wanted(*rules):
     """Manifests of all planned nodes whose rule starts with one of `rules`."""
     return STUDY.wanted(*rules)
+
+
+def wanted_downloads():
+    """Manifests of what is fetched from elsewhere; weights that are made from a seed are not."""
+    return STUDY.wanted_downloads()

@@ -1,4 +1,5 @@
-# From the files as published to tokens with a loss mask; all of it on the CPU, once per content.
+# From the files as published to tokens with a loss mask; all of it on the CPU, once per content. The download runs
+# where Snakemake runs: compute nodes may have no network.
 
 
 rule download_dataset:
@@ -8,11 +9,9 @@ rule download_dataset:
         "results/sources/{id}/manifest.json",
     log:
         "results/sources/{id}/download_dataset.log",
+    localrule: True
     conda:
         "../../envs/data.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=240,
     params:
         script=script("download_dataset"),
     shell:
@@ -30,7 +29,7 @@ rule prepare_dataset:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/datasets/{id}", 2000, "prepare_dataset"),
         runtime=60,
     params:
         script=script("prepare_dataset"),
@@ -49,7 +48,7 @@ rule split_dataset:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/splits/{id}", 2000, "split_dataset"),
         runtime=60,
     params:
         script=script("split_dataset"),
@@ -74,7 +73,7 @@ rule audit_splits:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/audits/{id}", 2000, "audit_splits"),
         runtime=60,
     params:
         script=script("audit_splits"),
@@ -93,7 +92,7 @@ rule tokenize_dataset:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/tokens/{id}", 2000, "tokenize_dataset"),
         runtime=120,
     params:
         python=setting("results/tokens/{id}", "python"),

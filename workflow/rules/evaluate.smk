@@ -37,7 +37,7 @@ rule predict:
         "../../envs/train.yaml"
     threads: setting("results/runs/{run}/evaluations/{evaluation}", "threads")
     resources:
-        mem_mb=setting("results/runs/{run}/evaluations/{evaluation}", "memory_mib"),
+        mem_mb=memory("results/runs/{run}/evaluations/{evaluation}", "memory_mib", "predict"),
         runtime=setting("results/runs/{run}/evaluations/{evaluation}", "runtime_minutes"),
         gpu=setting("results/runs/{run}/evaluations/{evaluation}", "gpu"),
         device=setting("results/runs/{run}/evaluations/{evaluation}", "device"),

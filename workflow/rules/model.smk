@@ -11,7 +11,7 @@ rule download_processor:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/processors/{id}", 2000, "download_processor"),
         runtime=60,
     params:
         python=setting("results/processors/{id}", "python"),
@@ -30,7 +30,7 @@ rule download_model:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/models/{id}", 2000, "download_model"),
         runtime=240,
     params:
         python=setting("results/models/{id}", "python"),

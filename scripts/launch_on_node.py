@@ -1,9 +1,10 @@
 """Starts torchrun on one node of a SLURM job: run by srun, once per node, it finds the others by itself.
 
-The rendezvous is on the node that srun was called on, which is the job's first; its port follows from the job's number, so
-that two jobs that share a node do not meet. Each process knows its rank, and lines of output carry it.
+The rendezvous is on the node that srun was called on, which is the job's first; its port follows from the job's number,
+so that two jobs that share a node do not meet. Each process knows its rank, and lines of output carry it.
 
-    srun --nodes=2 --ntasks=2 --ntasks-per-node=1 python scripts/launch_on_node.py --processes 4 scripts/train_model.py …
+    srun --nodes=2 --ntasks=2 --ntasks-per-node=1 python scripts/launch_on_node.py --processes 4 scripts/train_model.py
+    …
 """
 
 import argparse

@@ -1,13 +1,14 @@
 """One writer for a result directory, also on a file system that several nodes share.
 
 Two locks, because each alone has a hole. The kernel's (flock) goes away with the process that held it, but on some
-shared file systems other nodes do not see it. `claim.json` is seen everywhere, and a hard link is made by one of many or
-by none, but it stays when its owner is killed. So a claim tells who holds it, its holder touches it every 20 seconds, and
-another one takes it over only when
+shared file systems other nodes do not see it. `claim.json` is seen everywhere, and a hard link is made by one of many
+or by none, but it stays when its owner is killed. So a claim tells who holds it, its holder touches it every 20
+seconds, and another one takes it over only when
 
 - the holder was a process of this machine, and that process is gone;
 - the holder ran in a SLURM job, and SLURM says that this job no longer runs, or that it has been started again since;
-- nobody can say, and the claim was not touched for five minutes of the newcomer's own clock (clocks of machines differ).
+- nobody can say, and the claim was not touched for five minutes of the newcomer's own clock (clocks of machines
+differ).
 
 A holder that was only asleep finds somebody else's claim: it ends within 20 seconds, and `require` stops it before it
 renames anything into place.
@@ -152,14 +153,22 @@ class Claim:
             if not self.holds():
                 if self._ended.is_set():
                     return
-                print(f"error: {self.path.parent} was taken over by another process; stopping", file=sys.stderr, flush=True)
+                print(
+                    f"error: {self.path.parent} was taken over by another process; stopping",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 os._exit(EXIT_LOST)
             # By descriptor: where somebody took over in this very moment, this touches no claim but our own old one.
             os.utime(self._claim)
 
     def _text(self) -> str:
         inside = job.current()
-        fields = {"id": inside.id, "cluster": inside.cluster, "node": inside.node, "restarts": inside.restarts} if inside else None
+        fields = (
+            {"id": inside.id, "cluster": inside.cluster, "node": inside.node, "restarts": inside.restarts}
+            if inside
+            else None
+        )
         return json.dumps(
             {
                 "token": self.token,
@@ -173,9 +182,7 @@ class Claim:
         )
 
     def _refusal(self, claim: dict[str, Any] | None) -> ClaimError:
-        return ClaimError(
-            f"{self.path.parent} is being written by {holder(claim)}. Wait for it, or stop it first"
-        )
+        return ClaimError(f"{self.path.parent} is being written by {holder(claim)}. Wait for it, or stop it first")
 
 
 def read(directory: Path) -> dict[str, Any] | None:
@@ -222,6 +229,6 @@ def _boot() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         # Containers of one machine share the boot, and not the process numbers.
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""

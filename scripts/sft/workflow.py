@@ -104,7 +104,9 @@ class Attached:
         """Manifests of the planned nodes that may need a network."""
         return [
             node.manifest
-            for node in self.plan.of_rule("download_dataset", "download_processor", "download_model", "make_environment")
+            for node in self.plan.of_rule(
+                "download_dataset", "download_processor", "download_model", "make_environment"
+            )
             if node.made_with is None and "initialise" not in node.config.get("source", {})
         ]
 

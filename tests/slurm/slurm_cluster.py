@@ -59,9 +59,10 @@ JobRequeue=1
 AccountingStorageType=accounting_storage/none
 GresTypes=gpu
 {node_lines}
-PartitionName=cpu Nodes=ALL Default=YES DefaultTime=5 MaxTime=60 PriorityTier=10 PreemptMode=OFF
-PartitionName=gpu Nodes=ALL DefaultTime=5 MaxTime=60 PriorityTier=10 PreemptMode=OFF
-PartitionName=preemptible Nodes=ALL DefaultTime=5 MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=cpu Nodes=ALL Default=YES DefaultTime=5 PriorityTier=10 PreemptMode=OFF
+PartitionName=gpu Nodes=ALL DefaultTime=5 PriorityTier=10 PreemptMode=OFF
+PartitionName=short Nodes=ALL DefaultTime=5 MaxTime=5 PriorityTier=10 PreemptMode=OFF
+PartitionName=preemptible Nodes=ALL DefaultTime=5 PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 """
 NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=8000 Gres=gpu:fake:2"
 # freezer and memory: every process of a job is found, and one that takes too much memory is really killed.
@@ -151,7 +152,14 @@ class Cluster:
         munge = self.folder / "munge"
         self._daemon(
             "munged",
-            *("munged", "--force", "--foreground", f"--socket={munge}/sock", f"--key-file={key}", f"--pid-file={munge}/pid"),
+            *(
+                "munged",
+                "--force",
+                "--foreground",
+                f"--socket={munge}/sock",
+                f"--key-file={key}",
+                f"--pid-file={munge}/pid",
+            ),
             *(f"--log-file={self.folder}/log/munged.log", f"--seed-file={munge}/seed", "--num-threads=2"),
         )
         self._wait("munged", lambda: (munge / "sock").exists())
@@ -190,7 +198,7 @@ class Cluster:
                 if "slurmstepd" not in (process / "cmdline").read_text():
                     continue
                 if f"spool.{node}".encode() in (process / "environ").read_bytes() or any(
-                    f"spool.{node}" in os.readlink(link) for link in (process / "fd").iterdir()
+                    f"spool.{node}" in str(link.readlink()) for link in (process / "fd").iterdir()
                 ):
                     found.append(int(process.name))
             except OSError:

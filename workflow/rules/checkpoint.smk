@@ -16,8 +16,9 @@ rule convert_checkpoint:
         mem_mb=memory("results/runs/{run}/models/{dtype}", "memory_mib", "convert_checkpoint"),
         runtime=60,
     params:
+        launch=launch("results/runs/{run}/models/{dtype}"),
         python=setting("results/runs/{run}/models/{dtype}", "python"),
         script=script("convert_checkpoint"),
     shell:
-        "{params.python} {params.script} results/runs/{wildcards.run}/models/{wildcards.dtype}"
+        "{params.launch} {params.python} {params.script} results/runs/{wildcards.run}/models/{wildcards.dtype}"
         " --threads {threads} 2> {log}"

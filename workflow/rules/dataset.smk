@@ -32,9 +32,10 @@ rule prepare_dataset:
         mem_mb=memory("results/datasets/{id}", 2000, "prepare_dataset"),
         runtime=60,
     params:
+        launch=launch("results/datasets/{id}"),
         script=script("prepare_dataset"),
     shell:
-        "python {params.script} results/datasets/{wildcards.id} 2> {log}"
+        "{params.launch} python {params.script} results/datasets/{wildcards.id} 2> {log}"
 
 
 rule split_dataset:
@@ -51,9 +52,10 @@ rule split_dataset:
         mem_mb=memory("results/splits/{id}", 2000, "split_dataset"),
         runtime=60,
     params:
+        launch=launch("results/splits/{id}"),
         script=script("split_dataset"),
     shell:
-        "python {params.script} results/splits/{wildcards.id} 2> {log}"
+        "{params.launch} python {params.script} results/splits/{wildcards.id} 2> {log}"
 
 
 rule audit_splits:
@@ -76,9 +78,10 @@ rule audit_splits:
         mem_mb=memory("results/audits/{id}", 2000, "audit_splits"),
         runtime=60,
     params:
+        launch=launch("results/audits/{id}"),
         script=script("audit_splits"),
     shell:
-        "python {params.script} results/audits/{wildcards.id} 2> {log}"
+        "{params.launch} python {params.script} results/audits/{wildcards.id} 2> {log}"
 
 
 rule tokenize_dataset:
@@ -95,10 +98,11 @@ rule tokenize_dataset:
         mem_mb=memory("results/tokens/{id}", 2000, "tokenize_dataset"),
         runtime=120,
     params:
+        launch=launch("results/tokens/{id}"),
         python=setting("results/tokens/{id}", "python"),
         script=script("tokenize_dataset"),
     shell:
-        "{params.python} {params.script} results/tokens/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python} {params.script} results/tokens/{wildcards.id} 2> {log}"
 
 
 rule audit_labels:
@@ -118,9 +122,10 @@ rule audit_labels:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory("results/label_audits/{id}", 1000, "audit_labels"),
         runtime=60,
     params:
+        launch=launch("results/label_audits/{id}"),
         script=script("audit_labels"),
     shell:
-        "python {params.script} results/label_audits/{wildcards.id} 2> {log}"
+        "{params.launch} python {params.script} results/label_audits/{wildcards.id} 2> {log}"

@@ -42,10 +42,11 @@ rule predict:
         gpu=setting("results/runs/{run}/evaluations/{evaluation}", "gpu"),
         device=setting("results/runs/{run}/evaluations/{evaluation}", "device"),
     params:
+        launch=launch("results/runs/{run}/evaluations/{evaluation}"),
         python=setting("results/runs/{run}/evaluations/{evaluation}", "python"),
         script=script("predict"),
     shell:
-        "{params.python} {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}"
+        "{params.launch} {params.python} {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}"
         " --threads {threads} --device {resources.device} 2> {log}"
 
 

@@ -14,10 +14,11 @@ rule download_processor:
         mem_mb=memory("results/processors/{id}", 2000, "download_processor"),
         runtime=60,
     params:
+        launch=launch("results/processors/{id}"),
         python=setting("results/processors/{id}", "python"),
         script=script("download_processor"),
     shell:
-        "{params.python} {params.script} results/processors/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python} {params.script} results/processors/{wildcards.id} 2> {log}"
 
 
 rule download_model:
@@ -33,7 +34,8 @@ rule download_model:
         mem_mb=memory("results/models/{id}", 2000, "download_model"),
         runtime=240,
     params:
+        launch=launch("results/models/{id}"),
         python=setting("results/models/{id}", "python"),
         script=script("download_model"),
     shell:
-        "{params.python} {params.script} results/models/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python} {params.script} results/models/{wildcards.id} 2> {log}"

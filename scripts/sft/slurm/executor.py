@@ -4,13 +4,12 @@
 - A retry after which a run has got further is not counted; one that fails as it failed before is the last (`judge`).
 - While the controller does not answer, submissions wait; the plugin would use up retries on them.
 - States that the plugin waits on for ever are told as failures: `CANCELLED by 0`, a preempted job that is not queued
-  again, a job that SLURM has forgotten.
+  again, a job that SLURM has forgotten, one that waits for a reason that time does not mend.
 
-The plugin offers no hooks for this, so functions of it are replaced, in the one process that submits. requirements.in pins the
-plugin; another version is refused here until the tests in tests/slurm have passed with it.
+The plugin offers no hooks for this, so functions of it are replaced, in the one process that submits. requirements.in
+pins the plugin; another version is refused here until the tests in tests/slurm have passed with it.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,9 +24,16 @@ from sft.training.checkpoint import Checkpoints
 
 PLUGIN = "snakemake-executor-plugin-slurm"
 VERSION = "2.8.0"
-# How long a preempted job may wait to be queued again, and how long SLURM may know nothing of a job, before it is given up.
+# Patience: with a preempted job that is not queued again, with SLURM knowing nothing of a job, with its controller.
 PREEMPTED_SECONDS = 300.0
 FORGOTTEN_SECONDS = 180.0
+# Reasons of waiting (squeue(1), JOB REASON CODES) that mean: this request will not be met.
+HOPELESS = {
+    *("AccountNotAllowed", "AssocMaxWallDurationPerJobLimit", "BadConstraints", "DependencyNeverSatisfied"),
+    *("InvalidAccount", "InvalidQOS", "PartitionNodeLimit", "PartitionTimeLimit", "QOSMaxCpuPerJobLimit"),
+    *("QOSMaxMemoryPerJob", "QOSMaxNodePerJobLimit", "QOSMaxWallDurationPerJobLimit", "QOSNotAllowed"),
+    *("job_requeued_in_held_state", "launch_failed_requeued_held"),
+}
 CONTROLLER_SECONDS = 3600.0
 
 
@@ -37,32 +43,32 @@ class ExecutorError(Exception):
 
 @dataclass
 class Leftovers:
-    """Jobs of an earlier Snakemake in this directory that wait or run, by their comment (rule and wildcards)."""
+    """Jobs of an earlier Snakemake in this directory that wait or run; their comment tells rule and wildcards."""
 
-    jobs: dict[str, queue.QueuedJob]
+    jobs: list[queue.QueuedJob]
 
     @classmethod
     def find(cls, say: Callable[[str], None]) -> "Leftovers":
-        found = [job for job in queue.jobs_of(os.getcwd()) or [] if job.comment.startswith("rule_")]
+        found = [job for job in queue.jobs_of(str(Path.cwd())) or [] if job.comment.startswith("rule_")]
         for job in found:
-            say(f"job {job.id} ({job.comment}) of an earlier Snakemake is {job.state}: it is waited for, not submitted again")
-        return cls({job.comment: job for job in found})
+            say(f"job {job.id} ({job.comment}) of an earlier Snakemake is {job.state}: waited for, not submitted again")
+        return cls(found)
 
     def take(self, comment: str, name: str) -> str | None:
-        """Give the job with that comment the `name` of this Snakemake, by which it asks for states; the job's number."""
-        job = self.jobs.pop(comment, None)
+        """Give the job with that comment the `name` by which this Snakemake asks for states; the job's number."""
+        job = next((job for job in self.jobs if job.comment == comment), None)
         if job is None:
             return None
+        self.jobs.remove(job)
         done = queue.run("scontrol", "update", f"JobId={job.id}", f"JobName={name}")
         return job.id if done is not None and done.returncode == 0 else None
 
     def wait_for_others(self, rules: set[str], say: Callable[[str], None]) -> None:
         """Wait for jobs that no single job of this workflow corresponds to: groups, whose comments name no results."""
-        others = [job for job in self.jobs.values() if not any(job.comment.startswith(f"rule_{rule}_w") for rule in rules)]
-        others = [job for job in others if job.comment.removeprefix("rule_") not in rules]
-        for job in others:
+        single = {f"rule_{rule}" for rule in rules}
+        for job in [job for job in self.jobs if job.comment.partition("_wildcards_")[0] not in single]:
             say(f"waiting for job {job.id} ({job.comment}), a group of an earlier Snakemake")
-            del self.jobs[job.comment]
+            self.jobs.remove(job)
             while (state := queue.state(job.id)) is None or state in queue.ALIVE | queue.WAITING:
                 time.sleep(5)
 
@@ -156,7 +162,11 @@ def judge(job: Any, started: datetime) -> Verdict:
     run = _run(job)
     if run is None:
         return Verdict()
-    ours = [attempt for attempt in attempts.read(run) if datetime.fromisoformat(attempt["started"]) >= started.replace(microsecond=0)]
+    ours = [
+        attempt
+        for attempt in attempts.read(run)
+        if datetime.fromisoformat(attempt["started"]) >= started.replace(microsecond=0)
+    ]
     ends = [(attempt["failed"], attempt["step"]) for attempt in ours[-2:] if "failed" in attempt]
     if len(ends) == 2 and ends[0] == ends[1]:
         reason, step = ends[0]
@@ -193,6 +203,8 @@ def _finite_states(ask: Callable, say: Callable[[str], None], clock: Callable[[]
         if states is None:
             return states, seconds
         states = {job: state.partition(" ")[0].rstrip("+") for job, state in states.items()}
+        for job in _hopeless(command, states, say):
+            states[job] = "FAILED"
         for job in seen - states.keys():
             if given_up(job, FORGOTTEN_SECONDS, "is unknown to SLURM"):
                 states[job] = "FAILED"
@@ -203,7 +215,31 @@ def _finite_states(ask: Callable, say: Callable[[str], None], clock: Callable[[]
             elif job in seen and state != "FAILED":
                 since.pop(job, None)
         seen.update(job for job, state in states.items() if state in queue.ALIVE | queue.WAITING | {"PREEMPTED"})
-        seen.difference_update(job for job, state in states.items() if state not in queue.ALIVE | queue.WAITING | {"PREEMPTED"})
+        seen.difference_update(
+            job for job, state in states.items() if state not in queue.ALIVE | queue.WAITING | {"PREEMPTED"}
+        )
         return states, seconds
 
     return query_job_status
+
+
+def _hopeless(command: str, states: dict[str, str], say: Callable[[str], None]) -> list[str]:
+    """Jobs among `states` that wait for what will not come; they are cancelled, and told with the reason."""
+    waiting = [job for job, state in states.items() if state in queue.WAITING]
+    name = command.rpartition("--name ")[2].split()[0] if "--name " in command else ""
+    if not waiting or not name:
+        return []
+    done = queue.run("squeue", "--noheader", "--states=PENDING", f"--name={name}", "--format=%i|%r|%k|%P|%l")
+    if done is None or done.returncode:
+        return []
+    found = []
+    for line in done.stdout.splitlines():
+        job, reason, comment, partition, limit = line.split("|")
+        if reason.strip("()") in HOPELESS and job in waiting:
+            say(
+                f"job {job} ({comment}) was cancelled: SLURM says {reason} (partition {partition}, limit {limit}), "
+                "so it would wait for ever. Ask for less (execution: in the configuration), or change the profile"
+            )
+            queue.run("scancel", job)
+            found.append(job)
+    return found

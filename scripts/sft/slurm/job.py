@@ -1,25 +1,40 @@
 """The SLURM job that this process runs in: who it is, how long it may go on, and how it comes again.
 
-Inside a job that Snakemake submitted only few SLURM variables are left, except below an `srun` of our own (sft.slurm.launch).
+Inside a job that Snakemake submitted only few SLURM variables are left, except below an `srun` of our own
+(sft.slurm.launch).
 """
 
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from sft.slurm import queue
 
 
+# What is asked of squeue, long format; widths are needed, or values are cut.
+_FIELDS = ("RestartCnt:12", "MinMemory:24", "TimeLeft:24")
+
+
 @dataclass(frozen=True)
 class Job:
-    """`restarts`: how often SLURM has started it again. `memory_mib`: what it may use on this node; None: unknown."""
+    """`restarts`: how often SLURM has started it again; None: unknown."""
 
     id: str
     cluster: str
     node: str
-    restarts: int
-    memory_mib: int | None
+    restarts: int | None
+
+
+@dataclass(frozen=True)
+class Details:
+    """What SLURM said of the job when this process first asked; None: it did not say."""
+
+    restarts: int | None = None
+    memory_mib: int | None = None
+    seconds_left: float | None = None
 
 
 def current() -> Job | None:
@@ -27,22 +42,16 @@ def current() -> Job | None:
     number = os.environ.get("SLURM_JOB_ID", "")
     if not number.isdigit():
         return None
-    memory = os.environ.get("SLURM_MEM_PER_NODE", "")
-    return Job(
-        id=number,
-        cluster=os.environ.get("SLURM_CLUSTER_NAME", ""),
-        node=os.environ.get("SLURMD_NODENAME") or os.uname().nodename,
-        restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
-        memory_mib=int(memory) if memory.isdigit() else None,
-    )
+    node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
+    return Job(number, os.environ.get("SLURM_CLUSTER_NAME", ""), node, _details(number).restarts)
 
 
 def facts() -> dict[str, str | int | None]:
-    """What records tell of the job: `job`, `node`, `restarts`, `memory_mib`; empty outside SLURM."""
+    """What records tell of the job: `job`, `node`, `restarts`, `memory_mib` (what it asked for); empty outside SLURM."""
     job = current()
     if job is None:
         return {}
-    return {"job": job.id, "node": job.node, "restarts": job.restarts, "memory_mib": job.memory_mib}
+    return {"job": job.id, "node": job.node, "restarts": job.restarts, "memory_mib": _details(job.id).memory_mib}
 
 
 def seconds_left(say: Callable[[str], None]) -> float | None:
@@ -50,11 +59,34 @@ def seconds_left(say: Callable[[str], None]) -> float | None:
     job = current()
     if job is None:
         return None
-    done = queue.run("squeue", "--noheader", f"--jobs={job.id}", "--format=%L")
-    if done is None or done.returncode:
-        say("SLURM does not say how much time is left; training goes on until a signal or the limit ends it")
+    left = _details(job.id).seconds_left
+    if left is None:
+        say("SLURM names no time limit; training goes on until a signal or the limit ends it")
         return None
-    return duration(done.stdout.strip())
+    return max(left - (time.monotonic() - _ASKED[job.id]), 0.0)
+
+
+_ASKED: dict[str, float] = {}
+
+
+@cache
+def _details(job: str) -> Details:
+    """Asked once. The variables that tell the same in a plain job are dropped by Snakemake's plugin on the way here."""
+    _ASKED[job] = time.monotonic()
+    done = queue.run("squeue", "--noheader", f"--jobs={job}", f"--Format={','.join(_FIELDS)}")
+    if done is None or done.returncode or len(done.stdout.split()) != len(_FIELDS):
+        return Details()
+    restarts, memory, left = done.stdout.split()
+    return Details(int(restarts) if restarts.isdigit() else None, mebibytes(memory), duration(left))
+
+
+def mebibytes(text: str) -> int | None:
+    """MiB of SLURM's `2000M`, `1.5G`; None for 0, which means all of the node."""
+    found = re.fullmatch(r"([0-9.]+)([KMGT])?", text)
+    if not found:
+        return None
+    unit = {"K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}[found[2] or "M"]
+    return round(float(found[1]) * unit) or None
 
 
 def duration(text: str) -> float | None:
@@ -69,8 +101,9 @@ def duration(text: str) -> float | None:
 def come_again(say: Callable[[str], None]) -> bool:
     """Put this job back into the queue, as it was submitted; whether that was done.
 
-    The same job starts again, so Snakemake goes on waiting for it and no retry is used up, even where Snakemake has died.
-    A job that was cancelled stays cancelled. Where a site forbids requeueing, exit code 75 leaves it to Snakemake's retries.
+    The same job starts again, so Snakemake goes on waiting for it and no retry is used up, even where Snakemake has
+    died. A job that was cancelled stays cancelled. Where a site forbids requeueing, exit code 75 leaves it to
+    Snakemake's retries.
     """
     job = current()
     if job is None:

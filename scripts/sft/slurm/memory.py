@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 # srun tells it of its task, slurmstepd of its step; a shell of a process that the kernel ended.
-_SIGNS = re.compile(r"oom[_-]kill|Out Of Memory|OutOfMemory|MemoryError|DefaultCPUAllocator: can't allocate memory", re.IGNORECASE)
+_SIGNS = re.compile(
+    r"oom[_-]kill|Out Of Memory|OutOfMemory|MemoryError|DefaultCPUAllocator: can't allocate memory", re.IGNORECASE
+)
 TAIL_BYTES = 20_000
 
 

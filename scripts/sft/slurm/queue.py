@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 TIMEOUT_SECONDS = 60
 # The states of a job whose processes may still run (squeue(1), JOB STATE CODES).
-ALIVE = frozenset("CONFIGURING COMPLETING RUNNING RESIZING SIGNALING STAGE_OUT STOPPED SUSPENDED".split())
+ALIVE = {"CONFIGURING", "COMPLETING", "RUNNING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
 # States of a job that waits to be started, or started again.
-WAITING = frozenset("PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT".split())
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 
 _FIELDS = ("%i", "%T", "%r", "%N", "%j", "%Z", "%k", "%M", "%L")
 

@@ -8,6 +8,7 @@ files to be made again, and its own triggers are switched off so that there is o
 import importlib.util
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from sft.plan import Plan, PlanError
 from sft.planner import make_plan
 from sft.run_estimates import require_fit
 from sft.slurm import executor
-from sft.slurm.launch import on_one_node
+from sft.slurm.launch import on_nodes, on_one_node
 from sft.slurm.memory import asked
 from sft.training import launch
 
@@ -80,9 +81,17 @@ class Attached:
             return "--keep-optimizer" if execution[key] else "--no-keep-optimizer"
         return execution[key]
 
-    def launch(self, directory: str, threads: int) -> str:
-        """What stands before the command of the node in `directory`: inside SLURM an srun of its own, else nothing."""
-        return on_one_node(threads) if self._in_slurm() else ""
+    def launch(self, threads: int, nodes: int, gres: str) -> str:
+        """What stands before a job's command: inside SLURM an srun of its own, else nothing.
+
+        Over several nodes one torchrun on each, with as many processes as the job has GPUs there (`gres`: gpu:8).
+        """
+        if not self._in_slurm():
+            return ""
+        if nodes == 1:
+            return on_one_node(threads)
+        gpus = re.fullmatch(r"gpu(?::[A-Za-z0-9_.]+)??(?::(\d+))?", gres)
+        return on_nodes(nodes, int(gpus[1] or 1) if gpus else 1, threads)
 
     def memory(self, log: str, first: int, attempt: int) -> int:
         """MiB to ask for in an attempt of a job with this log."""

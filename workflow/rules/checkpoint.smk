@@ -16,7 +16,7 @@ rule convert_checkpoint:
         mem_mb=memory("results/runs/{run}/models/{dtype}", "memory_mib", "convert_checkpoint"),
         runtime=60,
     params:
-        launch=launch("results/runs/{run}/models/{dtype}"),
+        launch=launch,
         python=setting("results/runs/{run}/models/{dtype}", "python"),
         script=script("convert_checkpoint"),
     shell:

@@ -66,13 +66,9 @@ def memory(directory, mebibytes, rule):
     return value
 
 
-def launch(directory):
-    """Parameter function: what stands before the command of the node in `directory` (a pattern); often nothing."""
-
-    def words(wildcards, threads):
-        return STUDY.launch(directory.format(**wildcards), threads)
-
-    return words
+def launch(wildcards, threads, resources):
+    """Parameter: what stands before the command of a job; outside SLURM nothing."""
+    return STUDY.launch(threads, resources.get("nodes", 1), resources.get("gres", ""))
 
 
 def wanted(*rules):

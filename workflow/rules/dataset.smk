@@ -32,7 +32,7 @@ rule prepare_dataset:
         mem_mb=memory("results/datasets/{id}", 2000, "prepare_dataset"),
         runtime=60,
     params:
-        launch=launch("results/datasets/{id}"),
+        launch=launch,
         script=script("prepare_dataset"),
     shell:
         "{params.launch} python {params.script} results/datasets/{wildcards.id} 2> {log}"
@@ -52,7 +52,7 @@ rule split_dataset:
         mem_mb=memory("results/splits/{id}", 2000, "split_dataset"),
         runtime=60,
     params:
-        launch=launch("results/splits/{id}"),
+        launch=launch,
         script=script("split_dataset"),
     shell:
         "{params.launch} python {params.script} results/splits/{wildcards.id} 2> {log}"
@@ -78,7 +78,7 @@ rule audit_splits:
         mem_mb=memory("results/audits/{id}", 2000, "audit_splits"),
         runtime=60,
     params:
-        launch=launch("results/audits/{id}"),
+        launch=launch,
         script=script("audit_splits"),
     shell:
         "{params.launch} python {params.script} results/audits/{wildcards.id} 2> {log}"
@@ -98,7 +98,7 @@ rule tokenize_dataset:
         mem_mb=memory("results/tokens/{id}", 2000, "tokenize_dataset"),
         runtime=120,
     params:
-        launch=launch("results/tokens/{id}"),
+        launch=launch,
         python=setting("results/tokens/{id}", "python"),
         script=script("tokenize_dataset"),
     shell:

@@ -42,7 +42,7 @@ rule predict:
         gpu=setting("results/runs/{run}/evaluations/{evaluation}", "gpu"),
         device=setting("results/runs/{run}/evaluations/{evaluation}", "device"),
     params:
-        launch=launch("results/runs/{run}/evaluations/{evaluation}"),
+        launch=launch,
         python=setting("results/runs/{run}/evaluations/{evaluation}", "python"),
         script=script("predict"),
     shell:

@@ -14,7 +14,7 @@ rule download_processor:
         mem_mb=memory("results/processors/{id}", 2000, "download_processor"),
         runtime=60,
     params:
-        launch=launch("results/processors/{id}"),
+        launch=launch,
         python=setting("results/processors/{id}", "python"),
         script=script("download_processor"),
     shell:
@@ -34,7 +34,7 @@ rule download_model:
         mem_mb=memory("results/models/{id}", 2000, "download_model"),
         runtime=240,
     params:
-        launch=launch("results/models/{id}"),
+        launch=launch,
         python=setting("results/models/{id}", "python"),
         script=script("download_model"),
     shell:

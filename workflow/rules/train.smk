@@ -24,7 +24,7 @@ rule train_model:
         keep_optimizer=setting("results/runs/{run}", "keep_optimizer"),
         distributed=setting("results/runs/{run}", "distributed"),
     params:
-        launch=launch("results/runs/{run}"),
+        launch=launch,
         python=setting("results/runs/{run}", "python"),
         script=script("train_model"),
     shell:

@@ -13,7 +13,6 @@ from functools import cache
 
 from sft.slurm import queue
 
-
 # What is asked of squeue, long format; widths are needed, or values are cut.
 _FIELDS = ("RestartCnt:12", "MinMemory:24", "TimeLeft:24")
 
@@ -47,7 +46,7 @@ def current() -> Job | None:
 
 
 def facts() -> dict[str, str | int | None]:
-    """What records tell of the job: `job`, `node`, `restarts`, `memory_mib` (what it asked for); empty outside SLURM."""
+    """What records tell of the job: `job`, `node`, `restarts`, and `memory_mib` that it asked for; empty outside."""
     job = current()
     if job is None:
         return {}

@@ -19,7 +19,7 @@ def on_one_node(threads: int) -> str:
     return f"srun --overlap --nodes=1 --ntasks=1 --cpus-per-task={threads} --cpu-bind=none --unbuffered"
 
 
-def on_nodes(nodes: int, processes: int, threads: int, python: str = "python") -> str:
+def on_nodes(nodes: int, processes: int, threads: int) -> str:
     """`torchrun` once per node of the job, with `processes` each; every line of output begins with its node's number.
 
     The job has to ask for `nodes`, as many `tasks`, and `mpi: srun` (docs/slurm.md). One failing process ends all of
@@ -30,4 +30,4 @@ def on_nodes(nodes: int, processes: int, threads: int, python: str = "python") -
         "--unbuffered --kill-on-bad-exit=1"
     )
     launcher = shlex.quote(str(SCRIPTS / "launch_on_node.py"))
-    return f"{srun} {python} {launcher} --processes {processes}"
+    return f"{srun} python {launcher} --processes {processes}"

@@ -91,7 +91,7 @@ def _state(
     """(state, detail in words, the SLURM job of the run's next or present step)."""
     ours = [job for job in jobs if re.search(rf"(^|_){re.escape(run.name)}(_|$)", job.comment)]
     training = next((job for job in ours if job.comment.startswith("rule_train_model")), None)
-    if manifest.read(run):
+    if manifest.read(run) is not None:
         return _after_training(run, ours)
     if claim.alive(run):
         holder = claim.read(run)

@@ -31,8 +31,8 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
-# cred_expire is also how long a requeued job waits before it starts again; 120 s by default.
-AuthInfo=socket={folder}/munge/sock,cred_expire=3
+# cred_expire is also how long a requeued job waits before it starts again; 120 s by default, and below 5.
+AuthInfo=socket={folder}/munge/sock,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid

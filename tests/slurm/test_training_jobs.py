@@ -60,27 +60,28 @@ def test_preempted_moved_and_cut_short(cluster: Cluster, undisturbed: Path, text
     if not cluster.in_cgroups:
         pytest.skip("without cgroups (v1) signals of SLURM go to other processes than on a real cluster")
     run = runs.write_run(tmp_path / "run", text_nodes, **SETTINGS)
-    job = submit(cluster, run, "-p", "preemptible", "-t", "20", f"--nodelist={cluster.nodes[0]}")
+    job = submit(cluster, run, "-p", "preemptible", "-t", "20")
     wait(run, lambda: runs.last_step(run) >= 2)
-    urgent = cluster.submit("sleep 3", "-p", "gpu", "--exclusive", f"--nodelist={cluster.nodes[0]}", folder=tmp_path)
+    node = attempts.read(run)[0]["node"]
+    urgent = cluster.submit("sleep 3", "-p", "gpu", "--exclusive", f"--nodelist={node}", folder=tmp_path)
     wait(run, lambda: len(runs.saved_steps(run)) == 1)
-    assert cluster.wait_for(urgent, "RUNNING", "COMPLETED")
+    cluster.wait_for(urgent, "COMPLETED")
     first = attempts.read(run)[0]
     assert first["stopped"] == "SIGTERM"
-    assert (first["job"], first["node"], first["memory_mib"]) == (job, cluster.nodes[0], 2000)
+    assert (first["job"], first["memory_mib"]) == (job, 2000)
 
     wait(run, lambda: len(attempts.read(run)) == 2 and runs.last_step(run) > first["step"])
     # The node dies without a word. SLURM notices after SlurmdTimeout and starts the job on the other one.
-    cluster.client("scontrol", "update", f"jobid={job}", "ReqNodeList=")
-    cluster.kill_node(cluster.nodes[0])
+    node = attempts.read(run)[1]["node"]
+    cluster.kill_node(node)
     try:
         assert cluster.wait_for(job, "COMPLETED", "FAILED", "NODE_FAIL", "CANCELLED", seconds=180) == "COMPLETED"
     finally:
-        cluster.start_node(cluster.nodes[0])
+        cluster.start_node(node)
     told = runs.attempts(run)
     assert [attempt["restarts"] for attempt in told] == [0, 1, 2]
     assert {attempt["job"] for attempt in told} == {job}
-    assert told[-1]["node"] == cluster.nodes[1]
+    assert told[-1]["node"] != node
     runs.assert_same(undisturbed, run)
 
 
@@ -106,7 +107,7 @@ def test_cancelled_run_saves_and_stays_cancelled(cluster: Cluster, text_nodes, t
     cluster.client("scancel", job)
     cluster.wait_for(job, "CANCELLED")
     wait(run, lambda: runs.saved_steps(run) != [] or "stopped" in attempts.read(run)[-1])
-    time.sleep(5)  # longer than a requeued job waits on this cluster
+    time.sleep(7)  # longer than a requeued job waits on this cluster
     assert cluster.state(job) == "CANCELLED"
     assert attempts.read(run)[-1]["stopped"] == "SIGTERM"
     assert "it is not queued again" in (run / "train_model.log").read_text()

@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ class Stage:
 
     def say(self, text: str) -> None:
         """Write one line to the log (standard error), with the time of day."""
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+        # The srun that carries the log ends before the trainer when a job is cancelled; the checkpoint matters more.
+        with suppress(BrokenPipeError):
+            print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
     def summary(self, text: str) -> None:
         """The one line that a finished stage prints to the terminal (standard output)."""

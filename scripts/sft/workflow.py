@@ -138,7 +138,7 @@ class Attached:
                 write_config(node)
         if not self.archived:
             link_runs(self.plan)
-        if self._in_slurm():
+        if self._in_slurm() and self.workflow.is_main_process:
             try:
                 executor.install(self.workflow, _say)
             except executor.ExecutorError as error:

@@ -144,7 +144,7 @@ def test_there_is_memory_for_snakemake_itself() -> None:
 def test_every_line_of_the_profile_has_its_reason() -> None:
     lines = (ROOT / PROFILE / "profile.yaml").read_text().splitlines()
     own = [line for line in lines if re.match(r"(\s*- |\s*)[a-z_-]+[:=]", line) and not line.lstrip().startswith("#")]
-    opening = re.compile(r"(set-resources|train_model|predict|config|executor|  predict).*:\s*(slurm)?$")
+    opening = re.compile(r"(set-resources|train_model|predict|ask_base|config|executor).*:\s*(slurm)?$")
     again = "slurm_partition: gpu"  # explained where it stands first
     bare = [line for line in own if "#" not in line and not opening.match(line.strip()) and line.strip() != again]
     assert not bare

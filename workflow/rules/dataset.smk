@@ -125,7 +125,7 @@ rule audit_labels:
         mem_mb=memory("results/label_audits/{id}", 1000, "audit_labels"),
         runtime=60,
     params:
-        launch=launch("results/label_audits/{id}"),
+        launch=launch,
         script=script("audit_labels"),
     shell:
         "{params.launch} python {params.script} results/label_audits/{wildcards.id} 2> {log}"

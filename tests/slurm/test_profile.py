@@ -16,6 +16,7 @@ CPU_STAGES = {"audit_splits", "convert_checkpoint", "download_processor", "prepa
 CPU = "--nodes=1 --requeue --ntasks=1 --cpus-per-task=1"
 # With the embedded settings (device=cuda from the profile): what each rule's job asks for.
 SHIPPED = {
+    "audit_labels": f"-p cpu -t 60 --mem 1000 {CPU}",
     "audit_splits": f"-p cpu -t 60 --mem 2000 {CPU}",
     "convert_checkpoint": f"-p cpu -t 60 --mem 2000 {CPU}",
     "download_model": f"-p cpu -t 240 --mem 2000 {CPU}",

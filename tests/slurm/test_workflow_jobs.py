@@ -236,7 +236,7 @@ def test_whole_graph(cluster: Cluster, tmp_path: Path) -> None:
         for path in checkout.path.glob("results/**/manifest.json")
     }
     in_jobs = {"prepare_dataset", "split_dataset", "audit_splits", "download_processor", "tokenize_dataset"}
-    in_jobs |= {"train_model", "download_model", "predict", "convert_checkpoint"}
+    in_jobs |= {"audit_labels", "train_model", "download_model", "predict", "convert_checkpoint"}
     assert {rule for rule, job in ran.items() if job} == in_jobs
     assert ran["train_model"]["memory_mib"] == 2000
     assert ran["train_model"]["restarts"] == 0

@@ -54,7 +54,7 @@ def claimed_by_job(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("SLURMD_NODENAME", "far")
     job._details.cache_clear()
-    squeue(directory, monkeypatch, "echo 0 2000M 3:00")
+    squeue(directory, monkeypatch, "echo 0 2000M 3:00 rule_train_model")
     with pytest.MonkeyPatch.context() as there:
         there.setattr(claim, "_boot", lambda: "another machine's boot")
         dead = Claim(directory, print)
@@ -144,7 +144,9 @@ def test_touch_while_waiting_is_a_sign_of_life(tmp_path, monkeypatch) -> None:
 
 def test_job_started_again_takes_its_own_claim_back(tmp_path, monkeypatch) -> None:
     claimed_by_job(tmp_path, monkeypatch)
-    squeue(tmp_path, monkeypatch, "echo 1 2000M 3:00")  # SLURM counts one restart; the claim was made before
+    squeue(
+        tmp_path, monkeypatch, "echo 1 2000M 3:00 rule_train_model"
+    )  # SLURM counts one restart; the claim was made before
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     started = time.monotonic()
     with Claim(tmp_path, print):

@@ -40,6 +40,30 @@ def test_no_job_around_this_process(monkeypatch) -> None:
     assert job.come_again(print) is False
 
 
+@pytest.mark.parametrize(
+    ("comment", "state", "again"),
+    [
+        ("rule_train_model_wildcards_mine", "RUNNING", True),
+        ("rule_train_model_wildcards_mine", "PREEMPTED", True),
+        ("rule_train_model_wildcards_mine", "CANCELLED", False),
+        ("(null)", "RUNNING", False),  # Snakemake with --cores inside somebody's own job: not ours to start again
+    ],
+)
+def test_only_a_running_job_of_snakemake_is_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comment: str, state: str, again: bool
+) -> None:
+    answer = f'case "$*" in *RestartCnt*) echo "0 2000M 3:00 {comment}";; *) echo {state};; esac'
+    for name, script in (("squeue", answer), ("scontrol", f'echo "$*" > {tmp_path}/asked')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    job._details.cache_clear()
+    assert job.come_again(print) is again
+    assert (tmp_path / "asked").exists() is again
+    job._details.cache_clear()
+
+
 def test_memory_doubles_only_after_it_ran_out(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert memory.asked(log, 2000, 2) == 2000

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.slurm import memory, queue
+from sft.slurm.job import SUBMITTED
 from sft.training import attempts
 from sft.training.checkpoint import Checkpoints
 
@@ -49,7 +50,12 @@ class Leftovers:
 
     @classmethod
     def find(cls, say: Callable[[str], None]) -> "Leftovers":
-        found = [job for job in queue.jobs_of(str(Path.cwd())) or [] if job.comment.startswith("rule_")]
+        listed = queue.jobs_of(str(Path.cwd()))
+        if listed is None:
+            raise ExecutorError(
+                "SLURM does not list this user's jobs, so what still runs here is unknown. Try again later"
+            )
+        found = [job for job in listed if job.comment.startswith(SUBMITTED)]
         for job in found:
             say(f"job {job.id} ({job.comment}) of an earlier Snakemake is {job.state}: waited for, not submitted again")
         return cls(found)
@@ -82,6 +88,7 @@ def install(workflow: Any, say: Callable[[str], None]) -> None:
             f"{PLUGIN} {metadata.version(PLUGIN)} is installed, and this workflow is made for {VERSION}. Install what "
             "requirements.in pins: make setup"
         )
+    _wait_for_controller(say)
     leftovers = Leftovers.find(say)
     leftovers.wait_for_others({rule.name for rule in workflow.rules}, say)
     _submit_once(plugin, leftovers, say)

@@ -14,7 +14,9 @@ from functools import cache
 from sft.slurm import queue
 
 # What is asked of squeue, long format; widths are needed, or values are cut.
-_FIELDS = ("RestartCnt:12", "MinMemory:24", "TimeLeft:24")
+_FIELDS = ("RestartCnt:12", "MinMemory:24", "TimeLeft:24", "Comment:200")
+# How the comment of a job begins that Snakemake's plugin submitted.
+SUBMITTED = "rule_"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Details:
     restarts: int | None = None
     memory_mib: int | None = None
     seconds_left: float | None = None
+    comment: str = ""
 
 
 def current() -> Job | None:
@@ -73,10 +76,10 @@ def _details(job: str) -> Details:
     """Asked once. The variables that tell the same in a plain job are dropped by Snakemake's plugin on the way here."""
     _ASKED[job] = time.monotonic()
     done = queue.run("squeue", "--noheader", f"--jobs={job}", f"--Format={','.join(_FIELDS)}")
-    if done is None or done.returncode or len(done.stdout.split()) != len(_FIELDS):
+    if done is None or done.returncode or len(done.stdout.split()) < len(_FIELDS):
         return Details()
-    restarts, memory, left = done.stdout.split()
-    return Details(int(restarts) if restarts.isdigit() else None, mebibytes(memory), duration(left))
+    restarts, memory, left, comment = done.stdout.split(maxsplit=3)
+    return Details(int(restarts) if restarts.isdigit() else None, mebibytes(memory), duration(left), comment.strip())
 
 
 def mebibytes(text: str) -> int | None:
@@ -101,11 +104,11 @@ def come_again(say: Callable[[str], None]) -> bool:
     """Put this job back into the queue, as it was submitted; whether that was done.
 
     The same job starts again, so Snakemake goes on waiting for it and no retry is used up, even where Snakemake has
-    died. A job that was cancelled stays cancelled. Where a site forbids requeueing, exit code 75 leaves it to
-    Snakemake's retries.
+    died. A job that was cancelled stays cancelled, and one that Snakemake did not submit is not ours to start again.
+    Where a site forbids requeueing, exit code 75 leaves it to Snakemake's retries.
     """
     job = current()
-    if job is None:
+    if job is None or not _details(job.id).comment.startswith(SUBMITTED):
         return False
     state = queue.state(job.id)
     if state not in ("RUNNING", "PREEMPTED"):

@@ -16,7 +16,8 @@ from slurm_cluster import Cluster
 from sft.slurm.launch import on_one_node
 from sft.training import attempts
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+# Hangs are told by the waits below; on a machine that others use, the honest time of these tests is many minutes.
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 SLOW = Path(__file__).with_name("slow_train.py")
 OPTIONS = ("--device", "cpu", "--keep-optimizer")
 SETTINGS = {"max_steps": 12, "save_steps": 12, "eval_steps": 6}
@@ -92,7 +93,7 @@ def test_stops_by_itself_before_the_time_limit(cluster: Cluster, undisturbed: Pa
     # A minute is the shortest that SLURM knows. On a busy machine it passes while libraries are imported.
     minutes = 1 + int(os.getloadavg()[0] / os.cpu_count() / 2)
     job = submit(cluster, run, "-p", "cpu", "-t", str(minutes), pause=6.0 * minutes)
-    assert cluster.wait_for(job, "COMPLETED", "FAILED", "TIMEOUT", seconds=590) == "COMPLETED"
+    assert cluster.wait_for(job, "COMPLETED", "FAILED", "TIMEOUT", seconds=1500) == "COMPLETED"
     told = runs.attempts(run)
     assert len(told) >= 2
     assert all(attempt["stopped"] == "time limit" for attempt in told[:-1])

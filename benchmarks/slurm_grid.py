@@ -46,7 +46,7 @@ GRID = """
 import sys
 sys.path.insert(0, {scripts!r})
 from sft.slurm import executor
-from sft.slurm.launch import on_one_node
+from sft.slurm.launch import on_first_node
 
 onstart:
     executor.install(workflow, lambda text: print(text, file=sys.stderr, flush=True))
@@ -57,7 +57,7 @@ rule train_model:
     output: "results/runs/{{run}}/manifest.json"
     log: "results/runs/{{run}}/train_model.log"
     resources: mem_mb=1000, runtime=60
-    params: launch=on_one_node(1)
+    params: launch=on_first_node(1)
     shell: "exec {{params.launch}} {python} {trainer} results/runs/{{wildcards.run}} --device cpu --keep-optimizer"
            " 2>> {{log}}"
 """

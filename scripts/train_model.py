@@ -90,7 +90,9 @@ def make(stage: Stage) -> None:
             checkpoints, made_from, stage.options.code_policy, kept, total, stage.environment["policy"]
         )
         attempt = attempts.begin(stage.directory, start.step if start.path else None, total, stage.options)
-        run = Run(stage, total, kept, made_from, checkpoints, start, attempt, stop, TimeLimit(job.seconds_left(stage.say)))
+        run = Run(
+            stage, total, kept, made_from, checkpoints, start, attempt, stop, TimeLimit(job.seconds_left(stage.say))
+        )
         if start.step == total:
             stage.say(f"all {total} steps are trained; writing the results")
             break
@@ -155,8 +157,9 @@ def _train(run: Run) -> None:
         told = {"total_steps": run.total_steps, "kept_steps": run.kept_steps, "provenance": run.provenance}
         reached = train_on_ranks(stage, told | {"start": start, "attempt": run.attempt}, run.stop)
     if reached < run.total_steps:
-        attempts.note(stage.directory, run.attempt, {"stopped": run.stop.reason, "step": reached})
-        stage.say(f"stopped on request ({run.stop.reason}) after step {reached} of {run.total_steps}; start again")
+        why = run.stop.reason or "time limit"  # which a rank sees for itself
+        attempts.note(stage.directory, run.attempt, {"stopped": why, "step": reached})
+        stage.say(f"stopped on request ({why}) after step {reached} of {run.total_steps}; start again")
         raise SystemExit(EXIT_RESUMABLE)
 
 

@@ -8,7 +8,6 @@ files to be made again, and its own triggers are switched off so that there is o
 import importlib.util
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from sft.plan import Plan, PlanError
 from sft.planner import make_plan
 from sft.run_estimates import require_fit
 from sft.slurm import executor
-from sft.slurm.launch import on_nodes, on_one_node
+from sft.slurm.launch import on_every_node, on_first_node
 from sft.slurm.memory import asked
 from sft.training import launch
 
@@ -81,17 +80,26 @@ class Attached:
             return "--keep-optimizer" if execution[key] else "--no-keep-optimizer"
         return execution[key]
 
-    def launch(self, threads: int, nodes: int, gres: str) -> str:
-        """What stands before a job's command: inside SLURM an srun of its own, else nothing.
+    def launch(self, threads: int) -> str:
+        """What stands before a job's command: inside SLURM an srun of its own, else nothing."""
+        return on_first_node(threads) if self._in_slurm() else ""
 
-        Over several nodes one torchrun on each, with as many processes as the job has GPUs there (`gres`: gpu:8).
+    def launch_ranks(self, directory: str, threads: int, nodes: int) -> str:
+        """The option by which a run on several nodes starts its ranks there; nothing for others.
+
+        `nodes`: what the job asks for, which has to be what the configuration spreads the run over.
         """
-        if not self._in_slurm():
+        wanted = self._node(directory).execution["distributed"]["nodes"]
+        if wanted == 1 or self.workflow.dryrun:
             return ""
-        if nodes == 1:
-            return on_one_node(threads)
-        gpus = re.fullmatch(r"gpu(?::[A-Za-z0-9_.]+)??(?::(\d+))?", gres)
-        return on_nodes(nodes, int(gpus[1] or 1) if gpus else 1, threads)
+        if not self._in_slurm():
+            raise ValueError(f"{directory} is spread over {wanted} nodes: that takes SLURM (docs/slurm.md)")
+        if nodes != wanted:
+            raise ValueError(
+                f"{directory} is spread over {wanted} nodes, and its job asks for {nodes}. Say `nodes: {wanted}` for "
+                "train_model in workflow/profiles/slurm/profile.yaml (docs/slurm.md shows the whole block)"
+            )
+        return f"--launch-prefix '{on_every_node(nodes, threads)}'"
 
     def memory(self, log: str, first: int, attempt: int) -> int:
         """MiB to ask for in an attempt of a job with this log."""

@@ -13,7 +13,7 @@ import pytest
 import training_nodes as runs
 from slurm_cluster import Cluster
 
-from sft.slurm.launch import on_one_node
+from sft.slurm.launch import on_first_node
 from sft.training import attempts
 
 # Hangs are told by the waits below; on a machine that others use, the honest time of these tests is many minutes.
@@ -38,7 +38,7 @@ def submit(cluster: Cluster, run: Path, *options: str, pause: float = 1.0) -> st
     )
     train = f"{sys.executable} {SLOW} {run} {' '.join(OPTIONS)} 2>> {run}/train_model.log"
     return cluster.submit(
-        f"{clean}; export PAUSE={pause}; {on_one_node(1)} {train}",
+        f"{clean}; export PAUSE={pause}; {on_first_node(1)} {train}",
         *("--requeue", "--comment=rule_train_model_wildcards_run", "--mem=2000", "--cpus-per-task=1", "--nodes=1"),
         *options,
         folder=run,

@@ -19,7 +19,7 @@ from checkouts import ROOT, SNAKEMAKE, Checkout, new_checkout
 from no_network import LOG, refuse_network
 from slurm_cluster import Cluster
 
-from sft.slurm.launch import on_nodes
+from sft.slurm.launch import on_every_node
 
 # Hangs are told by the waits below; on a machine that others use, the honest time of these tests is many minutes.
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -34,7 +34,7 @@ import sys
 sys.path.insert(0, {str(SCRIPTS)!r})
 from pathlib import Path
 from sft.slurm import executor, memory
-from sft.slurm.launch import on_one_node
+from sft.slurm.launch import on_first_node
 
 onstart:
     executor.install(workflow, lambda text: print(text, file=sys.stderr, flush=True))
@@ -98,7 +98,7 @@ rule oom:
     output: "oom"
     log: "oom.log"
     resources: mem_mb=more, runtime=5
-    params: launch=on_one_node(1)
+    params: launch=on_first_node(1)
     shell: "{params.launch} python -c 'x = bytes(1200 * 2**20).replace(bytes(1), bytes([1]))' 2> {log};"
            " echo {resources.mem_mb} > {output}"
 rule impossible:
@@ -285,9 +285,13 @@ time.sleep(300)
 def test_two_nodes_with_two_processes(cluster: Cluster, tmp_path: Path) -> None:
     """One torchrun a node, one sum over all, output by node; and when one process fails nobody waits for the others."""
     (tmp_path / "program.py").write_text(ALL_REDUCE)
-    words = on_nodes(nodes=2, processes=2, threads=1)
+    # As train_model.py starts its ranks (sft.training.launch.rank_command).
+    torchrun = (
+        "python -m torch.distributed.run --nnodes 2 --nproc-per-node 2 --max-restarts 0 --rdzv-backend c10d "
+        "--rdzv-endpoint $(hostname):$((20000 + $$ % 10000)) --rdzv-id test"
+    )
     job = cluster.submit(
-        f"exec {words} python {shlex.quote(str(tmp_path / 'program.py'))} 2>&1",
+        f"exec {on_every_node(2, 1)} {torchrun} {shlex.quote(str(tmp_path / 'program.py'))} 2>&1",
         *("-p", "gpu", "--nodes=2", "--ntasks=2", "--gres=gpu:2", "--mem=3000", "-t", "10"),
         folder=tmp_path,
     )

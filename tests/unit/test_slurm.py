@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import launch_on_node
 from sft.slurm import executor, job, memory, queue
 from sft.training.time_limit import TimeLimit
 
@@ -124,24 +123,6 @@ def test_before_the_first_checkpoint_a_tenth_is_kept_free() -> None:
 
 def test_every_attempt_takes_a_step_however_little_time_is_left() -> None:
     assert stops_at(1, step=10) == 30.0
-
-
-# torchrun on the nodes of a job
-
-
-def test_torchrun_once_per_node() -> None:
-    variables = {"SLURM_STEP_NUM_NODES": "2", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7", "SLURM_JOB_ID": "123456"}
-    commands = [
-        launch_on_node.command(4, ["python", "train.py", "--x"], variables | {"SLURM_NODEID": str(n)}) for n in (0, 1)
-    ]
-    for rank, command in enumerate(commands):
-        assert command[:3] == ["python", "-m", "torch.distributed.run"]
-        assert {"--nnodes=2", f"--node-rank={rank}", "--nproc-per-node=4", "--master-addr=10.0.0.7"} <= set(command)
-        assert command[-2:] == ["train.py", "--x"]
-    port = int(next(word for word in commands[0] if word.startswith("--master-port=")).partition("=")[2])
-    assert port in launch_on_node.PORTS
-    with pytest.raises(SystemExit, match="SLURM_NODEID is not set"):
-        launch_on_node.command(4, ["python", "train.py"], variables)
 
 
 # What a failure means for the retries

@@ -66,9 +66,14 @@ def memory(directory, mebibytes, rule):
     return value
 
 
-def launch(wildcards, threads, resources):
+def launch(wildcards, threads):
     """Parameter: what stands before the command of a job; outside SLURM nothing."""
-    return STUDY.launch(threads, resources.get("nodes", 1), resources.get("gres", ""))
+    return STUDY.launch(threads)
+
+
+def launch_ranks(wildcards, threads, resources):
+    """Parameter: how a run on several nodes starts its processes; nothing for others."""
+    return STUDY.launch_ranks(f"results/runs/{wildcards.run}", threads, resources.get("nodes", 1))
 
 
 def wanted(*rules):

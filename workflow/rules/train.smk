@@ -25,9 +25,11 @@ rule train_model:
         distributed=setting("results/runs/{run}", "distributed"),
     params:
         launch=launch,
+        launch_ranks=launch_ranks,
         python=setting("results/runs/{run}", "python"),
         script=script("train_model"),
     shell:
         "exec {params.launch} {params.python} {params.script} results/runs/{wildcards.run} --threads {threads}"
         " --device {resources.device} --micro-batch-size {resources.micro_batch_size}"
-        " --code-policy {resources.code_policy} {resources.keep_optimizer} {resources.distributed} 2>> {log}"
+        " --code-policy {resources.code_policy} {resources.keep_optimizer} {resources.distributed}"
+        " {params.launch_ranks} 2>> {log}"

@@ -5,29 +5,23 @@ Snakemake's plugin starts a rule as a grandchild of SLURM's own step, and SLURM'
 it.
 """
 
-import shlex
 
-from sft.code import SCRIPTS
-
-
-def on_one_node(threads: int) -> str:
-    """One process on the node of the job, beside the step that Snakemake itself runs in.
+def on_first_node(threads: int) -> str:
+    """One process on the first node of the job, beside the step that Snakemake itself runs in.
 
     `--overlap`: with the same CPUs, memory and GPUs as that step, which only waits. The numbers are written out since
     the plugin drops the variables that srun would read them from.
     """
-    return f"srun --overlap --nodes=1 --ntasks=1 --cpus-per-task={threads} --cpu-bind=none --unbuffered"
+    return f"srun --overlap --relative=0 --nodes=1 --ntasks=1 --cpus-per-task={threads} --cpu-bind=none --unbuffered"
 
 
-def on_nodes(nodes: int, processes: int, threads: int) -> str:
-    """`torchrun` once per node of the job, with `processes` each; every line of output begins with its node's number.
+def on_every_node(nodes: int, threads: int) -> str:
+    """The same once on each node: train_model.py starts the ranks of a run with it (--launch-prefix).
 
-    The job has to ask for `nodes`, as many `tasks`, and `mpi: srun` (docs/slurm.md). One failing process ends all of
-    them.
+    Every line of output begins with its node's number, and one failing process ends them all. The job has to ask for
+    `nodes`, as many `tasks`, and `mpi: srun` (docs/slurm.md).
     """
-    srun = (
-        f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} --cpu-bind=none --label "
-        "--unbuffered --kill-on-bad-exit=1"
+    return (
+        f"srun --overlap --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
+        "--cpu-bind=none --unbuffered --label --kill-on-bad-exit=1"
     )
-    launcher = shlex.quote(str(SCRIPTS / "launch_on_node.py"))
-    return f"{srun} python {launcher} --processes {processes}"

@@ -42,7 +42,7 @@ def sbatch_lines(checkout: Checkout, profile: str, *arguments: str) -> dict[str,
     """Rule -> the options of its sbatch call that matter, in the order of the plugin."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, "--nolock", "--profile", profile, *arguments],
+        [sys.executable, "-c", DRIVER, "--nolock", "--no-hooks", "--profile", profile, *arguments],
         cwd=checkout.path,
         env=environment,
         capture_output=True,

@@ -88,6 +88,8 @@ def install(workflow: Any, say: Callable[[str], None]) -> None:
             f"{PLUGIN} {metadata.version(PLUGIN)} is installed, and this workflow is made for {VERSION}. Install what "
             "requirements.in pins: make setup"
         )
+    if not queue.available():
+        raise ExecutorError("there is no squeue on PATH: start Snakemake on a login node of the cluster")
     _wait_for_controller(say)
     leftovers = Leftovers.find(say)
     leftovers.wait_for_others({rule.name for rule in workflow.rules}, say)

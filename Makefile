@@ -8,6 +8,8 @@ CORES ?= all#        cores for Snakemake
 CONFIG ?=#           check: configuration files to look at instead of config/config.yaml
 STAGES ?=#           pin: environments to pin instead of all
 UPGRADE ?=#          lock: 1 moves indirect dependencies to their newest versions
+WATCH ?=#            status: seconds after which it is shown again
+SLURM ?=#            test: install, as root, adds Debian's SLURM for the tests of tests/slurm
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -72,12 +74,12 @@ setup-tests:
 	$(SET_UP) --tests
 
 .PHONY: test
-test: setup-tests ## all tests that need no GPU and no cluster
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu"
+test: setup-tests ## all tests that need no GPU; those of SLURM bring a cluster of their own where it is installed
+	$(if $(filter install,$(SLURM)),SFT_INSTALL_SLURM=1) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu"
 
 .PHONY: test-fast
 test-fast: setup-tests ## the tests of seconds, under a minute together
-	$(BIN)/python -m pytest -n 2 --ignore tests/smoke --ignore tests/conda -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --ignore tests/smoke --ignore tests/conda --ignore tests/slurm -m "not slow and not gpu"
 
 .PHONY: check
 check: setup ## validate the configuration and list what would run (CONFIG="FILE ..." for others than the default)
@@ -86,6 +88,10 @@ check: setup ## validate the configuration and list what would run (CONFIG="FILE
 .PHONY: explain
 explain: setup ## print the settings that differ between two runs or cells (A=... B=...)
 	@$(BIN)/python scripts/explain.py $(A) $(B)
+
+.PHONY: status
+status: setup ## how far every run is, also after Snakemake has ended (WATCH=10: again every 10 seconds)
+	@$(BIN)/python scripts/status.py $(if $(WATCH),--watch $(WATCH))
 
 .PHONY: figures
 figures: setup ## rebuild the figures and tables from the ledgers that are there

@@ -11,7 +11,7 @@ requirements-uv.in                 -> locks/uv.txt
 requirements-conda.in              -> locks/conda.txt
 locks/variants/<name>.in           -> locks/<name>.txt   requirements.in with these changes and additions; torch's
                                       +cpu build where the name begins with cpu-; for one platform
-                                      where a line says "# only: Linux x86-64"
+                                      where a line says "# only: Linux x86-64"; "# without: NAME" drops a package
 envs/<stage>.in + envs/conda.in    -> envs/<stage>.yaml  their closure at the versions of locks/cuda.txt
 
 Locks are hashed and hold for Linux (x86-64, aarch64) and macOS. The +cpu build is not on PyPI: `write` looks for it in

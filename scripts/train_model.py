@@ -10,10 +10,12 @@ the same command continues from the newest complete checkpoint, to the same resu
 import argparse
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sft.device_lease import lease_cuda
+from sft.slurm import job
 from sft.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
 from sft.training import attempts, launch, metrics_stream, resume
 from sft.training.accounting import Accounting
@@ -25,6 +27,7 @@ from sft.training.run_setup import TENSORBOARD, Run
 from sft.training.spread import train_on_ranks
 from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
+from sft.training.time_limit import TimeLimit
 from sft.training.training_arguments import (
     extra_faults,
     kept_steps,
@@ -84,13 +87,15 @@ def make(stage: Stage) -> None:
     made_from = resume.provenance(stage)
     if stage.options.device != "cpu":
         lease_cuda(stage.options.processes // stage.options.nodes, stage.say)
-    checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say)
+    checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say, stage.claim.require)
     while True:
         start = resume.find_start(
             checkpoints, made_from, stage.options.code_policy, kept, total, stage.environment["policy"]
         )
-        attempt = attempts.begin(stage.directory, start.step if start.path else None, stage.options)
-        run = Run(stage, total, kept, made_from, checkpoints, start, attempt, stop)
+        attempt = attempts.begin(stage.directory, start.step if start.path else None, total, stage.options)
+        run = Run(
+            stage, total, kept, made_from, checkpoints, start, attempt, stop, TimeLimit(job.seconds_left(stage.say))
+        )
         if start.step == total:
             stage.say(f"all {total} steps are trained; writing the results")
             break
@@ -100,6 +105,11 @@ def make(stage: Stage) -> None:
             break
         except OutOfMemoryError as error:
             _halve_micro_batch(run, error)
+        except Exception as error:
+            # Who decides whether to try again has to know where it failed, and whether it was the same as before.
+            with suppress(OSError, StageError):  # told is the error itself, not that a full disk has no room for it
+                attempts.note(stage.directory, attempt, {"failed": _first_line(error), "step": _last_step(run)})
+            raise
     _finish(run)
 
 
@@ -119,6 +129,16 @@ def _halve_micro_batch(run: Run, error: OutOfMemoryError) -> None:
     )
     attempts.note(stage.directory, run.attempt, {"out_of_memory": True, "micro_batch_size": micro})
     options.micro_batch_size = smaller
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+    return text.partition("\n")[0][:500]
+
+
+def _last_step(run: Run) -> int:
+    rows = metrics_stream.read_lines(run.metrics)
+    return max((row["step"] for row in rows if row["attempt"] == run.attempt), default=run.start.step)
 
 
 def _training_rows(tokens: Path) -> int:
@@ -152,7 +172,9 @@ def _train_to_the_end(run: Run) -> None:
         told = {"total_steps": run.total_steps, "kept_steps": run.kept_steps, "provenance": run.provenance}
         reached = train_on_ranks(stage, told | {"start": start, "attempt": run.attempt}, run.stop)
     if reached < run.total_steps:
-        stage.say(f"stopped on request after step {reached} of {run.total_steps}; start again")
+        why = run.stop.reason or "time limit"  # which a rank sees for itself
+        attempts.note(stage.directory, run.attempt, {"stopped": why, "step": reached})
+        stage.say(f"stopped on request ({why}) after step {reached} of {run.total_steps}; start again")
         raise SystemExit(EXIT_RESUMABLE)
 
 

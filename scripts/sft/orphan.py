@@ -33,7 +33,7 @@ def _ancestors_to_snakemake() -> list[tuple[int, str]]:
     """(pid, start time) of each ancestor up to the nearest one that runs Snakemake; empty where there is none."""
     chain, pid = [], os.getppid()
     while pid > 1:
-        start = _start_time(pid)
+        start = start_time(pid)
         if start is None:
             return []
         chain.append((pid, start))
@@ -44,7 +44,7 @@ def _ancestors_to_snakemake() -> list[tuple[int, str]]:
 
 
 def _watch(watched: list[tuple[int, str]]) -> None:
-    while all(_start_time(pid) == start for pid, start in watched):
+    while all(start_time(pid) == start for pid, start in watched):
         time.sleep(INTERVAL_SECONDS)
     print("error: the workflow that started this stage is gone; stopping", file=sys.stderr, flush=True)
     os._exit(EXIT_ORPHANED)
@@ -67,7 +67,7 @@ def _stat(pid: int) -> list[str] | None:
     return text.rpartition(")")[2].split()
 
 
-def _start_time(pid: int) -> str | None:
+def start_time(pid: int) -> str | None:
     """Start time of a running process; None for one that is gone or a zombie (a pid alone may be reused)."""
     fields = _stat(pid)
     return None if fields is None or fields[0] == "Z" else fields[19]

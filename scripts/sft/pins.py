@@ -37,6 +37,8 @@ _ELSEWHERE = re.compile(
     re.IGNORECASE,
 )
 SEAL = re.compile(r"# seal: ([0-9a-f]{64})")
+# In a variant: a package of requirements.in that this environment goes without.
+WITHOUT = re.compile(r"^# without: ([A-Za-z0-9._-]+)", re.MULTILINE)
 
 
 @dataclass
@@ -189,7 +191,9 @@ def source_of(root: Path, target: str) -> PinFile:
     if target in locks:
         source = read_source(root / locks[target], root)
         if is_variant(locks[target]):
-            source.pins = read_source(root / SOURCES["locks/cuda.txt"], root).pins | source.pins
+            left_out = {normal(name) for name in WITHOUT.findall((root / locks[target]).read_text(encoding="utf-8"))}
+            main = read_source(root / SOURCES["locks/cuda.txt"], root).pins
+            source.pins = {name: pin for name, pin in main.items() if name not in left_out} | source.pins
         return source
     source = read_source((root / target).with_suffix(".in"), root, versions=False)
     source.pins |= read_source(root / "envs/conda.in", root).pins

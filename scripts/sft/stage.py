@@ -7,7 +7,6 @@ name. `config.json` may name results for this process to make first, so that one
 """
 
 import argparse
-import fcntl
 import gc
 import importlib
 import json
@@ -17,14 +16,17 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sft import installed, manifest, orphan
 from sft.canonical import digest
+from sft.claim import Claim, ClaimError
 from sft.code import SCRIPTS, code_digest
 from sft.environment import quiet_environment
+from sft.slurm import job
 
 CONFIG = "config.json"
 
@@ -54,6 +56,7 @@ class Stage:
         # sha256 of outputs that were read already, by name: the manifest takes it as it is.
         self.digests: dict[str, str] = {}
         self.attempt = directory / f".attempt-{os.getpid()}"
+        self.claim = Claim(directory, self.say)
 
     def input(self, name: str) -> Path:
         """The directory of the input called `name`, as given in `config.json` (relative to the working directory)."""
@@ -75,7 +78,9 @@ class Stage:
 
     def say(self, text: str) -> None:
         """Write one line to the log (standard error), with the time of day."""
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+        # The srun that carries the log ends before the trainer when a job is cancelled; the checkpoint matters more.
+        with suppress(BrokenPipeError):
+            print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
     def summary(self, text: str) -> None:
         """The one line that a finished stage prints to the terminal (standard output)."""
@@ -105,7 +110,7 @@ def run_stage(
         os.environ[variable] = str(options.threads)
     try:
         sys.exit(_run(work, options))
-    except StageError as error:
+    except (StageError, ClaimError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
@@ -127,7 +132,12 @@ def _run(work: Callable[[Stage], None], options: argparse.Namespace) -> int:
             before = Stage(directory, options)
             # By name: what this script does is no different when the other one is edited, so its digest is not either.
             _make(before, importlib.import_module(before.rule).make, within=stage.id)
-    _make(stage, work)
+    try:
+        _make(stage, work)
+    except SystemExit as end:
+        if end.code == EXIT_RESUMABLE:
+            job.come_again(stage.say)
+        raise
     return 0
 
 
@@ -136,7 +146,7 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
     started, clock, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
     environment, not_as_pinned = _environment(stage)
     code = code_digest(stage.rule)  # now, not at the end: a source edited meanwhile is not what ran
-    with _claim(stage.directory):
+    with stage.claim:
         made_from = _verified_inputs(stage.inputs())
         for leftover in stage.directory.glob(".attempt-*"):
             shutil.rmtree(leftover)
@@ -165,6 +175,7 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
             "not_as_pinned": not_as_pinned,
             "git": manifest.git_state(SCRIPTS),
             "machine": manifest.machine(),
+            "slurm": job.facts(),
             "threads": stage.options.threads,
             "within": within,
             "started": started.isoformat(timespec="seconds"),
@@ -222,22 +233,6 @@ def _read_node(directory: Path) -> dict[str, Any]:
         raise StageError(f"{path} is not valid JSON ({error}). Delete it and start again") from None
 
 
-def _claim(directory: Path):
-    """Hold `directory` for this process; a second writer is refused. The kernel drops the lock with the process."""
-    lock = (directory / ".lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        lock.close()
-        raise StageError(f"{directory} is being written by {holder}. Wait for it, or stop it first") from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {os.uname().nodename} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
-    lock.flush()
-    return lock
-
-
 def _verified_inputs(inputs: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """What the manifest will say of each input; StageError lists all that are not finished, or names a damaged one."""
     manifests = {name: manifest.read(path) for name, path in inputs.items()}
@@ -263,6 +258,7 @@ def _verified(name: str, path: Path, made: dict[str, Any]) -> dict[str, Any]:
 
 def _promote(stage: Stage, outputs: dict[str, Any]) -> None:
     """Rename what the attempt made into place, after dropping the manifest that spoke of what was there before."""
+    stage.claim.require()
     (stage.directory / manifest.NAME).unlink(missing_ok=True)
     if not outputs:
         raise StageError(f"{stage.rule} made nothing")

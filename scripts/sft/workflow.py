@@ -9,10 +9,11 @@ import importlib.util
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from sft import freshness, manifest
+from sft import claim, failures, freshness, manifest
 from sft.code import SCRIPTS
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE, load
@@ -21,6 +22,9 @@ from sft.node import Node, recorded_node
 from sft.plan import Plan, PlanError
 from sft.planner import make_plan
 from sft.run_estimates import require_fit
+from sft.slurm import executor
+from sft.slurm.launch import on_every_node, on_first_node
+from sft.slurm.memory import asked
 from sft.training import launch
 
 ARCHIVE = Path("results/archive.json")
@@ -39,6 +43,7 @@ class Attached:
         self.archived = archived
         self.workflow: Any = None
         self._deciding = False
+        self._started = time.time()
 
     def needs(self, directory: str) -> list[str]:
         """Manifests that must exist before the job of the node in `directory` starts.
@@ -75,6 +80,53 @@ class Attached:
             return "--keep-optimizer" if execution[key] else "--no-keep-optimizer"
         return execution[key]
 
+    def launch(self, threads: int) -> str:
+        """What stands before a job's command: inside SLURM an srun of its own, else nothing."""
+        return on_first_node(threads) if self._in_slurm() else ""
+
+    def launch_ranks(self, directory: str, threads: int, nodes: int) -> str:
+        """The option by which a run on several nodes starts its ranks there; nothing for others.
+
+        `nodes`: what the job asks for, which has to be what the configuration spreads the run over.
+        """
+        wanted = self._node(directory).execution["distributed"]["nodes"]
+        if wanted == 1 or self.workflow.dryrun:
+            return ""
+        if not self._in_slurm():
+            raise ValueError(f"{directory} is spread over {wanted} nodes: that takes SLURM (docs/slurm.md)")
+        if nodes != wanted:
+            raise ValueError(
+                f"{directory} is spread over {wanted} nodes, and its job asks for {nodes}. Say `nodes: {wanted}` for "
+                "train_model in workflow/profiles/slurm/profile.yaml (docs/slurm.md shows the whole block)"
+            )
+        return f"--launch-prefix '{on_every_node(nodes, threads)}'"
+
+    def memory(self, log: str, first: int, attempt: int) -> int:
+        """MiB to ask for in an attempt of a job with this log."""
+        return asked(Path(log), first, attempt)
+
+    def _in_slurm(self) -> bool:
+        """Whether jobs run under SLURM: in the process that submits them as in the one that runs them there.
+
+        A container has no srun; there a stage goes without, and hears no signals.
+        """
+        if self.workflow is None or _uses(self.workflow, "APPTAINER"):
+            return False
+        if self.workflow.remote_exec:
+            return "SLURM_JOB_ID" in os.environ
+        plugin = self.workflow.executor_plugin
+        return plugin is not None and plugin.name == "slurm"
+
+    def wanted_downloads(self) -> list[str]:
+        """Manifests of the planned nodes that may need a network."""
+        return [
+            node.manifest
+            for node in self.plan.of_rule(
+                "download_dataset", "download_processor", "download_model", "make_environment"
+            )
+            if node.made_with is None and "initialise" not in node.config.get("source", {})
+        ]
+
     def wanted(self, *rules: str) -> list[str]:
         """Manifests of the planned nodes whose rule's name starts with one of `rules`."""
         return [node.manifest for node in self.plan.nodes.values() if node.rule.startswith(rules)]
@@ -94,6 +146,18 @@ class Attached:
                 write_config(node)
         if not self.archived:
             link_runs(self.plan)
+        if self._in_slurm() and self.workflow.is_main_process:
+            try:
+                executor.install(self.workflow, _say)
+            except executor.ExecutorError as error:
+                sys.exit(f"error: {error}")
+
+    def say_failures(self) -> None:
+        """After a failure: for every result that was tried and is not there, its log and the last lines of it."""
+        for directory, log in failures.failed_logs(self.plan, self._started):
+            if not claim.alive(Path(directory)):
+                _say(f"\nfailed: {directory}\nlog: {log}, which ends:")
+                _say("\n".join(f"    {line}" for line in failures.last_lines(log)))
 
     def _decide(self) -> None:
         """Put manifests in charge of what runs, when Snakemake asks for the first input of the graph it builds.
@@ -133,7 +197,7 @@ def attach(workflow: Any) -> Attached:
     except (ConfigError, PlanError) as error:
         sys.exit(str(error))
     attached.workflow = workflow
-    if not _uses_conda(workflow):
+    if not _uses(workflow, "CONDA") and not _submits(workflow):
         _require(REPORT_PACKAGES if attached.archived else ALL_PACKAGES)
     if workflow.is_main_process:
         _say_what_is_stale(attached)
@@ -190,9 +254,18 @@ def _ranks_here(execution: dict[str, Any]) -> int:
     return launch.processes_per_node(distributed) if distributed else 1
 
 
-def _uses_conda(workflow: Any) -> bool:
+def _uses(workflow: Any, method: str) -> bool:
     deployment = workflow.deployment_settings
-    return deployment is not None and any(m.name == "CONDA" for m in deployment.deployment_method)
+    return deployment is not None and any(m.name == method for m in deployment.deployment_method)
+
+
+def _submits(workflow: Any) -> bool:
+    """Whether jobs run elsewhere: `--jobs` instead of `--cores`. Then this Python need not be one that trains."""
+    return workflow.is_main_process and workflow.resource_settings.nodes is not None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _require(packages: tuple[str, ...]) -> None:

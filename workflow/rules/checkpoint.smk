@@ -13,11 +13,12 @@ rule convert_checkpoint:
         "../../envs/train.yaml"
     threads: setting("results/runs/{run}/models/{dtype}", "threads")
     resources:
-        mem_mb=setting("results/runs/{run}/models/{dtype}", "memory_mib"),
+        mem_mb=memory("results/runs/{run}/models/{dtype}", "memory_mib", "convert_checkpoint"),
         runtime=60,
     params:
+        launch=launch,
         python=setting("results/runs/{run}/models/{dtype}", "python"),
         script=script("convert_checkpoint"),
     shell:
-        "{params.python} {params.script} results/runs/{wildcards.run}/models/{wildcards.dtype}"
+        "{params.launch} {params.python} {params.script} results/runs/{wildcards.run}/models/{wildcards.dtype}"
         " --threads {threads} 2> {log}"

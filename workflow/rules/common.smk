@@ -52,6 +52,35 @@ def setting(directory, key):
     return value
 
 
+def memory(directory, mebibytes, rule):
+    """Resource function: memory of the node in `directory` (a pattern), more after an attempt that ran out of it.
+
+    `mebibytes`: what is asked for at first, or the execution setting that says so.
+    """
+
+    def value(wildcards, attempt):
+        node = directory.format(**wildcards)
+        first = mebibytes if isinstance(mebibytes, int) else STUDY.setting(node, mebibytes)
+        return STUDY.memory(f"{node}/{rule}.log", first, attempt)
+
+    return value
+
+
+def launch(wildcards, threads):
+    """Parameter: what stands before the command of a job; outside SLURM nothing."""
+    return STUDY.launch(threads)
+
+
+def launch_ranks(wildcards, threads, resources):
+    """Parameter: how a run on several nodes starts its processes; nothing for others."""
+    return STUDY.launch_ranks(f"results/runs/{wildcards.run}", threads, resources.get("nodes", 1))
+
+
 def wanted(*rules):
     """Manifests of all planned nodes whose rule starts with one of `rules`."""
     return STUDY.wanted(*rules)
+
+
+def wanted_downloads():
+    """Manifests of what is fetched from elsewhere; weights that are made from a seed are not."""
+    return STUDY.wanted_downloads()

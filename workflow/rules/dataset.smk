@@ -1,4 +1,5 @@
-# From the files as published to tokens with a loss mask; all of it on the CPU, once per content.
+# From the files as published to tokens with a loss mask; all of it on the CPU, once per content. The download runs
+# where Snakemake runs: compute nodes may have no network.
 
 
 rule download_dataset:
@@ -8,11 +9,9 @@ rule download_dataset:
         "results/sources/{id}/manifest.json",
     log:
         "results/sources/{id}/download_dataset.log",
+    localrule: True
     conda:
         "../../envs/data.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=240,
     params:
         script=script("download_dataset"),
     shell:
@@ -30,12 +29,13 @@ rule prepare_dataset:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/datasets/{id}", 2000, "prepare_dataset"),
         runtime=60,
     params:
+        launch=launch,
         script=script("prepare_dataset"),
     shell:
-        "python {params.script} results/datasets/{wildcards.id} 2> {log}"
+        "{params.launch} python {params.script} results/datasets/{wildcards.id} 2> {log}"
 
 
 rule split_dataset:
@@ -49,12 +49,13 @@ rule split_dataset:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/splits/{id}", 2000, "split_dataset"),
         runtime=60,
     params:
+        launch=launch,
         script=script("split_dataset"),
     shell:
-        "python {params.script} results/splits/{wildcards.id} 2> {log}"
+        "{params.launch} python {params.script} results/splits/{wildcards.id} 2> {log}"
 
 
 rule download_encoder:
@@ -111,12 +112,13 @@ rule audit_splits:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/audits/{id}", 2000, "audit_splits"),
         runtime=60,
     params:
+        launch=launch,
         script=script("audit_splits"),
     shell:
-        "python {params.script} results/audits/{wildcards.id} 2> {log}"
+        "{params.launch} python {params.script} results/audits/{wildcards.id} 2> {log}"
 
 
 rule tokenize_dataset:
@@ -130,13 +132,14 @@ rule tokenize_dataset:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/tokens/{id}", 2000, "tokenize_dataset"),
         runtime=120,
     params:
+        launch=launch,
         python=setting("results/tokens/{id}", "python"),
         script=script("tokenize_dataset"),
     shell:
-        "{params.python} {params.script} results/tokens/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python} {params.script} results/tokens/{wildcards.id} 2> {log}"
 
 
 rule audit_labels:
@@ -156,9 +159,10 @@ rule audit_labels:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory("results/label_audits/{id}", 1000, "audit_labels"),
         runtime=60,
     params:
+        launch=launch,
         script=script("audit_labels"),
     shell:
-        "python {params.script} results/label_audits/{wildcards.id} 2> {log}"
+        "{params.launch} python {params.script} results/label_audits/{wildcards.id} 2> {log}"

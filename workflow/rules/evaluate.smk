@@ -13,15 +13,16 @@ rule ask_base:
         "../../envs/train.yaml"
     threads: setting("results/base_answers/{id}", "threads")
     resources:
-        mem_mb=setting("results/base_answers/{id}", "memory_mib"),
+        mem_mb=memory("results/base_answers/{id}", "memory_mib", "ask_base"),
         runtime=setting("results/base_answers/{id}", "runtime_minutes"),
         gpu=setting("results/base_answers/{id}", "gpu"),
         device=setting("results/base_answers/{id}", "device"),
     params:
+        launch=launch,
         python=setting("results/base_answers/{id}", "python"),
         script=script("ask_base"),
     shell:
-        "{params.python} {params.script} results/base_answers/{wildcards.id}"
+        "{params.launch} {params.python} {params.script} results/base_answers/{wildcards.id}"
         " --threads {threads} --device {resources.device} 2> {log}"
 
 
@@ -37,15 +38,16 @@ rule predict:
         "../../envs/train.yaml"
     threads: setting("results/runs/{run}/evaluations/{evaluation}", "threads")
     resources:
-        mem_mb=setting("results/runs/{run}/evaluations/{evaluation}", "memory_mib"),
+        mem_mb=memory("results/runs/{run}/evaluations/{evaluation}", "memory_mib", "predict"),
         runtime=setting("results/runs/{run}/evaluations/{evaluation}", "runtime_minutes"),
         gpu=setting("results/runs/{run}/evaluations/{evaluation}", "gpu"),
         device=setting("results/runs/{run}/evaluations/{evaluation}", "device"),
     params:
+        launch=launch,
         python=setting("results/runs/{run}/evaluations/{evaluation}", "python"),
         script=script("predict"),
     shell:
-        "{params.python} {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}"
+        "{params.launch} {params.python} {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}"
         " --threads {threads} --device {resources.device} 2> {log}"
 
 
@@ -82,12 +84,13 @@ rule fit_baseline:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/baselines/{id}", 2000, "fit_baseline"),
         runtime=60,
     params:
+        launch=launch,
         script=script("fit_baseline"),
     shell:
-        "python {params.script} results/baselines/{wildcards.id} 2> {log}"
+        "{params.launch} python {params.script} results/baselines/{wildcards.id} 2> {log}"
 
 
 rule score_baseline:

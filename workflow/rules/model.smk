@@ -11,13 +11,14 @@ rule download_processor:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/processors/{id}", 2000, "download_processor"),
         runtime=60,
     params:
+        launch=launch,
         python=setting("results/processors/{id}", "python"),
         script=script("download_processor"),
     shell:
-        "{params.python} {params.script} results/processors/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python} {params.script} results/processors/{wildcards.id} 2> {log}"
 
 
 rule download_model:
@@ -30,10 +31,11 @@ rule download_model:
     conda:
         "../../envs/train.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory("results/models/{id}", 2000, "download_model"),
         runtime=240,
     params:
+        launch=launch,
         python=setting("results/models/{id}", "python"),
         script=script("download_model"),
     shell:
-        "{params.python} {params.script} results/models/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python} {params.script} results/models/{wildcards.id} 2> {log}"

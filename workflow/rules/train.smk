@@ -15,7 +15,7 @@ rule train_model:
         "../../envs/train.yaml"
     threads: setting("results/runs/{run}", "cores")
     resources:
-        mem_mb=setting("results/runs/{run}", "memory_mib"),
+        mem_mb=memory("results/runs/{run}", "memory_mib", "train_model"),
         runtime=setting("results/runs/{run}", "runtime_minutes"),
         gpu=setting("results/runs/{run}", "gpu"),
         device=setting("results/runs/{run}", "device"),
@@ -24,9 +24,12 @@ rule train_model:
         keep_optimizer=setting("results/runs/{run}", "keep_optimizer"),
         distributed=setting("results/runs/{run}", "distributed"),
     params:
+        launch=launch,
+        launch_ranks=launch_ranks,
         python=setting("results/runs/{run}", "python"),
         script=script("train_model"),
     shell:
-        "exec {params.python} {params.script} results/runs/{wildcards.run} --threads {threads}"
+        "exec {params.launch} {params.python} {params.script} results/runs/{wildcards.run} --threads {threads}"
         " --device {resources.device} --micro-batch-size {resources.micro_batch_size}"
-        " --code-policy {resources.code_policy} {resources.keep_optimizer} {resources.distributed} 2>> {log}"
+        " --code-policy {resources.code_policy} {resources.keep_optimizer} {resources.distributed}"
+        " {params.launch_ranks} 2>> {log}"

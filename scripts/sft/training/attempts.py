@@ -10,13 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sft.slurm import job
 from sft.training import metrics_stream
 
 NAME = "attempts.jsonl"
 
 
-def begin(run: Path, from_step: int | None, options: argparse.Namespace) -> int:
-    """Note that an attempt starts (`from_step` None: at the base model) and return its number, 1 for the first."""
+def begin(run: Path, from_step: int | None, total: int, options: argparse.Namespace) -> int:
+    """Note that an attempt starts (`from_step` None: at the base model) and return its number, 1 for the first.
+
+    Later notes tell how it ended: `finished`, or `stopped` (why, at `step`), or `failed` (the message, at `step`); an
+    attempt without any was killed.
+    """
     number = 1 + max((event["attempt"] for event in _events(run)), default=0)
     note(
         run,
@@ -26,11 +31,13 @@ def begin(run: Path, from_step: int | None, options: argparse.Namespace) -> int:
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "from_step": from_step,
+            "total_steps": total,
             "threads": options.threads,
             "micro_batch_size": options.micro_batch_size,
             "strategy": options.strategy,
             "processes": options.processes,
             "nodes": options.nodes,
+            **job.facts(),
         },
     )
     return number
@@ -46,6 +53,14 @@ def note(run: Path, number: int, facts: dict[str, Any]) -> None:
     except OSError as error:
         error.filename = str(path)  # a full disk, told with the place
         raise
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """The attempts of a run, oldest first, each with all that was noted of it."""
+    attempts: dict[int, dict[str, Any]] = {}
+    for event in _events(run):
+        attempts.setdefault(event["attempt"], {}).update(event)
+    return list(attempts.values())
 
 
 def _events(run: Path) -> list[dict[str, Any]]:
@@ -65,9 +80,7 @@ def facts(run: Path) -> dict[str, Any]:
     `attempts`: one entry each, with the steps it trained and `wall_seconds` from its start to its last row;
     `resumed`: the steps at which an attempt continued; `tokens_per_second` and `peak_memory_mib` of the rows.
     """
-    attempts: dict[int, dict[str, Any]] = {}
-    for event in _events(run):
-        attempts.setdefault(event["attempt"], {}).update(event)
+    attempts = {attempt["attempt"]: attempt for attempt in read(run)}
     first = max((number for number, attempt in attempts.items() if attempt.get("from_step") is None), default=1)
     lines = metrics_stream.read_lines(run / metrics_stream.NAME)
     told = []

@@ -11,6 +11,7 @@ from sft.training.checkpoint import Checkpoints
 from sft.training.metrics_stream import MetricsStream
 from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
+from sft.training.time_limit import TimeLimit
 from sft.training.training_log import TrainingLog
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Bookkeeping:
     mirror: TensorboardMirror | None
     log: TrainingLog
     stop: StopRequest
+    time_limit: TimeLimit
     accounting: Accounting
     probe_inputs: dict[str, Tensor]
     effective: dict[str, Any] = field(default_factory=dict)

@@ -71,9 +71,10 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run, in `<run>/checkpoints`."""
 
-    def __init__(self, directory: Path, say: Callable[[str], None]):
+    def __init__(self, directory: Path, say: Callable[[str], None], require_claim: Callable[[], None] = lambda: None):
         self.directory = directory
         self.say = say
+        self._require_claim = require_claim  # raises when another process writes here now
 
     def of_step(self, step: int) -> Checkpoint:
         """The complete checkpoint of a step that is known to have one."""
@@ -135,6 +136,7 @@ class Checkpoints:
         _sync_tree(staging)
         marker = {"step": step, "files": describe_files(staging), **describe()}
         write_durably(staging / MARKER, _text(marker))
+        self._require_claim()
         if final.exists():
             self.set_aside(final, "superseded", "the run passed this step again")
         staging.rename(final)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sft import orphan
 from sft.environment import quiet_environment
+from sft.slurm import job
 from sft.stage import Stage, StageError
 from sft.training.checkpoint import Checkpoints
 from sft.training.out_of_memory import is_out_of_memory
@@ -13,6 +14,7 @@ from sft.training.resume import Start
 from sft.training.run_setup import Run
 from sft.training.spread import plan_of, rank_threads
 from sft.training.stop_request import StopRequest
+from sft.training.time_limit import TimeLimit
 
 
 def train(path: str) -> int:
@@ -56,6 +58,7 @@ def _train(plan: Any, rank: int, stop: StopRequest) -> dict[str, Any]:
         start,
         told["attempt"],
         stop,
+        TimeLimit(job.seconds_left(stage.say)),
         plan,
     )
     return {"step": train_run(run)}

@@ -18,6 +18,7 @@ from sft.training.ranks_plan import RanksPlan
 from sft.training.resume import Start
 from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
+from sft.training.time_limit import TimeLimit
 from sft.training.training_arguments import requested_arguments
 from sft.training.training_log import TrainingLog
 
@@ -42,6 +43,7 @@ class Run:
     start: Start
     attempt: int
     stop: StopRequest
+    time_limit: TimeLimit
     plan: RanksPlan | None = None  # of a rank; None where one process trains alone
 
     @property
@@ -108,6 +110,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         mirror=mirror,
         log=TrainingLog(stage.say, run.total_steps, run.start.step),
         stop=run.stop,
+        time_limit=run.time_limit,
         accounting=accounting,
         probe_inputs=inputs,
     )

@@ -104,6 +104,7 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         if self.plan is not None and self.ranks.main:
             self.plan.note_training()
         self._step_clock = time.monotonic()
+        books.time_limit.begin()
 
     def _require_spread(self) -> None:
         """Record how the model is spread over the ranks; StageError when that is not what was asked for."""
@@ -191,6 +192,8 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         self._handled = step
         books = self.books
         peak = peak_memory_mib(self.args.device)
+        if books.time_limit.is_near():
+            books.stop.request("time limit")
         asked = books.stop.requested or (self.plan is not None and self.plan.stop_is_asked)
         due = time.monotonic() - self._saved_at >= books.checkpoint_seconds
         # One rank's signal or clock is every rank's, or they would wait for each other in different places.
@@ -201,8 +204,10 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         if self._evaluates_at(step) and not stopping:  # a stopped run evaluates when it continues (`begin`)
             self.evaluate()
         if step in books.kept_steps or stopping or due:
+            before = time.monotonic()
             self._save_checkpoint(model, trial)
             self._saved_at = time.monotonic()
+            books.time_limit.saved(self._saved_at - before)
         if stopping:
             self.control.should_training_stop = True
         self._step_clock = time.monotonic()

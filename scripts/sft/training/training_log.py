@@ -32,11 +32,12 @@ class TrainingLog:
             left = self.seconds / (step - self._first) * (self._total - step)
             self._say(
                 f"step {step}/{self._total}  loss {loss:.4f}  {self.tokens_per_second:,.0f} tokens/s  "
-                f"{_duration(left)} left"
+                f"{duration(left)} left"
             )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: `12 s`, `3 min 04 s`, `5 h 06 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,1 @@
+"""SLURM: the job that a process runs in, what waits and runs, how training is launched, what the executor lacks."""

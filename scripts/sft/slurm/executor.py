@@ -1,0 +1,254 @@
+"""What a long-lived workflow needs of Snakemake's SLURM executor and version 2.8.0 of it does not do.
+
+- Jobs that an earlier Snakemake left running are taken over instead of submitted a second time (`Leftovers`).
+- A retry after which a run has got further is not counted; one that fails as it failed before is the last (`judge`).
+- While the controller does not answer, submissions wait; the plugin would use up retries on them.
+- States that the plugin waits on for ever are told as failures: `CANCELLED by 0`, a preempted job that is not queued
+  again, a job that SLURM has forgotten, one that waits for a reason that time does not mend.
+
+The plugin offers no hooks for this, so functions of it are replaced, in the one process that submits. requirements.in
+pins the plugin; another version is refused here until the tests in tests/slurm have passed with it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sft.slurm import memory, queue
+from sft.slurm.job import SUBMITTED
+from sft.training import attempts
+from sft.training.checkpoint import Checkpoints
+
+PLUGIN = "snakemake-executor-plugin-slurm"
+VERSION = "2.8.0"
+# Patience: with a preempted job that is not queued again, with SLURM knowing nothing of a job, with its controller.
+PREEMPTED_SECONDS = 300.0
+FORGOTTEN_SECONDS = 180.0
+# Reasons of waiting (squeue(1), JOB REASON CODES) that mean: this request will not be met.
+HOPELESS = {
+    *("AccountNotAllowed", "AssocMaxWallDurationPerJobLimit", "BadConstraints", "DependencyNeverSatisfied"),
+    *("InvalidAccount", "InvalidQOS", "PartitionNodeLimit", "PartitionTimeLimit", "QOSMaxCpuPerJobLimit"),
+    *("QOSMaxMemoryPerJob", "QOSMaxNodePerJobLimit", "QOSMaxWallDurationPerJobLimit", "QOSNotAllowed"),
+    *("job_requeued_in_held_state", "launch_failed_requeued_held"),
+}
+CONTROLLER_SECONDS = 3600.0
+
+
+class ExecutorError(Exception):
+    """The workflow cannot be run with this executor; says why."""
+
+
+@dataclass
+class Leftovers:
+    """Jobs of an earlier Snakemake in this directory that wait or run; their comment tells rule and wildcards."""
+
+    jobs: list[queue.QueuedJob]
+
+    @classmethod
+    def find(cls, say: Callable[[str], None]) -> "Leftovers":
+        listed = queue.jobs_of(str(Path.cwd()))
+        if listed is None:
+            raise ExecutorError(
+                "SLURM does not list this user's jobs, so what still runs here is unknown. Try again later"
+            )
+        found = [job for job in listed if job.comment.startswith(SUBMITTED)]
+        for job in found:
+            say(f"job {job.id} ({job.comment}) of an earlier Snakemake is {job.state}: waited for, not submitted again")
+        return cls(found)
+
+    def take(self, comment: str, name: str) -> str | None:
+        """Give the job with that comment the `name` by which this Snakemake asks for states; the job's number."""
+        job = next((job for job in self.jobs if job.comment == comment), None)
+        if job is None:
+            return None
+        self.jobs.remove(job)
+        done = queue.run("scontrol", "update", f"JobId={job.id}", f"JobName={name}")
+        return job.id if done is not None and done.returncode == 0 else None
+
+    def wait_for_others(self, rules: set[str], say: Callable[[str], None]) -> None:
+        """Wait for jobs that no single job of this workflow corresponds to: groups, whose comments name no results."""
+        single = {f"rule_{rule}" for rule in rules}
+        for job in [job for job in self.jobs if job.comment.partition("_wildcards_")[0] not in single]:
+            say(f"waiting for job {job.id} ({job.comment}), a group of an earlier Snakemake")
+            self.jobs.remove(job)
+            while (state := queue.state(job.id)) is None or state in queue.ALIVE | queue.WAITING:
+                time.sleep(5)
+
+
+def install(workflow: Any, say: Callable[[str], None]) -> None:
+    """Replace what is missing in the plugin, for the Snakemake of this process; before its first job is submitted."""
+    import snakemake_executor_plugin_slurm as plugin
+
+    if metadata.version(PLUGIN) != VERSION:
+        raise ExecutorError(
+            f"{PLUGIN} {metadata.version(PLUGIN)} is installed, and this workflow is made for {VERSION}. Install what "
+            "requirements.in pins: make setup"
+        )
+    if not queue.available():
+        raise ExecutorError("there is no squeue on PATH: start Snakemake on a login node of the cluster")
+    _wait_for_controller(say)
+    leftovers = Leftovers.find(say)
+    leftovers.wait_for_others({rule.name for rule in workflow.rules}, say)
+    _submit_once(plugin, leftovers, say)
+    _judge_failures(plugin)
+    plugin.query_job_status = _finite_states(plugin.query_job_status, say)
+
+
+def _submit_once(plugin: Any, leftovers: Leftovers, say: Callable[[str], None]) -> None:
+    submit = plugin.Executor.run_job
+
+    def run_job(executor: Any, job: Any) -> None:
+        try:
+            _wait_for_controller(say)
+            job.reached_at_start = _reached(job)
+            if not job.is_group():
+                wildcards = plugin.get_job_wildcards(job)
+                comment = f"rule_{job.name}_wildcards_{wildcards}" if wildcards else f"rule_{job.name}"
+                number = leftovers.take(comment, executor.run_uuid)
+                if number is not None:
+                    log = executor.slurm_logdir / f"rule_{job.name}" / wildcards / f"{number}.log"
+                    executor.logger.info(f"Job {job.jobid} is SLURM job {number}, submitted earlier (log: {log}).")
+                    info = plugin.SubmittedJobInfo(job, external_jobid=number, aux={"slurm_logfile": log})
+                    executor._report_job_submission_threadsafe(info)
+                    return
+        except Exception as error:
+            # Whatever is raised in this thread is lost, and the workflow would wait for the job for ever.
+            executor._report_job_error_threadsafe(plugin.SubmittedJobInfo(job), f"could not be submitted: {error!r}")
+            return
+        submit(executor, job)
+
+    plugin.Executor.run_job = run_job
+
+
+def _wait_for_controller(say: Callable[[str], None]) -> None:
+    """Return when SLURM answers; after an hour in any case, and then sbatch tells what is wrong."""
+    end, told = time.monotonic() + CONTROLLER_SECONDS, False
+    while time.monotonic() < end:
+        done = queue.run("squeue", "--noheader", "--me", "--format=%i", "--name=no-such-job")
+        if done is not None and done.returncode == 0:
+            return
+        if not told:
+            say("SLURM's controller does not answer; submissions wait for it")
+        told = True
+        time.sleep(5)
+
+
+def _judge_failures(plugin: Any) -> None:
+    report = plugin.Executor.report_job_error
+    started = datetime.now(UTC)
+
+    def report_job_error(executor: Any, info: Any, msg: str | None = None, **more: Any) -> None:
+        job = info.job
+        verdict = judge(job, started)
+        if verdict.last:
+            job.attempt = job.restart_times + 1  # Snakemake starts a job again while restart_times > attempt - 1
+        elif verdict.free:
+            job.attempt -= 1
+        report(executor, info, msg=" ".join(part for part in (msg, verdict.words) if part), **more)
+
+    plugin.Executor.report_job_error = report_job_error
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a failure means for the retries: it is the `last`, or it is `free`; `words` for the reader."""
+
+    last: bool = False
+    free: bool = False
+    words: str = ""
+
+
+def judge(job: Any, started: datetime) -> Verdict:
+    """What the failure of a Snakemake job means, from what its run's directory tells of this Snakemake's time."""
+    if job.is_group():
+        return Verdict()
+    if any(memory.ran_out(Path(log)) for log in job.log):
+        return Verdict(words="It ran out of memory; if it is tried again, then with more.")
+    run = _run(job)
+    if run is None:
+        return Verdict()
+    ours = [
+        attempt
+        for attempt in attempts.read(run)
+        if datetime.fromisoformat(attempt["started"]) >= started.replace(microsecond=0)
+    ]
+    ends = [(attempt["failed"], attempt["step"]) for attempt in ours[-2:] if "failed" in attempt]
+    if len(ends) == 2 and ends[0] == ends[1]:
+        reason, step = ends[0]
+        return Verdict(last=True, words=f"It failed twice at step {step} and is not tried again: {reason}")
+    before, now = getattr(job, "reached_at_start", 0), _reached(job)
+    if now > before:
+        return Verdict(free=True, words=f"It got from step {before} to step {now}, so this counts as no retry.")
+    return Verdict()
+
+
+def _run(job: Any) -> Path | None:
+    """The run that a job trains; None for jobs of other rules."""
+    return Path("results/runs", job.wildcards.run) if not job.is_group() and job.rule.name == "train_model" else None
+
+
+def _reached(job: Any) -> int:
+    run = _run(job)
+    return (Checkpoints(run / "checkpoints", print).reached() if run else 0) or 0
+
+
+def _finite_states(ask: Callable, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Callable:
+    """The plugin's `query_job_status`, with states that it knows how to end."""
+    seen: set[str] = set()
+    since: dict[str, float] = {}
+
+    def given_up(job: str, seconds: float, why: str) -> bool:
+        waited = clock() - since.setdefault(job, clock())
+        if waited >= seconds:
+            say(f"job {job} {why} for {waited:.0f} s: it counts as failed")
+        return waited >= seconds
+
+    async def query_job_status(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
+        states, seconds = await ask(command, logger)
+        if states is None:
+            return states, seconds
+        states = {job: state.partition(" ")[0].rstrip("+") for job, state in states.items()}
+        for job in _hopeless(command, states, say):
+            states[job] = "FAILED"
+        for job in seen - states.keys():
+            if given_up(job, FORGOTTEN_SECONDS, "is unknown to SLURM"):
+                states[job] = "FAILED"
+        for job, state in states.items():
+            if state == "PREEMPTED":
+                if given_up(job, PREEMPTED_SECONDS, "was preempted and is not queued again"):
+                    states[job] = "FAILED"
+            elif job in seen and state != "FAILED":
+                since.pop(job, None)
+        seen.update(job for job, state in states.items() if state in queue.ALIVE | queue.WAITING | {"PREEMPTED"})
+        seen.difference_update(
+            job for job, state in states.items() if state not in queue.ALIVE | queue.WAITING | {"PREEMPTED"}
+        )
+        return states, seconds
+
+    return query_job_status
+
+
+def _hopeless(command: str, states: dict[str, str], say: Callable[[str], None]) -> list[str]:
+    """Jobs among `states` that wait for what will not come; they are cancelled, and told with the reason."""
+    waiting = [job for job, state in states.items() if state in queue.WAITING]
+    name = command.rpartition("--name ")[2].split()[0] if "--name " in command else ""
+    if not waiting or not name:
+        return []
+    done = queue.run("squeue", "--noheader", "--states=PENDING", f"--name={name}", "--format=%i|%r|%k|%P|%l")
+    if done is None or done.returncode:
+        return []
+    found = []
+    for line in done.stdout.splitlines():
+        job, reason, comment, partition, limit = line.split("|")
+        if reason.strip("()") in HOPELESS and job in waiting:
+            say(
+                f"job {job} ({comment}) was cancelled: SLURM says {reason} (partition {partition}, limit {limit}), "
+                "so it would wait for ever. Ask for less (execution: in the configuration), or change the profile"
+            )
+            queue.run("scancel", job)
+            found.append(job)
+    return found

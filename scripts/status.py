@@ -1,0 +1,84 @@
+"""Shows how far every run is: its state, step, loss, speed and time left, and of failed ones the log's last lines.
+
+Reads results/runs and asks squeue where there is one; works while Snakemake runs, after it has died, and without SLURM.
+
+    python scripts/status.py
+    python scripts/status.py --watch 10        # again every 10 seconds, until Ctrl-C
+    python scripts/status.py --json            # for programs: a list of objects
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from sft.progress import RUNS, RunProgress, of_runs
+from sft.training.training_log import duration
+
+COLOURS = {"running": "green", "failed": "red", "killed": "red", "queued": "yellow", "stopped": "yellow"}
+SHOWN_LOGS = 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+    parser.add_argument("--watch", type=float, metavar="S", help="show it again every S seconds")
+    options = parser.parse_args()
+    if not RUNS.is_dir():
+        print(f"error: there is no {RUNS} here; nothing was started yet, or this is another directory", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps([dataclasses.asdict(run) for run in of_runs()], indent=1))
+        return 0
+    console = Console(highlight=False)
+    if options.watch is None:
+        console.print(page(of_runs()))
+        return 0
+    with Live(page(of_runs()), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        try:
+            while True:
+                time.sleep(options.watch)
+                live.update(page(of_runs()), refresh=True)
+        except KeyboardInterrupt:
+            return 0
+
+
+def page(runs: list[RunProgress]) -> Group:
+    """The table, a line that counts, and the ends of the logs of failed runs."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("run", "state", "step", "loss", "tokens/s", "left", "resumed", ""):
+        numeric = heading in ("step", "loss", "tokens/s", "left", "resumed")
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=heading != "", overflow="fold")
+    for run in runs:
+        colour = COLOURS.get(run.state, "default")
+        table.add_row(
+            escape(run.run),
+            f"[{colour}]{run.state}[/{colour}]",
+            f"{run.step}/{run.total}" if run.total else "",
+            "" if run.loss is None else f"{run.loss:.4f}",
+            "" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}",
+            "" if run.seconds_left is None else duration(run.seconds_left),
+            str(run.resumed) if run.resumed else "",
+            escape(run.detail),
+        )
+    states = [run.state for run in runs]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    told = [run for run in runs if run.log]
+    ends = [
+        f"\n[bold]{escape(run.run)}[/bold]: {escape(run.log or '')} ends:\n"
+        + "\n".join(f"    {escape(line)}" for line in run.log_ends)
+        for run in told[:SHOWN_LOGS]
+    ]
+    if len(told) > SHOWN_LOGS:
+        ends.append("and " + ", ".join(f"{escape(run.log or '')}" for run in told[SHOWN_LOGS:]))
+    return Group(table, f"{len(runs)} runs: {counts or 'none'}", *ends)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""A training that SLURM stops, moves and starts again comes to the same result, bit for bit.
+
+The jobs start the trainer as a rule does (`srun --overlap …`, sft.slurm.launch). What runs in them is the real one.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import training_nodes as runs
+from slurm_cluster import Cluster
+
+from sft.slurm.launch import on_first_node
+from sft.training import attempts
+
+# Hangs are told by the waits below; on a machine that others use, the honest time of these tests is many minutes.
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
+SLOW = Path(__file__).with_name("slow_train.py")
+OPTIONS = ("--device", "cpu", "--keep-optimizer")
+SETTINGS = {"max_steps": 12, "save_steps": 12, "eval_steps": 6}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(text_nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as it is when nobody disturbs it."""
+    run = runs.write_run(tmp_path_factory.mktemp("undisturbed") / "run", text_nodes, **SETTINGS)
+    return runs.train_well(run, "--keep-optimizer")
+
+
+def submit(cluster: Cluster, run: Path, *options: str, pause: float = 1.0) -> str:
+    """Submit the training of `run` as a job; the number of the job."""
+    # Without the variables that the plugin's job step drops, as in a real job of Snakemake.
+    clean = (
+        "for v in $(env | grep -oE '^SLURM_[A-Z_]+' | grep -vxE 'SLURM_(JOB_ID|JOBID|CLUSTER_NAME)'); do unset $v; done"
+    )
+    train = f"{sys.executable} {SLOW} {run} {' '.join(OPTIONS)} 2>> {run}/train_model.log"
+    return cluster.submit(
+        f"{clean}; export PAUSE={pause}; {on_first_node(1)} {train}",
+        *("--requeue", "--comment=rule_train_model_wildcards_run", "--mem=2000", "--cpus-per-task=1", "--nodes=1"),
+        *options,
+        folder=run,
+    )
+
+
+def wait(run: Path, condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        log = run / "train_model.log"
+        assert time.monotonic() < end, f"waited in vain; {log.read_text() if log.exists() else 'no log'}"
+        time.sleep(0.2)
+
+
+def resumed_at(run: Path) -> list[int]:
+    return [attempt["from_step"] for attempt in runs.attempts(run) if attempt["from_step"] is not None]
+
+
+def test_preempted_moved_and_cut_short(cluster: Cluster, undisturbed: Path, text_nodes, tmp_path: Path) -> None:
+    """Preempted by a better job; then its node dies; each time it goes on where it was, as the same job."""
+    if not cluster.in_cgroups:
+        pytest.skip("without cgroups (v1) signals of SLURM go to other processes than on a real cluster")
+    run = runs.write_run(tmp_path / "run", text_nodes, **SETTINGS)
+    job = submit(cluster, run, "-p", "preemptible", "-t", "20")
+    wait(run, lambda: runs.last_step(run) >= 2)
+    node = attempts.read(run)[0]["node"]
+    urgent = cluster.submit("sleep 3", "-p", "gpu", "--exclusive", f"--nodelist={node}", folder=tmp_path)
+    wait(run, lambda: len(runs.saved_steps(run)) == 1)
+    cluster.wait_for(urgent, "COMPLETED")
+    first = attempts.read(run)[0]
+    assert first["stopped"] == "SIGTERM"
+    assert (first["job"], first["memory_mib"]) == (job, 2000)
+
+    wait(run, lambda: len(attempts.read(run)) == 2 and runs.last_step(run) > first["step"])
+    # The node dies without a word. SLURM notices after SlurmdTimeout and starts the job on the other one.
+    node = attempts.read(run)[1]["node"]
+    cluster.kill_node(node)
+    try:
+        assert cluster.wait_for(job, "COMPLETED", "FAILED", "NODE_FAIL", "CANCELLED", seconds=180) == "COMPLETED"
+    finally:
+        cluster.start_node(node)
+    told = runs.attempts(run)
+    assert [attempt["restarts"] for attempt in told] == [0, 1, 2]
+    assert {attempt["job"] for attempt in told} == {job}
+    assert told[-1]["node"] != node
+    runs.assert_same(undisturbed, run)
+
+
+def test_stops_by_itself_before_the_time_limit(cluster: Cluster, undisturbed: Path, text_nodes, tmp_path: Path) -> None:
+    """No signal is asked for: a short job ends with a checkpoint, queues itself again, and goes on."""
+    run = runs.write_run(tmp_path / "run", text_nodes, **SETTINGS)
+    # A minute is the shortest that SLURM knows. On a busy machine it passes while libraries are imported.
+    minutes = 1 + int(os.getloadavg()[0] / os.cpu_count() / 2)
+    job = submit(cluster, run, "-p", "cpu", "-t", str(minutes), pause=6.0 * minutes)
+    assert cluster.wait_for(job, "COMPLETED", "FAILED", "TIMEOUT", seconds=1500) == "COMPLETED"
+    told = runs.attempts(run)
+    assert len(told) >= 2
+    assert all(attempt["stopped"] == "time limit" for attempt in told[:-1])
+    assert all(attempt["steps_trained"] >= 1 for attempt in told)
+    assert len(resumed_at(run)) == len(told) - 1
+    runs.assert_same(undisturbed, run)
+
+
+def test_cancelled_run_saves_and_stays_cancelled(cluster: Cluster, text_nodes, tmp_path: Path) -> None:
+    if not cluster.in_cgroups:
+        pytest.skip("without cgroups (v1) signals of SLURM go to other processes than on a real cluster")
+    run = runs.write_run(tmp_path / "run", text_nodes, **SETTINGS)
+    job = submit(cluster, run, "-p", "cpu", "-t", "20")
+    wait(run, lambda: runs.last_step(run) >= 1)
+    cluster.client("scancel", job)
+    cluster.wait_for(job, "CANCELLED")
+    wait(run, lambda: runs.saved_steps(run) != [] or "stopped" in attempts.read(run)[-1])
+    time.sleep(7)  # longer than a requeued job waits on this cluster
+    assert cluster.state(job) == "CANCELLED"
+    assert attempts.read(run)[-1]["stopped"] == "SIGTERM"

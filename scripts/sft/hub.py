@@ -92,11 +92,12 @@ def fetch(
             size = sum(sizes[name] for name in missing) / 1e6
             say(f"fetching {len(missing)} files ({size:,.1f} MB) of {repository} at {commit}")
         exact = [_literally(name) for name in [*chosen, CARD]] if len(chosen) < 100 else [*patterns, CARD]
-        folder = Path(
-            snapshot_download(
+        fetched = _patiently(
+            lambda: snapshot_download(
                 repository, repo_type=kind, revision=commit, allow_patterns=exact, ignore_patterns=list(NOT_DATA)
             )
         )
+    folder = Path(fetched)
     if absent := [name for name in chosen if not (folder / name).is_file()]:
         raise StageError(f"source {repository}: the client brought no {', '.join(absent[:3])}. Start again")
     files = {name: folder / name for name in chosen}
@@ -125,7 +126,7 @@ def _commit(kind: str, repository: str, revision: str) -> tuple[str, bool]:
 
 
 def _patiently(call: Callable[[], T]) -> T:
-    """`call`, again where the hub asks to wait (429) or is down for a moment: the client repeats downloads only."""
+    """`call`, again where the hub asks to wait (429) or is down for a moment: the client does that not everywhere."""
     from huggingface_hub.errors import HfHubHTTPError
 
     for attempt in range(TRIES):
@@ -148,7 +149,10 @@ def _sizes(kind: str, repository: str, commit: str) -> dict[str, int]:
     try:
         entries = get_cached_repo_tree(repository, repo_type=kind, revision=commit)
     except CachedRepoTreeNotFoundError:
-        entries = HfApi().list_repo_tree(repository, repo_type=kind, revision=commit, recursive=True)
+        api = HfApi()
+        entries = _patiently(
+            lambda: list(api.list_repo_tree(repository, repo_type=kind, revision=commit, recursive=True))
+        )
     return {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
 
 

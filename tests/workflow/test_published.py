@@ -118,7 +118,8 @@ def test_robo2vlm_goes_through_two_processes(fresh: Checkout) -> None:
     assert {(row["step"], len(row["choice_log_likelihoods"])) for row in asked} == {(0, 5), (3, 5), (6, 5)}
     assert len(asked) == 3 * 12
     [effective] = results.glob("runs/*/effective.json")
-    assert json.loads(effective.read_text())["built"]["world_size"] == 2
+    built = json.loads(effective.read_text())["built"]
+    assert (built["processes"], built["model_class"]) == (2, "FSDPQwen2_5_VLForConditionalGeneration")
 
 
 @pytest.mark.slow

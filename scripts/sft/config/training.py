@@ -100,15 +100,6 @@ class Training(Section):
         return self
 
     @model_validator(mode="after")
-    def _lengths(self) -> "Training":
-        if self.truncation_side != "right" and self.on_too_long != "truncate":
-            raise FieldError("truncation_side", f"has no effect with on_too_long: {self.on_too_long}", "Remove it")
-        if self.packing in ("bfd_split", "wrapped") and self.on_too_long != "error":
-            fix = "Remove on_too_long, or choose packing: bfd"
-            raise FieldError("on_too_long", f"packing: {self.packing} splits long rows; none is too long", fix)
-        return self
-
-    @model_validator(mode="after")
     def _rows_for_every_process(self) -> "Training":
         processes = self.distributed.processes
         if self.global_batch_size % processes:
@@ -128,6 +119,15 @@ class Training(Section):
                 f"{self.optim} keeps a state that strategy fsdp2 cannot shard with the weights",
                 "Use adamw_torch or sgd, or strategy ddp",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "Training":
+        if self.truncation_side != "right" and self.on_too_long != "truncate":
+            raise FieldError("truncation_side", f"has no effect with on_too_long: {self.on_too_long}", "Remove it")
+        if self.packing in ("bfd_split", "wrapped") and self.on_too_long != "error":
+            fix = "Remove on_too_long, or choose packing: bfd"
+            raise FieldError("on_too_long", f"packing: {self.packing} splits long rows; none is too long", fix)
         return self
 
     @model_validator(mode="after")

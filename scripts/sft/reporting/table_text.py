@@ -99,7 +99,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     others = any(row["kind"] != "cell" for row in rows)
     if seeds[0] == 1 or others:
         of = "a model without seeds" if seeds[0] != 1 else "one seed" + " or a model without seeds" * others
-        told.append(f"95 % interval of {of}: Wilson interval over test rows.")
+        told.append(f"95 % interval of {of}: Wilson interval over {first['split']} rows.")
     if any(row["difference"] is not None for row in rows):
         of = ", t interval of the differences" if seeds[-1] > 1 else ""
         told.append(f"against first: difference to {first['cell']}, paired by seed{of}.")

@@ -3,19 +3,15 @@
 Pure bookkeeping: no file is read but the locks that experiments name, nothing heavy is imported.
 """
 
-import re
-from pathlib import Path
 from typing import Any
 
 from sft.canonical import digest
-from sft.config.audit import Benchmark, Embedding
-from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
 from sft.config.model import FinishedRun, Initialised
-from sft.config.source import Source, as_read
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
+from sft.data_plan import DataPlanner, source_label
 from sft.evaluation_plan import Fitted, base_answers, baselines, scores_of
 from sft.installed import VENV_PYTHON
 from sft.models.chat_templates import text_of
@@ -24,24 +20,6 @@ from sft.plan import Plan, PlannedBaseline, Run
 from sft.presentation import presented
 
 TOKEN_FIELDS = ("max_length", "on_too_long", "truncation_side", "loss_on", "control_tokens", "packing")
-COLUMN_FIELDS = (
-    "prompt_key",
-    "choice_key",
-    "answer_key",
-    "completion_key",
-    "image_keys",
-    "id_key",
-    "group_key",
-    "text_key",
-    "messages_key",
-    "tools_key",
-    "system_key",
-)
-# What a row's reading depends on besides its columns; keys that are not set are not in `own`.
-ROW_FIELDS = (
-    *("system", "roles", "role_field", "content_field", "prompt_template", "completion_template", "text_template"),
-    *("images_optional", "maximum_pixels", "on_bad_row"),
-)
 
 
 def make_plan(study: Study) -> Plan:
@@ -60,6 +38,7 @@ class _Planner:
     def __init__(self, study: Study):
         self.study = study
         self.plan = Plan()
+        self.data = DataPlanner(study, self.plan)
         self.shown: dict[str, Node] = {}
 
     def experiment(self, experiment: StudyExperiment) -> None:
@@ -68,7 +47,7 @@ class _Planner:
         ]
         self.plan.runs[experiment.name] = runs
         names = list(dict.fromkeys(d for cell in experiment.cells.values() for d in cell.evaluate_on))
-        datasets = {self._splits(name).id: name for name in names}
+        datasets = {self.data.splits(name).id: name for name in names}
         self.shown |= presented(self.plan, experiment, runs, self._baselines(experiment, runs), datasets)
 
     def archive(self) -> None:
@@ -83,109 +62,6 @@ class _Planner:
                 parent="results/archive",
             )
         )
-
-    # Data
-
-    def _download(self, published: Source) -> Node:
-        source = key_fields(published)
-        name = _source_label(source)
-        return self.plan.add(
-            Node(
-                "download_dataset",
-                name,
-                {"source": as_read(published)},
-                {"source": source},
-                parent="results/sources/{id}",
-            )
-        )
-
-    def _examples(self, dataset: Dataset) -> Node:
-        downloaded = self._download(dataset.source)
-        name = _source_label(key_fields(dataset.source))
-        own = key_fields(dataset)
-        settings = {key: own[key] for key in ("format", "choices_layout", "target", "image_transform")}
-        settings["columns"] = {key: own[key] for key in COLUMN_FIELDS if key in own}
-        settings |= {key: own[key] for key in ROW_FIELDS if key in own}
-        if "columns" in own:
-            settings["renamed"] = own["columns"]
-        label = name if dataset.image_transform == "none" else f"{name}-{dataset.image_transform}"
-        inputs = {"source": downloaded}
-        return self.plan.add(Node("prepare_dataset", label, settings, settings, inputs, parent="results/datasets/{id}"))
-
-    def _splits(self, reference: str | Mix) -> Node:
-        if isinstance(reference, Mix):
-            parts = {name: self._splits(name) for name in reference.mix}
-            counts = list(reference.mix.values())
-            own = {"counts": counts, "mix_seed": reference.seed}
-            rows = {} if reference.rows is None else {"rows": reference.rows}
-            own |= rows
-            # The script is told the names that the file uses; the key knows the parts by what they are.
-            config = {"mix": dict(reference.mix), "mix_seed": reference.seed, **rows}
-            label = "mix-" + "-".join(node.label for node in parts.values())
-            inputs = {f"part-{i}": node for i, node in enumerate(parts.values())}
-            return self.plan.add(Node("split_dataset", label, config, own, inputs, parent="results/splits/{id}"))
-        dataset = self.study.datasets[reference]
-        examples = self._examples(dataset)
-        rule = key_fields(dataset.split)
-        for name in ("validation", "test"):
-            if isinstance(rule[name], dict):
-                rule[name] = {key: value for key, value in rule[name].items() if value is not None}
-        own = {"split": rule}
-        inputs = {"dataset": examples}
-        config = own
-        if rule.get("column") or rule.get("stratify_by", "answer") != "answer":
-            # Columns that no canonical row has are read from the published files again, row by row.
-            inputs |= {"source": examples.inputs["source"]}
-            config = {**own, "id_key": dataset.id_key, "renamed": dict(dataset.columns or {})}
-        return self.plan.add(Node("split_dataset", examples.label, config, own, inputs, parent="results/splits/{id}"))
-
-    def _audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:
-        own = key_fields(cell.content.audit)
-        inputs = {"train": train} | {f"test-{i}": node for i, node in enumerate(tests)}
-        if cell.content.evaluation.split == "validation":
-            # Those of the data set trained on are compared in any case.
-            own_rows = {train.directory, train.inputs.get("part-0", train).directory}
-            others = [node for node in tests if node.directory not in own_rows]
-            inputs |= {f"validation-{i}": node for i, node in enumerate(others)}
-        config = dict(own)
-        if benchmarks := own.pop("benchmarks", {}):
-            named = cell.content.audit.benchmarks
-            inputs |= {f"benchmark-{i}": self._benchmark(one) for i, one in enumerate(named.values())}
-            # The script is told the names that the file uses; the key knows benchmarks by what they are.
-            settings = [{key: one[key] for key in ("text_keys", "limits")} for one in benchmarks.values()]
-            own["benchmarks"] = settings
-            config["benchmarks"] = dict(zip(benchmarks, settings, strict=True))
-        if embedding := cell.content.audit.embedding:
-            inputs |= self._embeddings(embedding, inputs)
-            # Which encoder it is, the inputs say.
-            own["embedding"] = config["embedding"] = {"similarity": embedding.similarity}
-        return self.plan.add(Node("audit_splits", train.label, config, own, inputs, parent="results/audits/{id}"))
-
-    def _benchmark(self, benchmark: Benchmark) -> Node:
-        return self._splits(benchmark.dataset) if benchmark.source is None else self._download(benchmark.source)
-
-    def _embeddings(self, embedding: Embedding, compared: dict[str, Node]) -> dict[str, Node]:
-        """The vectors of all divided data sets that an audit compares, as inputs of it."""
-        source = {key: value for key, value in key_fields(embedding).items() if key != "similarity" and value}
-        settings = {"source": source}
-        label = _source_label(source)
-        encoder = self.plan.add(Node("download_encoder", label, settings, settings, parent="results/encoders/{id}"))
-        made = {}
-        for name, node in compared.items():
-            if node.rule != "split_dataset":
-                continue
-            own = {"splits": ["train", "validation"] if name == "train" else [name.rpartition("-")[0]]}
-            own = {"splits": ["test"]} if name.startswith("benchmark-") else own
-            inputs = {"splits": node, "encoder": encoder}
-            made[f"meaning-{name}"] = self.plan.add(
-                Node("embed_rows", node.label, own, own, inputs, parent="results/embeddings/{id}")
-            )
-        return made
-
-    def _label_audit(self, tokens: Node, tests: list[Node], cell: StudyCell) -> Node:
-        own = key_fields(cell.content.labels)
-        inputs = {"tokens": tokens} | {f"test-{i}": node for i, node in enumerate(tests)}
-        return self.plan.add(Node("audit_labels", tokens.label, own, own, inputs, parent="results/label_audits/{id}"))
 
     # Models
 
@@ -203,7 +79,7 @@ class _Planner:
             own["template"] = digest(text)
         if model.template_date is not None:
             own["template_date"] = model.template_date
-        label = _source_label(source)
+        label = source_label(source)
         node = Node("download_processor", label, own, own, parent="results/processors/{id}")
         return self._add_in_packages_of(cell, node)
 
@@ -253,7 +129,7 @@ class _Planner:
 
     def _train(self, experiment: StudyExperiment, cell: StudyCell, seed: int) -> Node:
         content = cell.content
-        splits, processor = self._splits(content.dataset), self._processor(cell)
+        splits, processor = self.data.splits(content.dataset), self._processor(cell)
         base, where = self._base(cell, seed)
         training = key_fields(content.training)
         precision = training.pop("precision")
@@ -265,9 +141,9 @@ class _Planner:
             "training": {key: value for key, value in training.items() if key not in TOKEN_FIELDS},
             **where,
         }
-        tests = [self._splits(name) for name in cell.evaluate_on]
+        tests = [self.data.splits(name) for name in cell.evaluate_on]
         tokens = self._tokens(splits, processor, cell)
-        audit, labels = self._audit(splits, tests, cell), self._label_audit(tokens, tests, cell)
+        audit, labels = self.data.audit(splits, tests, cell), self.data.label_audit(tokens, tests, cell)
         inputs = {"tokens": tokens, "model": base, "processor": processor}
         label = f"{processor.label}-{splits.label}-{content.method}-s{seed}"
         return self._add_in_packages_of(
@@ -339,22 +215,24 @@ class _Planner:
         )
         scores = self.plan.add(scores_of(predictions, tests))
         # Of this cell: a run that two experiments share is held to the audits of both.
-        evaluated = [self._splits(name) for name in cell.evaluate_on]
-        audit = self._audit(self._splits(cell.content.dataset), evaluated, cell)
-        labels = self._label_audit(train.inputs["tokens"], evaluated, cell)
+        evaluated = [self.data.splits(name) for name in cell.evaluate_on]
+        audit = self.data.audit(self.data.splits(cell.content.dataset), evaluated, cell)
+        labels = self.data.label_audit(train.inputs["tokens"], evaluated, cell)
         return Run(experiment.name, cell.label, seed, train, scores, audit, labels, cell.settings)
 
     def _baselines(self, experiment: StudyExperiment, runs: list[Run]) -> list[PlannedBaseline]:
         audits = {run.cell: run.audit for run in runs}
         cells = [
-            Fitted(label, self._splits(of.content.dataset), self._tests(of), of.content.evaluation.split, audits[label])
+            Fitted(
+                label, self.data.splits(of.content.dataset), self._tests(of), of.content.evaluation.split, audits[label]
+            )
             for label, of in experiment.cells.items()
         ]
         return baselines(self.plan, experiment, cells)
 
     def _tests(self, cell: StudyCell) -> dict[str, Node]:
         """The divided data sets that a cell's models are asked about, as inputs."""
-        return {f"test-{i}": self._splits(name) for i, name in enumerate(cell.evaluate_on)}
+        return {f"test-{i}": self.data.splits(name) for i, name in enumerate(cell.evaluate_on)}
 
     def _is_published(self, cell: StudyCell) -> bool:
         """Whether the first model that a cell goes back to was made elsewhere, and not from a seed.
@@ -364,19 +242,6 @@ class _Planner:
         while isinstance(cell.content.model, FinishedRun):
             _, cell = self.study.referenced_cell(cell.content.model)
         return not isinstance(self.study.models[cell.content.model].source, Initialised)
-
-
-def _source_label(source: dict[str, Any]) -> str:
-    """What a reader calls a source: its own name, without version, path and suffix."""
-    if "markdown" in source:
-        return "markdown"
-    if packed := source.get("wheel") or source.get("npm"):
-        return source.get("derive") or re.split("==|(?<=.)@", packed)[0]
-    if repository := source.get("hub"):
-        return repository.rpartition("/")[2]
-    if files := source.get("download"):
-        return Path(files[0]["name"]).stem
-    return source.get("name") or source.get("initialise") or Path(source["path"]).stem
 
 
 def _default_lora(method: str) -> dict[str, Any] | None:

@@ -1,0 +1,157 @@
+"""The plan of the data: from the files as published to examples, splits and their audits.
+
+The half of sft/planner.py that knows no model.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sft.config.audit import Benchmark, Embedding
+from sft.config.dataset import Dataset, Mix
+from sft.config.fields import key_fields
+from sft.config.source import Source, as_read
+from sft.config.study import Study, StudyCell
+from sft.node import Node
+from sft.plan import Plan
+
+COLUMN_FIELDS = (
+    "prompt_key",
+    "choice_key",
+    "answer_key",
+    "completion_key",
+    "image_keys",
+    "id_key",
+    "group_key",
+    "text_key",
+    "messages_key",
+    "tools_key",
+    "system_key",
+)
+# What a row's reading depends on besides its columns; keys that are not set are not in `own`.
+ROW_FIELDS = (
+    *("system", "roles", "role_field", "content_field", "prompt_template", "completion_template", "text_template"),
+    *("images_optional", "maximum_pixels", "on_bad_row"),
+)
+
+
+class DataPlanner:
+    """Adds the nodes of data sets to a plan; a node that is planned already is given again."""
+
+    def __init__(self, study: Study, plan: Plan):
+        self.study = study
+        self.plan = plan
+
+    def download(self, published: Source) -> Node:
+        source = key_fields(published)
+        name = source_label(source)
+        return self.plan.add(
+            Node(
+                "download_dataset",
+                name,
+                {"source": as_read(published)},
+                {"source": source},
+                parent="results/sources/{id}",
+            )
+        )
+
+    def examples(self, dataset: Dataset) -> Node:
+        downloaded = self.download(dataset.source)
+        name = source_label(key_fields(dataset.source))
+        own = key_fields(dataset)
+        settings = {key: own[key] for key in ("format", "choices_layout", "target", "image_transform")}
+        settings["columns"] = {key: own[key] for key in COLUMN_FIELDS if key in own}
+        settings |= {key: own[key] for key in ROW_FIELDS if key in own}
+        if "columns" in own:
+            settings["renamed"] = own["columns"]
+        label = name if dataset.image_transform == "none" else f"{name}-{dataset.image_transform}"
+        inputs = {"source": downloaded}
+        return self.plan.add(Node("prepare_dataset", label, settings, settings, inputs, parent="results/datasets/{id}"))
+
+    def splits(self, reference: str | Mix) -> Node:
+        if isinstance(reference, Mix):
+            parts = {name: self.splits(name) for name in reference.mix}
+            counts = list(reference.mix.values())
+            own = {"counts": counts, "mix_seed": reference.seed}
+            rows = {} if reference.rows is None else {"rows": reference.rows}
+            own |= rows
+            # The script is told the names that the file uses; the key knows the parts by what they are.
+            config = {"mix": dict(reference.mix), "mix_seed": reference.seed, **rows}
+            label = "mix-" + "-".join(node.label for node in parts.values())
+            inputs = {f"part-{i}": node for i, node in enumerate(parts.values())}
+            return self.plan.add(Node("split_dataset", label, config, own, inputs, parent="results/splits/{id}"))
+        dataset = self.study.datasets[reference]
+        examples = self.examples(dataset)
+        rule = key_fields(dataset.split)
+        for name in ("validation", "test"):
+            if isinstance(rule[name], dict):
+                rule[name] = {key: value for key, value in rule[name].items() if value is not None}
+        own = {"split": rule}
+        inputs = {"dataset": examples}
+        config = own
+        if rule.get("column") or rule.get("stratify_by", "answer") != "answer":
+            # Columns that no canonical row has are read from the published files again, row by row.
+            inputs |= {"source": examples.inputs["source"]}
+            config = {**own, "id_key": dataset.id_key, "renamed": dict(dataset.columns or {})}
+        return self.plan.add(Node("split_dataset", examples.label, config, own, inputs, parent="results/splits/{id}"))
+
+    def audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:
+        own = key_fields(cell.content.audit)
+        inputs = {"train": train} | {f"test-{i}": node for i, node in enumerate(tests)}
+        if cell.content.evaluation.split == "validation":
+            # Those of the data set trained on are compared in any case.
+            own_rows = {train.directory, train.inputs.get("part-0", train).directory}
+            others = [node for node in tests if node.directory not in own_rows]
+            inputs |= {f"validation-{i}": node for i, node in enumerate(others)}
+        config = dict(own)
+        if benchmarks := own.pop("benchmarks", {}):
+            named = cell.content.audit.benchmarks
+            inputs |= {f"benchmark-{i}": self._benchmark(one) for i, one in enumerate(named.values())}
+            # The script is told the names that the file uses; the key knows benchmarks by what they are.
+            settings = [{key: one[key] for key in ("text_keys", "limits")} for one in benchmarks.values()]
+            own["benchmarks"] = settings
+            config["benchmarks"] = dict(zip(benchmarks, settings, strict=True))
+        if embedding := cell.content.audit.embedding:
+            inputs |= self._embeddings(embedding, inputs)
+            # Which encoder it is, the inputs say.
+            own["embedding"] = config["embedding"] = {"similarity": embedding.similarity}
+        return self.plan.add(Node("audit_splits", train.label, config, own, inputs, parent="results/audits/{id}"))
+
+    def _benchmark(self, benchmark: Benchmark) -> Node:
+        return self.splits(benchmark.dataset) if benchmark.source is None else self.download(benchmark.source)
+
+    def _embeddings(self, embedding: Embedding, compared: dict[str, Node]) -> dict[str, Node]:
+        """The vectors of all divided data sets that an audit compares, as inputs of it."""
+        source = {key: value for key, value in key_fields(embedding).items() if key != "similarity" and value}
+        settings = {"source": source}
+        label = source_label(source)
+        encoder = self.plan.add(Node("download_encoder", label, settings, settings, parent="results/encoders/{id}"))
+        made = {}
+        for name, node in compared.items():
+            if node.rule != "split_dataset":
+                continue
+            own = {"splits": ["train", "validation"] if name == "train" else [name.rpartition("-")[0]]}
+            own = {"splits": ["test"]} if name.startswith("benchmark-") else own
+            inputs = {"splits": node, "encoder": encoder}
+            made[f"meaning-{name}"] = self.plan.add(
+                Node("embed_rows", node.label, own, own, inputs, parent="results/embeddings/{id}")
+            )
+        return made
+
+    def label_audit(self, tokens: Node, tests: list[Node], cell: StudyCell) -> Node:
+        own = key_fields(cell.content.labels)
+        inputs = {"tokens": tokens} | {f"test-{i}": node for i, node in enumerate(tests)}
+        return self.plan.add(Node("audit_labels", tokens.label, own, own, inputs, parent="results/label_audits/{id}"))
+
+
+def source_label(source: dict[str, Any]) -> str:
+    """What a reader calls a source: its own name, without version, path and suffix."""
+    if "markdown" in source:
+        return "markdown"
+    if packed := source.get("wheel") or source.get("npm"):
+        return source.get("derive") or re.split("==|(?<=.)@", packed)[0]
+    if repository := source.get("hub"):
+        return repository.rpartition("/")[2]
+    if files := source.get("download"):
+        return Path(files[0]["name"]).stem
+    return source.get("name") or source.get("initialise") or Path(source["path"]).stem

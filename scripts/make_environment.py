@@ -16,6 +16,7 @@ from pathlib import Path
 from sft.code import SCRIPTS
 from sft.config.lock_files import lock_digest, lock_file
 from sft.installed import VENV_PYTHON, installed_by
+from sft.pins import normal
 from sft.stage import Stage, StageError, run_stage
 
 
@@ -37,7 +38,7 @@ def make(stage: Stage) -> None:
         raise StageError(f"{lock} cannot be installed: {' '.join(reason[-3:])}")
     packages = installed_by(python)
     needed = (SCRIPTS.parent / "envs/train.in").read_text(encoding="utf-8").splitlines()
-    names = {line.partition("#")[0].strip() for line in needed} - {""}
+    names = {normal(line.partition("#")[0].strip()) for line in needed} - {""}
     if missing := sorted(names - packages.keys()):
         raise StageError(f"{lock} lacks {', '.join(missing)}, without which no model can be trained. Add them to it")
     stage.output("packages.json").write_text(json.dumps(packages, indent=1, sort_keys=True) + "\n")

@@ -98,7 +98,7 @@ def test_lost_answers_of_the_base_are_asked_again_and_nothing_else(copy: Checkou
     assert copy.planned(TABLE) == {}
     next(copy.path.glob("results/base_answers/*/manifest.json")).unlink()
     assert copy.planned(TABLE) == {"ask_base": 1, "predict": 2, "score": 2} | FOLLOW
-    done = copy.snakemake("--until", "ask_base", TABLE)
+    done = copy.snakemake(TABLE, "--until", "ask_base")
     assert done.returncode == 0, done.stderr[-3000:]
     # The same bytes came out, so nothing that was made from them is stale.
     assert copy.planned(TABLE) == {}

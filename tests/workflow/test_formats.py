@@ -133,7 +133,7 @@ def test_texts_are_packed_and_scored_by_their_tokens(study):
     packed = json.loads((tokens / "labels.json").read_text())["packed"]
     assert packed["rows"] == 36 > packed["packs"]
     assert packed["fill_rate"] > 0.9
-    effective = json.loads((run_directory(study, "texts") / "manifest.json").read_text())["facts"]["effective"]
+    effective = json.loads((run_directory(study, "texts") / "effective.json").read_text())
     assert effective["packing"]["packed_loss"] == pytest.approx(effective["packing"]["loss_of_rows_alone"], rel=1e-5)
     found = scores(study, "texts")
     assert set(found) == {("accuracy_token", 0), ("accuracy_token", 8)}

@@ -50,16 +50,16 @@ class Targets:
         found = {}
         for ids, inputs, learned in self._batches(without):
             inputs = {name: value.to(device) for name, value in inputs.items()}
+            counts = learned[:, 1:].to(device)
             with torch.inference_mode():
-                logits = model(**inputs, use_cache=False).logits[:, :-1].float()
-            targets, counts = inputs["input_ids"][:, 1:], learned[:, 1:].to(device)
-            likelihoods = logits.log_softmax(-1).gather(2, targets[:, :, None])[..., 0]
-            right = (logits.argmax(-1) == targets) & counts
-            sums = torch.where(counts, likelihoods.double(), 0).sum(1)
-            for id, tokens, hits, total in zip(
-                ids, counts.sum(1).tolist(), right.sum(1).tolist(), sums.tolist(), strict=True
-            ):
-                found[id] = TargetScore(tokens, hits, total)
+                # Only where the target is: a picture's placeholder may have no logit at all (Llama-3.2-Vision).
+                logits = model(**inputs, use_cache=False).logits[:, :-1][counts].float()
+            wanted = inputs["input_ids"][:, 1:][counts]
+            likelihoods = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0].double()
+            right = logits.argmax(-1) == wanted
+            lengths = counts.sum(1).tolist()
+            for id, of_row, hits in zip(ids, likelihoods.split(lengths), right.split(lengths), strict=True):
+                found[id] = TargetScore(len(of_row), int(hits.sum()), float(of_row.sum()))
         return found
 
     def _batches(self, without: set[str]) -> Iterator[tuple[list[str], dict[str, torch.Tensor], torch.Tensor]]:

@@ -15,6 +15,8 @@ import pytest
 from sft import archives
 from sft.stage import StageError
 
+pytestmark = pytest.mark.slow
+
 WHEEL = "made_up-1.0-py3-none-any.whl"
 
 

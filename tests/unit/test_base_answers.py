@@ -17,6 +17,8 @@ from sft.plan import Plan
 from sft.planner import make_plan
 from sft.stage import Stage, StageError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = {
     "source": {"package": "scikit-learn", "name": "digits"},

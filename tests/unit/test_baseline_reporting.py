@@ -14,6 +14,8 @@ from sft.reporting.results_table import result_rows
 from sft.reporting.table_text import markdown, notes, result_columns
 from sft.stage import StageError
 
+pytestmark = pytest.mark.slow
+
 CELLS = ("full", "lora")
 RIGHT = {made.NEW: 150, made.OLD: 120}
 

@@ -18,6 +18,8 @@ import pytest
 from checkouts import ROOT, Checkout, new_checkout
 from no_network import LOG, refuse_network
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = (
     "robo2vlm_qwen2_5_vl",
     "unsloth_vision_lora",

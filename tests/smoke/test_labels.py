@@ -1,21 +1,17 @@
-"""What is learned of conversations, texts and packs, looked at token by token; planted faults of labels are found."""
+"""What is learned of conversations and texts, looked at token by token."""
 
 import json
 import random
-from copy import deepcopy
 from typing import Any
 
-import pyarrow
 import pytest
+from chats import chat, text, tokenised, with_template
 
-from sft.data import label_audit, label_page, rendering
-from sft.data.packing import pack
-from sft.data.tokenization import Tokenization
+from sft.data import rendering
 from sft.models import chat_templates
 from sft.models.tiny_models import make_processor
 from sft.stage import StageError
 
-POLICY = {"max_length": 256, "on_too_long": "error", "loss_on": "assistant"}
 # As the model is published (HuggingFaceTB/SmolLM2-135M-Instruct, tokenizer_config.json, Apache-2.0).
 SMOLLM2 = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou "
@@ -36,35 +32,7 @@ def llama() -> Any:
     return make_processor("llama")
 
 
-def with_template(tokenizer: Any, template: str) -> Any:
-    other = deepcopy(tokenizer)
-    other.chat_template = template
-    return other
-
-
-def chat(*said: tuple[str, str], identifier: str = "a", tools: Any = None, images: tuple = ()) -> dict[str, Any]:
-    turns = [{"role": role, "content": content} for role, content in said]
-    return {
-        "id": identifier,
-        "prompt": said[-2][1],
-        "completion": said[-1][1],
-        "messages": json.dumps(turns),
-        "tools": json.dumps(tools) if tools else None,
-        "images": list(images),
-        "system": None,
-    }
-
-
-def text(content: str, identifier: str = "a") -> dict[str, Any]:
-    return {"id": identifier, "prompt": None, "completion": content, "messages": None, "images": [], "system": None}
-
-
 TWO = chat(("system", "S"), ("user", "1?"), ("assistant", "One."), ("user", "2?"), ("assistant", "Two."))
-
-
-def tokenised(processor: Any, examples: list[dict[str, Any]], **policy: Any) -> tuple[list[dict], dict[str, Any]]:
-    tokenization = Tokenization(processor, POLICY | policy, "train")
-    return list(tokenization.tokenise(examples)), tokenization.facts()
 
 
 def learned(tokenizer: Any, row: dict[str, Any]) -> str:
@@ -234,204 +202,3 @@ def test_truncation_on_the_left_keeps_the_answer(llama):
     assert len(left["input_ids"]) == 256
     assert learned(llama, left) == "One.<|im_end|>\n"
     assert (cut["rows_truncated"], cut["rows_answer_truncated"]) == (1, 0)
-
-
-# Packs
-
-
-def table(rows: list[dict[str, Any]]) -> pyarrow.Table:
-    return pyarrow.Table.from_pylist([{name: row[name] for name in ("id", "input_ids", "labels")} for row in rows])
-
-
-@pytest.mark.parametrize("strategy", ["bfd_split", "bfd", "wrapped"])
-def test_packs_hold_every_token_and_label_once(llama, strategy):
-    policy = {"max_length": 64, "packing": strategy, "on_too_long": "drop" if strategy == "bfd" else "error"}
-    rows, _ = tokenised(llama, [text("0 " * (5 + 7 * i), f"r{i}") for i in range(12)], **policy)
-    packs, facts = pack(table(rows), 64, strategy)
-    made = packs.to_pylist()
-    assert sorted(n for one in made for n in one["input_ids"]) == sorted(n for row in rows for n in row["input_ids"])
-    assert all(len(one["input_ids"]) == sum(one["seq_lengths"]) <= 64 for one in made)
-    assert facts["rows"] == len(rows)
-    assert facts["fill_rate"] == sum(len(row["input_ids"]) for row in rows) / (64 * len(made))
-    by_row: dict[str, list[int]] = {}
-    for one in made:
-        place = 0
-        for name, length in zip(one["id"].split(" + "), one["seq_lengths"], strict=True):
-            by_row.setdefault(name, []).extend(one["labels"][place : place + length])
-            place += length
-    assert {name: len(labels) for name, labels in by_row.items()} == {row["id"]: len(row["labels"]) for row in rows}
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_packed_and_unpacked_losses_and_gradients_agree(llama, attention):
-    import torch
-
-    from sft.models.tiny_models import make_model
-    from sft.training.collate import REAL_TOKENS, SAMPLE_IDS, Collator
-    from sft.training.packed import unpacked
-
-    source = {"initialise": "llama", "hidden_size": 64, "num_layers": 2, "initializer_range": 0.1, "seed": 0}
-    model = make_model(source, llama)
-    model.set_attn_implementation(attention)
-    rows, _ = tokenised(
-        llama, [chat(("user", "0 " * i), ("assistant", "7 " * (9 - i)), identifier=f"r{i}") for i in range(1, 9)]
-    )
-    packs = pack(table(rows), 64, "bfd_split")[0].to_pylist()
-    assert max(len(one["seq_lengths"]) for one in packs) > 1
-    found = []
-    for batch in ([packs], [[row] for one in packs for row in unpacked(one)]):
-        model.zero_grad()
-        total = 0.0
-        for part in batch:
-            inputs = {k: v for k, v in Collator(llama)(part).items() if k not in (SAMPLE_IDS, REAL_TOKENS)}
-            labels = inputs.pop("labels")[:, 1:]
-            logits = model(**inputs, use_cache=False).logits[:, :-1]
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-            loss.backward()
-            total += float(loss.detach())
-        norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in model.parameters()]))
-        found.append((total, float(norm)))
-    assert found[0] == pytest.approx(found[1], rel=1e-5)
-
-
-def test_rows_that_see_each_other_stop_a_packed_run(llama):
-    from sft.models.tiny_models import make_model
-    from sft.training.collate import Collator
-    from sft.training.packed import require_separate_rows
-
-    class Blind(Collator):
-        """Forgets where the rows of a pack begin, as an attention without packing would."""
-
-        def __call__(self, rows):
-            batch = super().__call__(rows)
-            batch.pop("position_ids", None)
-            return batch
-
-    source = {"initialise": "llama", "hidden_size": 64, "num_layers": 2, "initializer_range": 0.1, "seed": 0}
-    model = make_model(source, llama)
-    log_probs(model)
-    rows, _ = tokenised(llama, [chat(("user", "0 1"), ("assistant", "7 8"), identifier=f"r{i}") for i in range(4)])
-    packs = pack(table(rows), 64, "bfd_split")[0].to_pylist()
-    found = require_separate_rows(model, Collator(llama), packs, dict, "float32")
-    assert found["packed_loss"] == pytest.approx(found["loss_of_rows_alone"], rel=1e-5)
-    with pytest.raises(StageError, match="rows of a pack see each other"):
-        require_separate_rows(model, Blind(llama), packs, dict, "float32")
-
-
-def log_probs(model: Any) -> None:
-    """Give a bare model the output that TRL's head gives: the log-probabilities of the labels."""
-    plain = model.forward
-
-    def forward(*args: Any, labels: Any, fused_lm_head: bool, **kwargs: Any) -> Any:
-        made = plain(*args, **kwargs)
-        kept = labels[:, 1:] != -100
-        chosen = made.logits[:, :-1].log_softmax(-1).gather(2, labels[:, 1:].clamp(min=0)[:, :, None])[..., 0]
-        made.log_probs = chosen[kept]
-        return made
-
-    model.forward = forward
-
-
-# The label audit
-
-LIMITS = {
-    "maximum_truncated_answers": 0.01,
-    "maximum_fully_masked": 0,
-    "minimum_end_of_turn": 0.99,
-    "maximum_double_bos": 0,
-}
-UNCLOSED = (
-    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
-GOOD = [chat(("user", "1?"), ("assistant", "One."), identifier=f"g{i}") for i in range(200)]
-LONG_ANSWER = [chat(("user", "1?"), ("assistant", "7" * 300), identifier=f"l{i}") for i in range(3)]
-LONG_PROMPT = [chat(("user", "7" * 300), ("assistant", "One."), identifier="p")]
-
-
-def labels(processor: Any, rows: list[dict[str, Any]], **policy: Any) -> dict[str, Any]:
-    from sft.data.tokenization import special_token_ids
-
-    _, facts = tokenised(processor, rows, **policy)
-    added = rendering.text_added_by_the_template(processor)
-    return {
-        "splits": {"train": facts},
-        "special_token_ids": special_token_ids(processor),
-        "added_by_the_template": added,
-    }
-
-
-PLANTED = {
-    "nothing": (None, GOOD, {}, None),
-    "cut answers": (
-        None,
-        GOOD + LONG_ANSWER,
-        {"on_too_long": "truncate"},
-        "train: 3 of 203 answers are cut.*ids l0, l1",
-    ),
-    "nothing to learn": (
-        None,
-        GOOD + LONG_PROMPT,
-        {"on_too_long": "truncate"},
-        "1 of 201 rows have no token to learn .ids p",
-    ),
-    "no end of turn": (UNCLOSED, GOOD, {}, "the end of the turn is learned in 0 of 200 rows"),
-    "two beginnings": ("{{ bos_token }}{{ bos_token }}", GOOD, {}, "200 of 200 rows begin with two beginning-of-text"),
-}
-
-
-@pytest.mark.parametrize(("template", "rows", "policy", "reason"), PLANTED.values(), ids=PLANTED)
-def test_planted_faults_of_labels_are_found(llama, template, rows, policy, reason):
-    processor = deepcopy(llama)
-    if template and template.startswith("{{ bos"):
-        processor.bos_token = "<|endoftext|>"
-        template += llama.chat_template
-    processor.chat_template = template or llama.chat_template
-    made = labels(processor, rows, **policy)
-    found = label_audit.judged(made, LIMITS)
-    complaint = label_audit.complaint(found)
-    page = label_page.page("Labels", made, found, {})
-    if reason is None:
-        assert complaint == ""
-        assert "All thresholds are held" in page
-        assert "<b>One.&lt;|im_end|&gt;\n</b>" in page
-    else:
-        import re
-
-        assert re.search(reason, complaint), complaint
-        assert "Training is stopped" in page
-    allowed = {
-        "maximum_truncated_answers": 1,
-        "maximum_fully_masked": 999,
-        "minimum_end_of_turn": 0,
-        "maximum_double_bos": 999,
-    }
-    assert label_audit.complaint(label_audit.judged(made, allowed)) == ""
-
-
-def test_target_scores_are_the_loss_of_the_same_labels(llama):
-    """In batches and with padding as row by row: log-likelihood, tokens, and how many of them are the likeliest."""
-    import torch
-
-    from sft.evaluation.targets import Targets
-    from sft.models.tiny_models import make_model
-
-    source = {"initialise": "llama", "hidden_size": 64, "num_layers": 2, "initializer_range": 0.1, "seed": 0}
-    model = make_model(source, llama).eval()
-    rows = [chat(("user", "0 " * n), ("assistant", "7 " * (4 - n)), identifier=f"r{n}") for n in range(1, 4)]
-    rows += [text("A 0 B 1", "t")]
-    found = Targets(rows, llama, 3).score(model, "cpu", without={"r2"})
-    assert set(found) == {"r1", "r3", "t"}
-    for row in rows:
-        if row["id"] not in found:
-            continue
-        (made,), _ = tokenised(llama, [row], loss_on="last")
-        ids, labels = torch.tensor([made["input_ids"]]), torch.tensor([made["labels"]])
-        with torch.no_grad():
-            logits = model(ids).logits[0, :-1]
-        counts = labels[0, 1:] != -100
-        loss = torch.nn.functional.cross_entropy(logits[counts], labels[0, 1:][counts], reduction="sum")
-        score = found[row["id"]]
-        assert score.tokens == int(counts.sum())
-        assert score.right == int((logits[counts].argmax(-1) == labels[0, 1:][counts]).sum())
-        assert score.log_likelihood == pytest.approx(-float(loss), rel=1e-5)

@@ -1,0 +1,109 @@
+"""Packs: every token once, and no row sees another, in losses and in gradients."""
+
+from typing import Any
+
+import pyarrow
+import pytest
+from chats import chat, text, tokenised
+
+from sft.data.packing import pack
+from sft.models.tiny_models import make_processor
+from sft.stage import StageError
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    return make_processor("llama")
+
+
+def table(rows: list[dict[str, Any]]) -> pyarrow.Table:
+    return pyarrow.Table.from_pylist([{name: row[name] for name in ("id", "input_ids", "labels")} for row in rows])
+
+
+@pytest.mark.parametrize("strategy", ["bfd_split", "bfd", "wrapped"])
+def test_packs_hold_every_token_and_label_once(llama, strategy):
+    policy = {"max_length": 64, "packing": strategy, "on_too_long": "drop" if strategy == "bfd" else "error"}
+    rows, _ = tokenised(llama, [text("0 " * (5 + 7 * i), f"r{i}") for i in range(12)], **policy)
+    packs, facts = pack(table(rows), 64, strategy)
+    made = packs.to_pylist()
+    assert sorted(n for one in made for n in one["input_ids"]) == sorted(n for row in rows for n in row["input_ids"])
+    assert all(len(one["input_ids"]) == sum(one["seq_lengths"]) <= 64 for one in made)
+    assert facts["rows"] == len(rows)
+    assert facts["fill_rate"] == sum(len(row["input_ids"]) for row in rows) / (64 * len(made))
+    by_row: dict[str, list[int]] = {}
+    for one in made:
+        place = 0
+        for name, length in zip(one["id"].split(" + "), one["seq_lengths"], strict=True):
+            by_row.setdefault(name, []).extend(one["labels"][place : place + length])
+            place += length
+    assert {name: len(labels) for name, labels in by_row.items()} == {row["id"]: len(row["labels"]) for row in rows}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_and_unpacked_losses_and_gradients_agree(llama, attention):
+    import torch
+
+    from sft.models.tiny_models import make_model
+    from sft.training.collate import REAL_TOKENS, SAMPLE_IDS, Collator
+    from sft.training.packed import unpacked
+
+    source = {"initialise": "llama", "hidden_size": 64, "num_layers": 2, "initializer_range": 0.1, "seed": 0}
+    model = make_model(source, llama)
+    model.set_attn_implementation(attention)
+    rows, _ = tokenised(
+        llama, [chat(("user", "0 " * i), ("assistant", "7 " * (9 - i)), identifier=f"r{i}") for i in range(1, 9)]
+    )
+    packs = pack(table(rows), 64, "bfd_split")[0].to_pylist()
+    assert max(len(one["seq_lengths"]) for one in packs) > 1
+    found = []
+    for batch in ([packs], [[row] for one in packs for row in unpacked(one)]):
+        model.zero_grad()
+        total = 0.0
+        for part in batch:
+            inputs = {k: v for k, v in Collator(llama)(part).items() if k not in (SAMPLE_IDS, REAL_TOKENS)}
+            labels = inputs.pop("labels")[:, 1:]
+            logits = model(**inputs, use_cache=False).logits[:, :-1]
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+            loss.backward()
+            total += float(loss.detach())
+        norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in model.parameters()]))
+        found.append((total, float(norm)))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_rows_that_see_each_other_stop_a_packed_run(llama):
+    from sft.models.tiny_models import make_model
+    from sft.training.collate import Collator
+    from sft.training.packed import require_separate_rows
+
+    class Blind(Collator):
+        """Forgets where the rows of a pack begin, as an attention without packing would."""
+
+        def __call__(self, rows):
+            batch = super().__call__(rows)
+            batch.pop("position_ids", None)
+            return batch
+
+    source = {"initialise": "llama", "hidden_size": 64, "num_layers": 2, "initializer_range": 0.1, "seed": 0}
+    model = make_model(source, llama)
+    log_probs(model)
+    rows, _ = tokenised(llama, [chat(("user", "0 1"), ("assistant", "7 8"), identifier=f"r{i}") for i in range(4)])
+    packs = pack(table(rows), 64, "bfd_split")[0].to_pylist()
+    found = require_separate_rows(model, Collator(llama), packs, dict, "float32")
+    assert found["packed_loss"] == pytest.approx(found["loss_of_rows_alone"], rel=1e-5)
+    with pytest.raises(StageError, match="rows of a pack see each other"):
+        require_separate_rows(model, Blind(llama), packs, dict, "float32")
+
+
+def log_probs(model: Any) -> None:
+    """Give a bare model the output that TRL's head gives: the log-probabilities of the labels."""
+    plain = model.forward
+
+    def forward(*args: Any, labels: Any, fused_lm_head: bool, **kwargs: Any) -> Any:
+        made = plain(*args, **kwargs)
+        kept = labels[:, 1:] != -100
+        chosen = made.logits[:, :-1].log_softmax(-1).gather(2, labels[:, 1:].clamp(min=0)[:, :, None])[..., 0]
+        made.log_probs = chosen[kept]
+        return made
+
+    model.forward = forward

@@ -5,9 +5,9 @@ import random
 from typing import Any
 
 import pytest
-from chats import chat, text, tokenised, with_template
+from chats import POLICY, chat, text, tokenised, with_template
 
-from sft.data import rendering
+from sft.data import rendering, tokenization
 from sft.models import chat_templates
 from sft.models.tiny_models import make_processor
 from sft.stage import StageError
@@ -202,3 +202,17 @@ def test_truncation_on_the_left_keeps_the_answer(llama):
     assert len(left["input_ids"]) == 256
     assert learned(llama, left) == "One.<|im_end|>\n"
     assert (cut["rows_truncated"], cut["rows_answer_truncated"]) == (1, 0)
+
+
+def test_texts_that_were_read_are_kept_up_to_a_number_of_tokens(llama, monkeypatch):
+    """A hundred thousand long conversations must not be held in memory for the sake of those that come again."""
+    monkeypatch.setattr(tokenization, "TOKENS_KEPT", 2000)
+    monkeypatch.setattr(tokenization, "ROWS_PER_BATCH", 10)
+    made = tokenization.Tokenization(llama, POLICY, "train")
+    rows = [chat(("user", f"{n}?"), ("assistant", "7 " * 40), identifier=f"r{n % 50}") for n in range(400)]
+    kept = []
+    for row in made.tokenise(iter(rows)):
+        kept.append(sum(len(masked.ids) for _, _, masked in made._masked.values()))
+        assert llama.decode(row["input_ids"]).endswith("7 <|im_end|>\n")
+    assert len(kept) == 400
+    assert max(kept) < 2000 + 20 * 100

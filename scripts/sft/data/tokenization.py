@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 ROWS_PER_BATCH = 256
 # Decoded pictures are large; so many rows of them are in memory at once.
 PICTURES_PER_BATCH = 16
-TURNS_KEPT = 10_000
+# Texts that were read are kept up to so many tokens (about 40 bytes each): rows of pictures often share their text.
+TOKENS_KEPT = 2_000_000
 # So many rows have their prompt tokenised alone, with its pictures, as evaluation will do it.
 ROWS_CHECKED_ALONE = 3
 ON_TOO_LONG = ("error", "drop", "truncate")
@@ -63,6 +64,7 @@ class Tokenization:
         self.control_tokens = ControlTokens(control_tokens_of(self.tokenizer))
         self.counts = LabelCounts()
         self._masked: dict[tuple[Any, ...], tuple[str, str, MaskedTokens]] = {}
+        self._tokens_kept = 0
 
     def tokenise(self, examples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Rows {"id", "input_ids", "labels", "images"} in order; too long ones as the policy says.
@@ -119,8 +121,9 @@ class Tokenization:
         """(text, prompt, tokens and mask) of each row; many rows differ in their pictures only and are read once."""
         keys = [_text_key(example) for example in batch]
         new = {key: example for key, example in zip(keys, batch, strict=True) if key not in self._masked}
-        if len(self._masked) + len(new) > TURNS_KEPT:
+        if self._tokens_kept > TOKENS_KEPT:
             self._masked = {key: self._masked[key] for key in keys if key in self._masked}
+            self._tokens_kept = sum(len(masked.ids) for _, _, masked in self._masked.values())
         texts = rendering.rendered_rows(self.processor, list(new.values()), self.loss_on)
         rows = [(row["id"], text) for row, text in zip(new.values(), texts, strict=True)]
         if rows:
@@ -128,6 +131,7 @@ class Tokenization:
             for (key, row), (_, made), tokens in zip(new.items(), rows, masked, strict=True):
                 tokens = masking.closed(self.tokenizer, tokens) if turns.is_text(row) else tokens
                 self._masked[key] = made.full, made.prompt, tokens
+                self._tokens_kept += len(tokens.ids)
         return [self._masked[key] for key in keys]
 
     def _row(self, example: dict[str, Any], whole: MaskedTokens) -> Iterator[dict[str, Any]]:

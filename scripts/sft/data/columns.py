@@ -4,13 +4,13 @@ A repository may publish tables of several kinds side by side (documents, an ind
 data set, rows of all of them would be rows; so tables have to have the same columns, or their names have to be given.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
+from sft.data.rows import UnreadableRow, arrow_batches, parquet_file, read_rows
 from sft.stage import StageError
 
 # Objects of JSON may leave keys out: so many rows are looked at to learn which there are.
@@ -18,18 +18,8 @@ ROWS_SEEN = 100
 OPEN = (".json", ".jsonl")
 
 
-def missing_column(column: str, there: Iterable[str]) -> str:
-    """The message for a column that is not there: the nearest name, and the columns there are."""
-    names = list(there)
-    near = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"no column {column!r}; {hint}The columns are: {', '.join(names)}. Set the data set's *_key to one of them"
-
-
 def columns(path: Path) -> dict[str, str]:
     """`{column: type in words}` of a table; of JSON, those of its first rows, their types not looked at."""
-    from sft.data.rows import UnreadableRow, arrow_batches, parquet_file, read_rows
-
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         with parquet_file(path) as file:

@@ -12,13 +12,13 @@ However large the file, what is held at once is a batch of it (of parquet: a pag
 """
 
 import csv
+import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sft.data.columns import missing_column
 from sft.stage import StageError
 
 ROWS_PER_BATCH = 1000
@@ -47,6 +47,14 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
             if missing is not None:
                 row = UnreadableRow(missing_column(missing, row))
         yield number, row
+
+
+def missing_column(column: str, there: Iterable[str]) -> str:
+    """The message for a column that is not there: the nearest name, and the columns there are."""
+    names = list(there)
+    near = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"no column {column!r}; {hint}The columns are: {', '.join(names)}. Set the data set's *_key to one of them"
 
 
 def count_rows(path: Path) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sft.models.tiny_tokenizer import token_id
 from sft.stage import StageError
 
 if TYPE_CHECKING:
@@ -58,8 +59,6 @@ def make_model(source: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> nn
     """A float32 model with random weights (the caller seeds them); every second layer of the text looks at pictures."""
     import torch
     from transformers import MllamaConfig, MllamaForConditionalGeneration
-
-    from sft.models.tiny_models import token_id
 
     hidden, layers, spread = source["hidden_size"], source["num_layers"], source["initializer_range"]
     if layers < 2:

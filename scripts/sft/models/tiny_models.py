@@ -2,15 +2,16 @@
 
 `qwen2_5_vl` takes a picture of 16 x 16 pixels (4 picture tokens) and `mllama`, which is Llama-3.2-Vision, one of up
 to 4 tiles of that size (sft/models/tiny_mllama.py); `llama` and `qwen2` are text only. All use a byte-level BPE
-tokenizer of about 330 tokens, trained on the fixed text below, with the special tokens and the template of their
-family. torch and transformers are imported inside the functions.
+tokenizer of about 330 tokens (sft/models/tiny_tokenizer.py), with the special tokens and the template of their family.
+torch and transformers are imported inside the functions.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from sft.models import tiny_mllama
+from sft.models.tiny_tokenizer import CHATML_TOKENS, as_qwen2, tiny_tokenizer, token_id
 from sft.stage import StageError
 
 if TYPE_CHECKING:
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 FAMILIES = ("qwen2_5_vl", "llama", "mllama", "qwen2")
-SPECIAL = [
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-]
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
@@ -40,10 +31,6 @@ QWEN2 = (
     "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
     + CHATML
 )
-# The words of the default's prompts become one token each; letters and digits stay tokens of their own, and any
-# other text falls into bytes. A change here changes every tokenizer, model and result of the default.
-TRAINING_TEXT = "Which digit is shown?\nA 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9\nChoices:\nsystem\nuser\nassistant\n"
-VOCABULARY = 512  # an upper bound: the text above is learnt whole before
 PICTURE_PIXELS = 256
 PATCH_PIXELS = 4
 
@@ -52,11 +39,9 @@ def make_processor(family: str) -> ProcessorMixin | PreTrainedTokenizerBase:
     """The processor of a family: for pictures and text, or, of one that takes text only, the tokenizer alone."""
     _check_family(family)
     if family == "mllama":
-        from sft.models import tiny_mllama
-
         return tiny_mllama.make_processor(tiny_tokenizer(**tiny_mllama.TOKENIZER))
     tokenizer = tiny_tokenizer(
-        SPECIAL,
+        CHATML_TOKENS,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         chat_template=QWEN2 if family == "qwen2" else CHATML,
@@ -65,7 +50,7 @@ def make_processor(family: str) -> ProcessorMixin | PreTrainedTokenizerBase:
     if family == "llama":
         return tokenizer
     if family == "qwen2":
-        return _as_qwen2(tokenizer)
+        return as_qwen2(tokenizer)
     from transformers import PaddleOCRVLProcessor
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -94,8 +79,6 @@ def make_model(source: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> nn
     if hidden % 64:
         raise StageError(f"model.source.hidden_size {hidden}: give a multiple of 64")
     if family == "mllama":
-        from sft.models import tiny_mllama
-
         torch.manual_seed(source["seed"])
         return tiny_mllama.make_model(source, tokenizer)
     text = {
@@ -146,51 +129,6 @@ def make_model(source: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> nn
         tie_word_embeddings=True,
     )
     return Qwen2_5_VLForConditionalGeneration(config).eval()
-
-
-def tiny_tokenizer(special: list[str], **settings: Any) -> PreTrainedTokenizerBase:
-    """A byte-level BPE tokenizer of the fixed text with these special tokens first, and `settings` of transformers."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(
-        [TRAINING_TEXT],
-        trainers.BpeTrainer(
-            vocab_size=VOCABULARY,
-            special_tokens=special,
-            min_frequency=1,
-            show_progress=False,
-            # All 256 bytes, sorted: no text is out of the vocabulary.
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        ),
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=core, **settings)
-
-
-def _as_qwen2(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The same vocabulary in the tokenizer class that transformers loads beside a Qwen2 model, whatever was saved."""
-    from transformers import Qwen2Tokenizer
-
-    learnt = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    return Qwen2Tokenizer(
-        vocab=learnt["vocab"],
-        merges=[tuple(pair) for pair in learnt["merges"]],
-        eos_token=tokenizer.eos_token,
-        pad_token=tokenizer.pad_token,
-        additional_special_tokens=SPECIAL,
-        chat_template=tokenizer.chat_template,
-    )
-
-
-def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
-    """The id of a special token; StageError where the tokenizer is another family's."""
-    number = tokenizer.get_vocab().get(token)
-    if number is None:
-        raise StageError(f"the tokenizer has no {token}; a model to initialise needs the processor of its family")
-    return number
 
 
 def _check_family(family: str) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import warm_python
+
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("Snakefile", "workflow", "scripts", "config", "envs")
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -48,11 +50,17 @@ class Checkout:
 
     path: Path
 
-    def snakemake(self, *arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess:
-        """Run Snakemake here, with other environment variables where given; the caller looks at the exit code."""
+    def snakemake(
+        self, *arguments: str, cwd: Path | None = None, warm: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess:
+        """Run Snakemake here, with other environment variables where given; the caller looks at the exit code.
+
+        Its jobs fork from one process that has imported the training stack (warm_python.py), unless `warm` is False.
+        """
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
+        forks = warm and not {"-n", "--unlock"} & set(arguments)
         return subprocess.run(
-            [SNAKEMAKE, "--cores", "2", *arguments],
+            [*(warm_python.snakemake() if forks else [SNAKEMAKE]), "--cores", "2", *arguments],
             cwd=cwd or self.path,
             env=environment,
             capture_output=True,

@@ -37,7 +37,7 @@ def test_after_the_downloads_nothing_asks_the_hub_and_a_moved_branch_runs_nothin
     before, _, rest = text.partition("models:\n")
     (checkout.path / "config/config.yaml").write_text(before + MODEL + rest.partition("\n")[2])
     variables = hub.environment(tmp_path / "cache") | refuse_network(tmp_path)
-    done = checkout.snakemake("--until", "download_dataset", "download_model", **variables)
+    done = checkout.snakemake("--until", "download_dataset", "download_model", warm=False, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(checkout.path.glob("results/*/*/manifest.json"))) == 3
     asked = len(hub.requests)

@@ -16,14 +16,24 @@ from torch import Tensor
 from sft.conversion import parity
 from sft.conversion.export import required_files
 from sft.conversion.logit_drift import (
+    LARGEST_MERGE_BOUND,
     LARGEST_SPREAD,
+    LAST_BITS_DRAWS,
+    LAST_BITS_FACTOR,
     MERGE_BOUND,
     TYPE_FACTOR,
     drift_faults,
     logit_drift,
     reload_bound,
 )
-from sft.conversion.merge import ADAPTER_FILES, changed_names, merged_by_formula, stored_whole, with_adapter
+from sft.conversion.merge import (
+    ADAPTER_FILES,
+    change_last_bits,
+    changed_names,
+    merged_by_formula,
+    stored_whole,
+    with_adapter,
+)
 from sft.conversion.weights import WeightFiles
 from sft.models.loading import load_model, load_processor
 from sft.models.model_kind import model_config
@@ -144,13 +154,31 @@ class Gate:
         trained = self._logits(trained_model)
         faults = judge("checkpoint_against_trained", recorded, trained, same)
         if self.dtype == "float32":
-            return faults + judge("merged_against_unmerged", trained, got, MERGE_BOUND), report
+            drifts = self._drifts(trained, got)
+            bounds = {name: self._merge_bound(checkpoint, trained, name, drifts[name]) for name in drifts}
+            each = {name: drift | {"bound": bounds[name]} for name, drift in drifts.items()}
+            report["merged_against_unmerged"] = {"bound": max(bounds.values()), **each}
+            for name, drift in drifts.items():
+                faults += drift_faults(f"merged against unmerged, {name}", drift, bounds[name])
+            return faults, report
         narrow = self._logits(self._trained(checkpoint, self.dtype))
         rounding = max(drift["relative"] for drift in self._drifts(trained, narrow).values())
         report["unmerged_rounding"] = rounding
         if self.method == "full":
             faults += judge(f"converted_against_checkpoint_in_{self.dtype}", narrow, got, 0.0)
         return faults + judge("converted_against_float32", trained, got, TYPE_FACTOR * rounding), report
+
+    def _merge_bound(
+        self, checkpoint: Path, trained: Mapping[str, Tensor], inputs: str, drift: Mapping[str, Any]
+    ) -> float:
+        """What a merge in float32 may move the logits of `inputs` by; measured where MERGE_BOUND is passed."""
+        if drift["relative"] <= MERGE_BOUND:
+            return MERGE_BOUND
+        answers = []
+        for seed in range(LAST_BITS_DRAWS):
+            other = self._logits(change_last_bits(self._trained(checkpoint, "float32"), seed))
+            answers.append(self._drifts(trained, other)[inputs]["relative"])
+        return min(max(MERGE_BOUND, LAST_BITS_FACTOR * max(answers)), LARGEST_MERGE_BOUND)
 
     def _trained(self, checkpoint: Path, dtype: str) -> torch.nn.Module:
         if self.method == "full":

@@ -1,9 +1,11 @@
 """How far the logits of one model are from those of another on the same inputs, and how far they may be.
 
 Three situations, three bounds. The same weights in the same implementation give equal logits, bit for bit, on
-one machine with one number of threads. A merge in float32 adds in another order: 1e-5 of the largest logit. A
-narrower type rounds, and how much depends on the model, so the error is compared with that of the unmerged
-model in the same type on the same inputs; a constant bound has been wrong for every project that set one.
+one machine with one number of threads. A merge in float32 rounds each adapted weight once and adds in another order:
+1e-5 of the largest logit, and more only where the trained model itself answers so to other last bits of the same
+weights, which is measured then (adapters of a high learning rate make models that do). A narrower type rounds, and
+how much depends on the model, so the error is compared with that of the unmerged model in the same type on the same
+inputs; a constant bound has been wrong for every project that set one.
 """
 
 from collections.abc import Mapping
@@ -13,6 +15,8 @@ import torch
 from torch import Tensor
 
 MERGE_BOUND = 1e-5  # relative to the largest logit, float32
+# Beyond it: so many times the largest of so many measured answers to other last bits, and never more than this.
+LAST_BITS_FACTOR, LAST_BITS_DRAWS, LARGEST_MERGE_BOUND = 4, 3, 1e-3
 TYPE_FACTOR = 4  # times the error of the unmerged model in the narrow type
 # Where the run was on another kind of machine, its step-0 logits differ from those of the same base here. That
 # measured spread sets the bound for the other steps, as long as it is no larger than this.

@@ -27,6 +27,17 @@ def with_adapter(model: torch.nn.Module, adapter: Path) -> torch.nn.Module:
     return PeftModel.from_pretrained(model, adapter, is_trainable=False).eval()
 
 
+def change_last_bits(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """A `with_adapter` model whose adapted base weights are each the next number up or down, at random."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(".base_layer.weight"):
+                up = torch.rand(weight.shape, generator=draw).to(weight.device) < 0.5
+                weight.copy_(torch.nextafter(weight, torch.where(up, torch.inf, -torch.inf).to(weight)))
+    return model
+
+
 def merged(model: torch.nn.Module) -> torch.nn.Module:
     """The adapter of a `with_adapter` model merged into its weights, in their type; StageError for NaN or infinity."""
     try:

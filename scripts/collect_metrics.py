@@ -2,8 +2,9 @@
 
 From the metrics and manifests of its runs and their scores. Makes ledger.parquet and ledger.csv (columns:
 sft/reporting/ledger.py), paired.csv (McNemar's test of each run against its base model, the first cell and the
-baselines, row by row), runs.csv (one row a run: settings, keys, versions, cost) and provenance.json (manifests of the
-runs and of all they were made from). A comparison that lacks a run or a score is refused.
+baselines, row by row), runs.csv (one row a run: settings, keys, versions), costs.csv (time, device-hours, joules and
+memory of every result that the numbers rest on) and provenance.json (the manifests of these results). A comparison that
+lacks a run or a score is refused.
 
     python scripts/collect_metrics.py results/experiments/digits_shift/ledger
 """
@@ -22,7 +23,7 @@ SHOWN_GAPS = 20
 def make(stage: Stage) -> None:
     import pyarrow.compute as pc
 
-    from sft.reporting import ledger, paired
+    from sft.reporting import costs, ledger, paired
 
     cells, names = stage.config["cells"], stage.config.get("datasets", {})
     baselines, split = stage.config.get("baselines", []), stage.config.get("split", "test")
@@ -44,6 +45,7 @@ def make(stage: Stage) -> None:
     paired.write(compared, stage.output(ledger.PAIRED))
     provenance = ledger.provenance(list(stage.inputs().values()))
     _write_runs(stage, provenance, stage.output(ledger.RUNS))
+    costs.write(costs.of_results(provenance), stage.output(costs.NAME))
     lines = [f"{json.dumps(path)}: {json.dumps(made, sort_keys=True)}" for path, made in provenance.items()]
     stage.output(ledger.PROVENANCE).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     codes = sorted(pc.unique(table["code"]).to_pylist())

@@ -3,7 +3,8 @@
 Reads a finished run (kept.json, checkpoints/, probe.safetensors), its base model and processor; writes
 step-<N>/ for every kept step (or the last): weights cast to `dtype`, config.json, generation_config.json,
 processor, chat template; LoRA merged in float32, with the adapter kept in step-<N>/adapter/. parity.json holds
-what was measured by the parity gate. One fault, and nothing is written.
+what was measured by the parity gate. One fault, and nothing is written. For weights from anywhere else, or without
+this workflow: convert_weights.py.
 
     python scripts/convert_checkpoint.py results/runs/digits-lora-1a2b3c4d/models/float32
 """

@@ -10,10 +10,13 @@ configuration and tokenizer are what the result has. No code of a checkpoint is 
 
 Writes MODEL/ with safetensors (in shards above --shard-gib, with index), config.json that says the type, generation
 settings, tokenizer or processor with its chat template, README.md, and conversion.json with what was measured. One
-fault, and nothing is left. Exit code: 0 converted, 1 not.
+fault, and nothing is left. Exit code: 0 converted, 1 not. At most the model in the asked type and one shard are in
+memory. (A run of this workflow is converted by convert_checkpoint.py, which needs no options.)
 """
 
 import argparse
+import gc
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -39,12 +42,17 @@ def main() -> int:
     )
     parser.add_argument("--step", type=int, help="the step whose logits a probe.safetensors is read for")
     parser.add_argument("--may-equal-base", action="store_true", help="weights that did not change are no fault")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     options = parser.parse_args()
     quiet_environment()
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
+    gc.set_threshold(50_000)  # as sft.stage does, and why
+    # torch asks for pages of 2 MiB where it takes that much (Linux): fresh memory is then three times as cheap.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from sft.conversion.convert import Request, convert
 
     request = Request(
-        **{name: value for name, value in vars(options).items() if name not in ("output", "shard_gib")},
+        **{name: value for name, value in vars(options).items() if name not in ("output", "shard_gib", "threads")},
         shard_bytes=int(options.shard_gib * 2**30),
     )
     target: Path = options.output

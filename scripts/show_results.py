@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sft.reporting import costs
 from sft.reporting.table_text import notes, result_columns, set_heading
 from sft.stage import CONFIG
 
@@ -66,6 +67,13 @@ def show(console: Console, experiment: Path) -> None:
     console.print(table)
     for note in notes(rows):
         console.print(f"[dim]{escape(note)}[/dim]")
+    for rule in costs.read(experiment / "table" / costs.NAME):
+        if rule["rule"] == costs.ALL:
+            joules = rule["joules"] if rule["joules"] == costs.NOT_MEASURED else f"{float(rule['joules']):,.0f}"
+            console.print(
+                f"[dim]Cost: {float(rule['device_hours']):.3g} device-hours, joules {joules}; by rule in "
+                f"{escape(str(experiment / 'table' / costs.NAME))}.[/dim]"
+            )
     for figure in sorted(experiment.glob(FIGURES)):
         console.print(escape(str(figure)), soft_wrap=True)
     console.print()

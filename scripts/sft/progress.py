@@ -11,6 +11,7 @@ from typing import Any
 
 from sft import claim, manifest
 from sft.failures import last_lines
+from sft.reporting.costs import NOT_MEASURED
 from sft.slurm import queue
 from sft.training import attempts, metrics_stream
 from sft.training.checkpoint import Checkpoints
@@ -37,6 +38,7 @@ class RunProgress:
     resumed: int
     job: str | None = None
     node: str | None = None
+    cost: dict[str, Any] | None = None  # device_hours so far, joules, memory; None before the first step
     log: str | None = None
     log_ends: list[str] = field(default_factory=list)
 
@@ -72,9 +74,25 @@ def of_run(run: Path, jobs: list[queue.QueuedJob]) -> RunProgress:
         resumed=sum(attempt.get("from_step") is not None for attempt in tried),
         job=job.id if job else None,
         node=(job.nodes if job else last.get("node", last.get("host"))) or None if running else None,
+        cost=_cost(run, rows) if rows else None,
         log=str(log) if failed and log.exists() else None,
         log_ends=last_lines(log, LOG_LINES) if failed and log.exists() else [],
     )
+
+
+def _cost(run: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a run has cost so far, every attempt counted."""
+    counted = attempts.counted(run, rows)
+    spent = [one["wall_seconds"] * one.get("processes", 1) for one in counted]
+    joules = [one.get("joules") for one in counted]
+    made = manifest.read(run)
+    known = made["facts"].get("cost", {}) if made else {}
+    return {
+        "device_hours": round(sum(spent) / 3600, 5),
+        "joules": NOT_MEASURED if None in joules else round(sum(joules), 1),
+        "model_flops_utilisation": known.get("model_flops_utilisation", NOT_MEASURED),
+        "peak_memory_mib": max((row.get("peak_memory_mib", 0) for row in rows), default=0) or NOT_MEASURED,
+    }
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:

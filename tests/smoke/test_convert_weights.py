@@ -1,8 +1,6 @@
 """convert_weights: every kind of trained weights comes out as the trained model, and no other thing does."""
 
 import json
-import pickle
-import re
 import shutil
 import subprocess
 import sys
@@ -16,14 +14,14 @@ from safetensors.torch import save_file
 
 from sft.code import SCRIPTS
 from sft.conversion.convert import Request, convert
+from sft.conversion.merge import ADAPTER_FILES
 from sft.conversion.weights import WeightFiles
-from sft.models.dcp import DcpTensors
 from sft.models.loading import load_model, load_processor
 from sft.stage import StageError
 
 pytestmark = pytest.mark.slow
 
-QUERY = "model.layers.{}.self_attn.q_proj.weight"
+QUERY = saved.QUERY
 
 
 class Trained:
@@ -140,154 +138,29 @@ def test_shards_have_an_index(text: Trained, tmp_path: Path) -> None:
     assert_is(text, target)
 
 
-# What must not pass
-
-
-def _half(state):
-    """Rank 0's rows, and zeros, as one rank saved them."""
-    tensor = state[QUERY.format(1)]
-    tensor[len(tensor) // 2 :] = 0
-
-
-def _slice(state):
-    state[QUERY.format(1)] = state[QUERY.format(1)][:64].clone()
-
-
-def _empty(state):
-    state[QUERY.format(1)] = torch.empty(0)
-
-
-def _transposed(state):
-    state[QUERY.format(1)] = state[QUERY.format(1)].T.clone()
-
-
-def _missing(state):
-    del state[QUERY.format(1)]
-
-
-def _duplicated(state):
-    state[QUERY.format(1)] = state[QUERY.format(0)].clone()
-
-
-def _twice(state):
-    state[f"module.{QUERY.format(1)}"] = state[QUERY.format(1)].clone()
-
-
-def _swapped(state):
-    one, other = QUERY.format(0), QUERY.format(1)
-    state[one], state[other] = state[other].clone(), state[one].clone()
-
-
-def _strange(state):
-    state["value_head.weight"] = torch.ones(3)
-
-
-def _nan(state):
-    state[QUERY.format(1)][0, 0] = float("nan")
-
-
-def _zeros(state):
-    state[QUERY.format(1)].zero_()
-
-
-def _untied(state):
-    state["lm_head.weight"] = state["model.embed_tokens.weight"] + 1
-
-
-FAULTS = [
-    (_half, "only 1/2 of the rows are filled"),
-    (_slice, "1/2 of it, as in a shard saved as the whole"),
-    (_empty, "is empty"),
-    (_transposed, "is transposed"),
-    (_missing, f"{QUERY.format(1)}: missing"),
-    (_duplicated, f"holds what belongs to {QUERY.format(0)}"),
-    (_twice, "are the same tensor of the model"),
-    (_swapped, f"holds what belongs to {QUERY.format(0)}"),
-    (_strange, "value_head.weight: fits no tensor"),
-    (_nan, "holds NaN"),
-    (_zeros, "is all zeros"),
-    (_untied, "differs from"),
-]
-
-
-@pytest.mark.parametrize(("fault", "said"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
-@pytest.mark.parametrize("kind", ["full", "dcp", "zero2", "zero3"])
-def test_planted_fault_is_caught_without_logits(text: Trained, tmp_path: Path, kind: str, fault, said: str) -> None:
-    state = {name: tensor.clone() for name, tensor in text.untied.items()}
-    fault(state)
-    source = tmp_path / "source"
-    if kind == "full":
-        source = saved.as_full_state_dict(state, tmp_path / "full_weights.pt")
-    elif kind == "dcp":
-        saved.as_dcp(state, source)
-    else:
-        saved.as_zero(state, source, int(kind[-1]))
-    with pytest.raises(StageError, match=re.escape(said)):
-        converted(text, source, tmp_path / "model", logits=None)
-
-
-def test_base_given_out_as_trained_is_caught(text: Trained, tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="the weights are the base model's"):
-        converted(text, text.base, tmp_path / "model", logits=None)
-
-
 def test_other_logits_are_caught(text: Trained, tmp_path: Path) -> None:
     with pytest.raises(StageError, match="converted against recorded: logits differ"):
         converted(text, text.checkpoint, tmp_path / "model", step=2)
 
 
-def test_missing_shards_are_named(text: Trained, tmp_path: Path) -> None:
-    zero = saved.as_zero(text.untied, tmp_path / "zero", 2)
-    (zero / "global_step7/zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
-    with pytest.raises(StageError, match="1 of 2 ranks"):
-        converted(text, zero, tmp_path / "model")
-    dcp = saved.as_dcp(text.untied, tmp_path / "dcp")
-    next(dcp.glob("*.distcp")).unlink()
-    with pytest.raises(StageError, match="is missing"):
-        converted(text, dcp, tmp_path / "other")
-
-
-class _Canary:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
-
-
-@pytest.mark.parametrize("where", ["full", "dcp", "zero"])
-def test_no_code_of_a_checkpoint_runs(text: Trained, tmp_path: Path, where: str) -> None:
-    canary, source = tmp_path / "canary", tmp_path / "source"
-    if where == "full":
-        source = tmp_path / "full_weights.pt"
-        torch.save({**text.untied, "extra": _Canary(canary)}, source)
-    elif where == "dcp":
-        saved.as_dcp(text.untied, source)
-        with (source / ".metadata").open("rb") as file:
-            metadata = pickle.load(file)
-        metadata.planner_data = _Canary(canary)
-        (source / ".metadata").write_bytes(pickle.dumps(metadata))
-    else:
-        saved.as_zero(text.untied, source, 2)
-        path = source / "global_step7/mp_rank_00_model_states.pt"
-        torch.save(torch.load(path, weights_only=False) | {"args": _Canary(canary)}, path)
-    with pytest.raises(StageError, match="refused"):
-        converted(text, source, tmp_path / "model")
-    assert not canary.exists()
-
-
-def test_pieces_of_a_dcp_stay_inside_it(text: Trained, tmp_path: Path) -> None:
-    source = saved.as_dcp(text.untied, tmp_path / "dcp")
-    with (source / ".metadata").open("rb") as file:
-        metadata = pickle.load(file)
-    shutil.move(source / "__0_0.distcp", tmp_path / "__0_0.distcp")
-    for info in metadata.storage_data.values():
-        info.relative_path = "../__0_0.distcp"
-    (source / ".metadata").write_bytes(pickle.dumps(metadata))
-    with pytest.raises(StageError, match="outside of the checkpoint"):
-        DcpTensors(source)
+@pytest.mark.parametrize("fault", ["half", "zeros", "swapped", "duplicated"])
+def test_a_wrong_factor_is_told_by_logits(text: Trained, tmp_path: Path, fault: str) -> None:
+    """An adapter's factors are small beside the weights that they change: their likeness to the base tells nothing."""
+    source = shutil.copytree(text.adapter, tmp_path / "adapter")
+    factors = {name: tensor.clone() for name, tensor in WeightFiles(source, ADAPTER_FILES[1]).items()}
+    one, other = (f"base_model.model.{QUERY.format(n).replace('.weight', '.lora_B.weight')}" for n in (0, 1))
+    match fault:
+        case "half":
+            factors[one][len(factors[one]) // 2 :] = 0
+        case "zeros":
+            factors[one].zero_()
+        case "swapped":
+            factors[one], factors[other] = factors[other].clone(), factors[one].clone()
+        case "duplicated":
+            factors[one] = factors[other].clone()
+    save_file(factors, source / ADAPTER_FILES[1])
+    with pytest.raises(StageError, match="converted against recorded: logits differ"):
+        converted(text, source, tmp_path / "model", logits=text.lora / "probe.safetensors")
 
 
 def test_the_tool_by_hand(text: Trained, tmp_path: Path) -> None:

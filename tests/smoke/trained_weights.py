@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+QUERY = "model.layers.{}.self_attn.q_proj.weight"
+
 
 def as_full_state_dict(state: dict[str, Tensor], path: Path, prefix: str = "", nested: bool = False) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The results table: its numbers, and the texts that readers and papers get."""
 
 import csv
+import math
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import made_up_experiment as made
 import pytest
 
 from sft.evaluation.statistics import wilson_interval
-from sft.reporting import series
+from sft.reporting import costs, series
 from sft.reporting.intervals import mean_interval
 from sft.reporting.results_table import cost_rows, result_rows
 from sft.reporting.table_text import latex, markdown, notes
@@ -58,8 +59,30 @@ def test_one_seed_has_the_wilson_interval_only(ledger: Path):
 
 
 def test_costs_are_told(ledger: Path):
-    costs = cost_rows(series.read_ledger(ledger), made.shown(CELLS))
-    assert [cost["trainable_parameters"] for cost in costs] == [523968, 110592, 523968]
+    told = cost_rows(series.read_ledger(ledger), made.shown(CELLS))
+    assert [cost["trainable_parameters"] for cost in told] == [523968, 110592, 523968]
+    assert all(math.isnan(cost["joules"]) for cost in told)  # one of three seeds did not measure them
+    assert [cost["device_hours"] for cost in told] == pytest.approx([0.00922] * 3)
+
+
+def test_costs_by_rule_are_told_and_nothing_unmeasured_is_zero(ledger: Path, tmp_path: Path):
+    directory = made.write_node(tmp_path / "table", "tabulate_results", made.shown(CELLS), {"ledger": ledger})
+    assert made.run_script("tabulate_results", directory).returncode == 0
+    rules = {row["rule"]: row for row in costs.read(directory / costs.NAME)}
+    each = costs.read(ledger / costs.NAME)
+    assert {row["rule"] for row in each} == rules.keys() - {costs.ALL}
+    assert float(rules["train_model"]["device_hours"]) == pytest.approx(9 * 0.00922)
+    assert float(rules[costs.ALL]["wall_seconds"]) == pytest.approx(len(each) * 33.2)
+    assert rules["train_model"]["joules"] == rules[costs.ALL]["joules"] == "not measured"
+    text = (directory / "results.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("| lora   |") and "110,592" in line)
+    assert "not measured" in line
+
+
+def test_a_sum_with_an_unmeasured_part_is_not_measured():
+    assert costs.total([1.5, "2"]) == 3.5
+    assert costs.total([1.5, "not measured"]) == costs.total([1.5, math.nan]) == costs.total([""]) == "not measured"
+    assert costs.by_rule([]) == []
 
 
 def test_files_hold_the_same_table(ledger: Path, tmp_path: Path):
@@ -73,7 +96,7 @@ def test_files_hold_the_same_table(ledger: Path, tmp_path: Path):
     assert "| full   | digits          | 96.5 |  55.3 |  [39.5, 71.1] |" in text
     tex = (directory / "results.tex").read_text()
     assert "full & digits\\_inverted & 7.8 & 95.5 & [92.9, 98.1]" in tex
-    assert tex.count("\\begin{tabular}") == tex.count("\\end{tabular}") == 2
+    assert tex.count("\\begin{tabular}") == tex.count("\\end{tabular}") == 3
     body = [line for line in tex.splitlines() if line.endswith("\\\\")]
     columns = len(re.search(r"@{}(l+r+)@{}", tex)[1])
     assert {line.count("&") for line in body[:7]} == {columns - 1}

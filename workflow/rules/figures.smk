@@ -170,6 +170,12 @@ rule tabulate_results:
             category="{experiment}",
             labels={"figure": "table"},
         ),
+        report(
+            "results/experiments/{experiment}/table/costs.csv",
+            caption="../report/costs.rst",
+            category="{experiment}",
+            labels={"figure": "costs"},
+        ),
     log:
         "results/experiments/{experiment}/table/tabulate_results.log",
     localrule: True

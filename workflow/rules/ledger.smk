@@ -12,6 +12,7 @@ rule collect_metrics:
             "ledger.csv",
             "paired.csv",
             "runs.csv",
+            "costs.csv",
         ),
     log:
         "results/experiments/{experiment}/ledger/collect_metrics.log",

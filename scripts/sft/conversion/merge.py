@@ -98,11 +98,17 @@ def _stored_names(adapter: Path) -> list[str]:
 def merged_weight(weight: Tensor, parts: Mapping[str, Tensor], config: Mapping[str, Any]) -> Tensor | None:
     """The merged tensor in float32, or None where no simple formula is known for these parts."""
     kinds = set(parts)
+    if any(parts[kind].dim() < 2 for kind in kinds - {"magnitude_vector"}):
+        return None
     if kinds == {"embedding_A", "embedding_B"}:
         first, second = parts["embedding_A"], parts["embedding_B"]
+        if second.shape[1] != first.shape[0]:
+            return None
         product = (second.float() @ first.float()).T
     elif kinds in ({"A", "B"}, {"A", "B", "magnitude_vector"}):
         first, second = parts["A"], parts["B"]
+        if second.flatten(1).shape[1] != first.shape[0]:
+            return None
         # A convolution's factors are kernels: (r, in, k...) and (out, r, 1...).
         product = second.float().flatten(1) @ first.float().flatten(1)
     else:

@@ -45,7 +45,7 @@ def tensor_faults(
             faults.append(f"{name}: {shape_fault(tuple(wanted.shape), tuple(found.shape))}")
             continue
         wanted = wanted.to(found.dtype)
-        if _same_bytes(wanted, found):
+        if same_bytes(wanted, found):
             equal += 1
         elif not torch.isfinite(found).all():
             faults.append(f"{name}: holds NaN or infinity")
@@ -92,7 +92,7 @@ def stored_faults(
 
 def base_faults(base: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
     """A fault when every tensor is the base model's: nothing was trained or merged, or the wrong files were saved."""
-    if base.keys() == got.keys() and all(_same_bytes(base[name].to(got[name].dtype), got[name]) for name in got):
+    if base.keys() == got.keys() and all(same_bytes(base[name].to(got[name].dtype), got[name]) for name in got):
         return ["the model is the base model: no tensor differs"]
     return []
 
@@ -155,12 +155,16 @@ def _name_faults(expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[st
     return [f"{name}: missing" for name in missing] + [f"{name}: should not be stored" for name in extra]
 
 
-def _same_bytes(one: Tensor, other: Tensor) -> bool:
+def same_bytes(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal in shape, type and every bit."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     # As numbers, NaN is unequal to itself and -0 equal to 0; bytes are neither.
-    first, second = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
-    return torch.equal(first, second)
+    first, second = (tensor.contiguous().reshape(-1) for tensor in (one, other))
+    sizes = [size for flat in (first, second) for size in (flat.nbytes, flat.storage_offset() * flat.itemsize)]
+    # Eight bytes at once take a fifth of the time.
+    word = torch.int64 if all(size % 8 == 0 for size in sizes) else torch.uint8
+    return torch.equal(first.view(word), second.view(word))
 
 
 def shape_fault(wanted: tuple[int, ...], found: tuple[int, ...]) -> str:
@@ -195,7 +199,7 @@ def _swap_faults(unequal: list[str], expected: Mapping[str, Tensor], got: Mappin
     faults = []
     for name in unequal:
         for other in unequal:
-            if other != name and _same_bytes(expected[other].to(got[name].dtype), got[name]):
+            if other != name and same_bytes(expected[other].to(got[name].dtype), got[name]):
                 faults.append(f"{name}: holds the values of {other}")
     return faults
 

@@ -1,7 +1,7 @@
 """Weights in torch's own files: a whole state dict (`full_weights.pt`), and DeepSpeed's ZeRO shards.
 
-Files are mapped, not read, so that a tensor costs memory when it is used; and only tensors and plain containers are
-unpickled (`weights_only`), so a file from elsewhere runs no code.
+Files are mapped, so that of a file only the tensors that are asked for are read, and what was read is given back; and
+only tensors and plain containers are unpickled (`weights_only`), so a file from elsewhere runs no code.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sft.conversion.mapped import Mapped
 from sft.stage import StageError
 
 # Where trainers put the model inside what they save.
@@ -63,9 +64,12 @@ class StateDict(Mapping[str, Tensor]):
         self._tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
         if not self._tensors:
             raise StageError(f"{path}: no tensors in it (keys: {', '.join(map(str, list(found)[:5]))})")
+        self._mapped = Mapped(path)
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[name]
+        read = self._tensors[name].clone(memory_format=torch.contiguous_format)
+        self._mapped.give_back(self._tensors[name])
+        return read
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -102,8 +106,10 @@ class ZeroShards(Mapping[str, Tensor]):
         if len(states) != self.world:
             raise StageError(f"{directory}: {len(states)} of {self.world} ranks' *_optim_states.pt are there")
         key = "fp32_flat_groups" if self.stage == 3 else "single_partition_of_fp32_groups"
+        # A rank's partitions by group; of stage 3 they follow each other as one.
         self._flat: list[list[Tensor]] = [list(state[key]) for state in states]
         self._models = [load_tensors_only(path) for path in models]
+        self._mapped = [Mapped(path) for path in (*optimizer, *models)]
         self._where: dict[str, tuple[int, int, tuple[int, ...]]] = {}
         self._place()
 
@@ -121,12 +127,8 @@ class ZeroShards(Mapping[str, Tensor]):
             if self.stage != 3:
                 self._require(sum(flat[group].numel() for flat in self._flat), offset, f"group {group}")
         if self.stage == 3:
-            # A rank's groups follow each other as one.
-            self._flat = [
-                [torch.cat([part.reshape(-1) for part in flat])] if len(flat) > 1 else flat for flat in self._flat
-            ]
             for rank, flat in enumerate(self._flat):
-                self._require(flat[0].numel(), offset, f"rank {rank}")
+                self._require(sum(part.numel() for part in flat), offset, f"rank {rank}")
 
     def _require(self, there: int, needed: int, what: str) -> None:
         if there < needed:
@@ -144,25 +146,28 @@ class ZeroShards(Mapping[str, Tensor]):
         return self._models[0].get("shared_params") or {}
 
     def __getitem__(self, name: str) -> Tensor:
-        name = self._shared.get(name, name)
+        parts, shape = self._parts(self._shared.get(name, name))
+        whole = torch.cat(parts) if parts else torch.empty(0)
+        for part in parts:
+            for mapped in self._mapped:
+                mapped.give_back(part)
+        # Without the padding at the end.
+        return whole[: math.prod(shape)].reshape(shape)
+
+    def _parts(self, name: str) -> tuple[list[Tensor], tuple[int, ...]]:
+        """Where a tensor's values lie, in their order, and its shape."""
         if name in self._frozen:
-            parts = [model["frozen_param_fragments"][name].reshape(-1) for model in self._models]
-            return _cut(parts, tuple(self._frozen[name]))
+            found = [model["frozen_param_fragments"][name].reshape(-1) for model in self._models]
+            return found, tuple(self._frozen[name])
         if name not in self._where:
-            return self._models[0]["module"][name]
+            found = self._models[0]["module"][name]
+            return [found.reshape(-1)], tuple(found.shape)
         group, offset, shape = self._where[name]
         count = math.prod(shape)
         if self.stage == 3:
             each = math.ceil(count / self.world)
-            return _cut([flat[group].narrow(0, offset, each) for flat in self._flat], shape)
-        parts, start = [], 0
-        for flat in self._flat:
-            length = flat[group].numel()
-            first, last = max(offset, start), min(offset + count, start + length)
-            if first < last:
-                parts.append(flat[group].narrow(0, first - start, last - first))
-            start += length
-        return _cut(parts, shape)
+            return [part for flat in self._flat for part in _between(flat, offset, offset + each)], shape
+        return _between([flat[group] for flat in self._flat], offset, offset + count), shape
 
     def __iter__(self) -> Iterator[str]:
         yield from self._where
@@ -181,10 +186,15 @@ class ZeroShards(Mapping[str, Tensor]):
         return tuple(self._frozen[name] if name in self._frozen else self._models[0]["module"][name].shape)
 
 
-def _cut(parts: list[Tensor], shape: tuple[int, ...]) -> Tensor:
-    """The parts one after the other, without the padding at their end."""
-    flat = torch.cat(parts) if parts else torch.empty(0)
-    return flat[: math.prod(shape)].reshape(shape)
+def _between(flat: list[Tensor], first: int, last: int) -> list[Tensor]:
+    """The values from `first` to before `last` of tensors that follow each other, as parts of them."""
+    parts, start = [], 0
+    for one in flat:
+        end = start + one.numel()
+        if max(first, start) < min(last, end):
+            parts.append(one.reshape(-1)[max(first, start) - start : min(last, end) - start])
+        start = end
+    return parts
 
 
 def _rank(path: Path) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Writes published weights tensor by tensor: never more in memory than one output shard and one tensor.
+"""Writes published weights shard by shard: never more in memory than one output shard and two tensors.
 
 Shards are planned from the base model's shapes before anything is read; `model-0000k-of-0000n.safetensors` with an
 index, or one `model.safetensors`. Values are cast once, at the end of float32 arithmetic.
@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from sft.conversion.parity import same_bytes
+from sft.conversion.weights import WeightFiles
 from sft.models.model_files import INDEX
+from sft.stage import StageError
 
 SHARD_BYTES = 4 * 2**30
 
@@ -27,9 +31,10 @@ def write_weights(
     target: Path,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[str]:
-    """Write `tensor_of(name)` for every name of `shapes` as `dtype` into `target`; returns the files' names."""
-    from safetensors.torch import save_file
+    """Write `tensor_of(name)` for every name of `shapes` as `dtype` into `target`; returns the files' names.
 
+    Every file is read back and held against what was in memory, byte for byte, before the next is made: StageError.
+    """
     kind = getattr(torch, dtype)
     shards = list(_shards(shapes, kind.itemsize, shard_bytes))
     names = [
@@ -39,7 +44,13 @@ def write_weights(
     for file, shard in zip(names, shards, strict=True):
         content = {name: _as(tensor_of(name), kind) for name in shard}
         save_file(content, target / file, {"format": "pt"})
-        del content  # before the next shard is made
+        stored = WeightFiles(target, file)
+        if stored.keys() != content.keys():
+            raise StageError(f"{target / file}: what was written has other tensors than it should")
+        for name, tensor in content.items():
+            if not same_bytes(stored.lend(name), tensor):
+                raise StageError(f"{target / file}: {name}: what was written is not what was read")
+        del content, stored  # before the next shard is made
     if len(shards) > 1:
         where = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
         total = sum(math.prod(shape) for shape in shapes.values()) * kind.itemsize
@@ -49,9 +60,7 @@ def write_weights(
 
 
 def _as(tensor: Tensor, kind: torch.dtype) -> Tensor:
-    cast = tensor.to(kind) if tensor.is_floating_point() else tensor
-    # A mapped tensor would be read from its file while the new one is written.
-    return cast.contiguous()
+    return (tensor.to(kind) if tensor.is_floating_point() else tensor).contiguous()
 
 
 def _shards(shapes: dict[str, tuple[int, ...]], width: int, largest: int) -> Iterator[list[str]]:

@@ -1,9 +1,13 @@
 """The tensors of a model directory, read one at a time from its safetensors files under the names of the files.
 
-No model is built, so what is seen here is what is on disk, whatever a loader would make of it.
+No model is built, so what is seen here is what is on disk, whatever a loader would make of it. safetensors checks the
+files and tells names, shapes and types; the values are read, not mapped: pages of a mapped file count as memory of
+the process for as long as it has the file open, and a model would be in it whole in the end.
 """
 
 import json
+import math
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -27,6 +31,8 @@ class WeightFiles(Mapping[str, torch.Tensor]):
             raise StageError(f"{self.directory}: no weights ({pattern})")
         self._handles = {}
         self._file_of: dict[str, Path] = {}
+        self._start: dict[str, int] = {}
+        self._lent = torch.empty(0, dtype=torch.uint8)
         for file in files:
             try:
                 self._handles[file] = safe_open(file, "pt")
@@ -37,6 +43,7 @@ class WeightFiles(Mapping[str, torch.Tensor]):
                 if name in self._file_of:
                     raise StageError(f"{file}: {name} is in {self._file_of[name].name} as well")
                 self._file_of[name] = file
+            self._start |= _starts(file)
         index = self.directory / INDEX
         if index.is_file():
             declared = json.loads(index.read_text())["weight_map"]
@@ -46,7 +53,19 @@ class WeightFiles(Mapping[str, torch.Tensor]):
             raise StageError(f"{self.directory}: {len(files)} weight files and no {INDEX}")
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self._handles[self._file_of[name]].get_tensor(name)
+        tensor = torch.empty(self.shape(name), dtype=getattr(torch, self.dtype(name)))
+        read_into(tensor, self._file_of[name], self._start[name])
+        return tensor
+
+    def lend(self, name: str) -> torch.Tensor:
+        """The tensor in memory that the next one overwrites: fresh memory costs more than reading."""
+        shape, kind = self.shape(name), getattr(torch, self.dtype(name))
+        size = math.prod(shape) * kind.itemsize
+        if size > self._lent.numel():
+            self._lent = torch.empty(size, dtype=torch.uint8)
+        tensor = self._lent[:size].view(kind).reshape(shape)
+        read_into(tensor, self._file_of[name], self._start[name])
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._file_of)
@@ -61,8 +80,37 @@ class WeightFiles(Mapping[str, torch.Tensor]):
     def dtype(self, name: str) -> str:
         """The tensor's type as torch names it ("float32"), without reading it."""
         kind = self._handles[self._file_of[name]].get_slice(name).get_dtype()
-        return _TORCH_NAMES.get(kind, kind)
+        if kind not in _TORCH_NAMES:
+            raise StageError(f"{self._file_of[name]}: {name} is stored as {kind}, which is not known here")
+        return _TORCH_NAMES[kind]
+
+
+def read_into(tensor: torch.Tensor, file: Path, start: int) -> None:
+    """Fill a contiguous tensor with the bytes of `file` from `start` on; StageError when the file ends before."""
+    if not tensor.numel():
+        return
+    into = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    with file.open("rb", buffering=0) as opened:
+        opened.seek(start)
+        while into:
+            # One read gives 2 GiB at most (man 2 read).
+            count = opened.readinto(into)
+            if not count:
+                raise StageError(f"{file}: ends before its last tensor does. Copy it again")
+            into = into[count:]
+
+
+def _starts(file: Path) -> dict[str, int]:
+    """Where each tensor of a safetensors file begins: after 8 bytes of length and a JSON header of that length."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(length))
+    return {name: 8 + length + told["data_offsets"][0] for name, told in header.items() if name != "__metadata__"}
 
 
 # safetensors' names of the types that weights have.
-_TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_TORCH_NAMES = {
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
+    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8"},
+    **{"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"},
+}

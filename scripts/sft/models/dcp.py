@@ -72,21 +72,25 @@ class DcpTensors(Mapping[str, torch.Tensor]):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         described = self._tensors[name]
-        whole = torch.empty(described.size, dtype=described.properties.dtype)
+        kind, shape = described.properties.dtype, tuple(described.size)
         chunks = [(tuple(chunk.offsets), tuple(chunk.sizes)) for chunk in described.chunks]
-        self._require_cover(name, tuple(described.size), chunks)
+        self._require_cover(name, shape, chunks)
+        whole = None
         for offsets, sizes in chunks:
             piece = self._piece(name, offsets)
-            if tuple(piece.shape) != sizes or piece.dtype != whole.dtype:
+            if tuple(piece.shape) != sizes or piece.dtype != kind:
                 raise StageError(
                     f"{self.directory}: a piece of {name} is {piece.dtype} {tuple(piece.shape)} instead of "
-                    f"{whole.dtype} {sizes}"
+                    f"{kind} {sizes}"
                 )
+            if sizes == shape:
+                return piece  # of one process, or of a parameter that was not cut
+            whole = torch.empty(shape, dtype=kind) if whole is None else whole
             target = whole
             for dimension, (start, length) in enumerate(zip(offsets, sizes, strict=True)):
                 target = target.narrow(dimension, start, length)
             target.copy_(piece)
-        return whole
+        return torch.empty(shape, dtype=kind) if whole is None else whole  # no pieces: a tensor without values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -109,12 +113,10 @@ class DcpTensors(Mapping[str, torch.Tensor]):
             raise StageError(f"{self.directory}: the piece of {name} at {offsets} is nowhere stored")
         path = self.directory / info.relative_path
         try:
-            with path.open("rb") as file:
-                file.seek(info.offset)
-                stored = file.read(info.length)
-            if len(stored) != info.length:
-                raise StageError(f"{path}: ends before the piece of {name} does. Copy the checkpoint again")
-            piece = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+            with path.open("rb", buffering=0) as file:
+                if path.stat().st_size < info.offset + info.length:
+                    raise StageError(f"{path}: ends before the piece of {name} does. Copy the checkpoint again")
+                piece = torch.load(_Part(file, info.offset, info.length), map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise StageError(f"{path} is missing: {name} has a piece in it. Copy the whole checkpoint") from None
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -133,6 +135,41 @@ class DcpTensors(Mapping[str, torch.Tensor]):
                 f"{self.directory}: the pieces of {name} are {covered} of its {math.prod(size)} values. A rank's part "
                 f"was not saved or not copied"
             )
+
+
+class _Part(io.RawIOBase):
+    """A part of an open file as a file of its own, so that torch reads values to where they stay, without a copy."""
+
+    def __init__(self, file: io.FileIO, start: int, length: int):
+        self._file, self._start, self._length, self._at = file, start, length, 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As of any file."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._at
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, as far as the part goes."""
+        into = memoryview(buffer).cast("B")[: max(0, self._length - self._at)]
+        self._file.seek(self._start + self._at)
+        filled = 0
+        # One read gives 2 GiB at most (man 2 read).
+        while filled < len(into) and (count := self._file.readinto(into[filled:])):
+            filled += count
+        self._at += filled
+        return filled
 
 
 class _Unpickler(pickle.Unpickler):

@@ -60,7 +60,7 @@ def load_processor(directory: Path | str) -> ProcessorMixin | PreTrainedTokenize
     StageError when a directory that should handle pictures yields a tokenizer only: AutoProcessor falls back
     to it without a word when it cannot make the processor class that the files name.
     """
-    from transformers import AutoProcessor, AutoTokenizer
+    from transformers import AutoTokenizer
 
     directory = Path(directory)
     if not directory.is_dir():
@@ -70,6 +70,8 @@ def load_processor(directory: Path | str) -> ProcessorMixin | PreTrainedTokenize
         pictures = is_vision(directory)
     if not pictures:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    from transformers import AutoProcessor  # 5 CPU seconds more than a tokenizer's import
+
     processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     if not hasattr(processor, "image_processor"):
         raise StageError(

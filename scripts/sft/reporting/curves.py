@@ -287,13 +287,17 @@ def shown(config: dict[str, Any]) -> str:
 
 
 def record_sources(stage: Any, seeds: pd.DataFrame) -> None:
-    """Put into the manifest which runs the figure shows, and which ledger they were read from."""
+    """Put into the manifest which runs the figure shows, what they cost, and which ledger they were read from."""
     from sft import manifest
+    from sft.reporting import costs
 
     runs = seeds[["cell", "seed", "run", "run_key", "code"]].drop_duplicates()
     ledger = stage.input("ledger")
+    spent = {row["directory"]: row for row in costs.read(ledger / costs.NAME) if row["rule"] == "train_model"}
+    trained = [row for directory, row in spent.items() if directory.rpartition("/")[2] in set(runs["run"])]
     stage.record(
         runs=runs.to_dict("records"),
+        cost={name: costs.total((row[name] for row in trained), 5) for name in ("device_hours", "joules")},
         ledger={"path": ledger.as_posix(), "sha256": manifest.file_digest(ledger / series.LEDGER)},
         codes=sorted(runs["code"].unique()),
     )

@@ -150,7 +150,8 @@ def _read(path: Path, i: int) -> pa.Table:
 def _costs(training: dict[str, Any], metrics: pa.Table, i: int) -> pa.Table:
     """What the training of run `i` cost and how large it was, as metrics at its last step: from its manifest.
 
-    Every number among the recorded facts counts; a metric of the same name that the run logged itself wins.
+    Every number among the recorded facts counts; a metric of the same name that the run logged itself wins. What of
+    the cost was not measured is there without a value.
     """
     values = {name: training[name] for name in ("wall_seconds", "cpu_seconds", "peak_rss_mib")}
     attempts = training["facts"].get("attempts", [])
@@ -165,6 +166,10 @@ def _costs(training: dict[str, Any], metrics: pa.Table, i: int) -> pa.Table:
         for name, value in values.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in logged
     }
+    spent = training["facts"].get("cost", {})
+    for name in ("device_hours", "joules", "model_flops_utilisation"):
+        if name in spent:
+            kept[name] = float(spent[name]) if isinstance(spent[name], (int, float)) else None
     last = pc.max(metrics["step"]).as_py() or 0
     return pa.table(
         {

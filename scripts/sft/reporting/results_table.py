@@ -27,6 +27,9 @@ COSTS = (
     "tokens_per_second",
     "wall_seconds",
     "cpu_seconds",
+    "device_hours",
+    "joules",
+    "model_flops_utilisation",
     "peak_memory_mib",
 )
 
@@ -112,11 +115,14 @@ def _place(pair: tuple[str, str, str], config: dict[str, Any]) -> tuple[int, int
 
 
 def cost_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the training of each cell took: the mean over seeds of each of `COSTS` that the ledger has."""
+    """What the training of each cell took: the mean over seeds of each of `COSTS` that the ledger has.
+
+    NaN where it was not measured for one of the seeds.
+    """
     training = ledger[(ledger["dataset"] == "") & (ledger["split"] == "train") & ledger["metric"].isin(COSTS)]
     training = training[training["cell"].isin(config["cells"]) & training["seed"].isin(config["seeds"])]
     last = training[training["step"] == training.groupby("run")["step"].transform("max")]
-    table = last.groupby(["cell", "metric"])["value"].mean()
+    table = last.groupby(["cell", "metric"])["value"].agg(lambda values: values.mean(skipna=False))
     names = [name for name in COSTS if (last["metric"] == name).any()]
     return [
         {"cell": cell} | {name: table.get((cell, name)) for name in names} for cell in config["cells"] if len(names) > 0

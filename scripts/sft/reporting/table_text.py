@@ -6,12 +6,16 @@ Both have the same tables (results, paired tests where there are any, costs) fro
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sft.reporting.costs import NOT_MEASURED
+
 Row = dict[str, Any]
 MINUS = "−"
 NO_NUMBER = "–"
-NAMES = ("cell", "test set", "validation set", "against")  # columns of text, left-aligned; all others are numbers
+# Columns of text, left-aligned; all others are numbers.
+NAMES = ("cell", "rule", "test set", "validation set", "against")
 VALIDATION = "Scored on validation rows, on which settings are chosen: no result. Results are of test rows."
 PAIRS = "Rows that only one of two has right, and McNemar's exact test of that, seed by seed"
+RULES = "Cost of all that this experiment's table and figures rest on"
 METRICS = {
     "accuracy_strict": "strict",
     "accuracy_lenient": "lenient",
@@ -26,6 +30,9 @@ COST_NAMES = {
     "tokens_per_second": "tokens/s",
     "wall_seconds": "wall s",
     "cpu_seconds": "CPU s",
+    "device_hours": "device h",
+    "joules": "joules",
+    "model_flops_utilisation": "MFU %",
     "peak_memory_mib": "memory MiB",
 }
 TEX_SIGNS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -77,8 +84,31 @@ def cost_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
     columns: list[tuple[str, Callable[[Row], str]]] = [("cell", lambda row: row["cell"])]
     for metric, name in COST_NAMES.items():
         if rows and metric in rows[0]:
-            columns.append((name, lambda row, metric=metric: _amount(row[metric])))
+            scale = 100 if name.endswith("%") else 1
+            columns.append((name, lambda row, metric=metric, scale=scale: _amount(row[metric], scale)))
     return columns
+
+
+def rule_columns() -> list[tuple[str, Callable[[Row], str]]]:
+    """(heading, text of a row) of the table of costs by rule (see costs.by_rule)."""
+    names = {"results": "results", "wall_seconds": "wall s", "cpu_seconds": "CPU s", "device_hours": "device h"}
+    names |= {"joules": "joules", "peak_rss_mib": "memory MiB"}
+    return [
+        ("rule", lambda row: row["rule"]),
+        *((heading, lambda row, name=name: _amount(row[name])) for name, heading in names.items()),
+    ]
+
+
+def cost_notes(costs: Sequence[Row]) -> list[str]:
+    """What the numbers of the costs of training are, one sentence each."""
+    if not costs or "device_hours" not in costs[0]:
+        return []
+    return [
+        "Tokens without padding. device h: hours times processes, on the device that costs.csv names, every attempt "
+        "counted. joules: NVML's counters.",
+        "MFU: 6N operations a token for full training, 4N with frozen weights, attention and padding left out, over "
+        "the device's dense bfloat16 peak. memory: of the process on a CPU, of torch's allocator on a GPU.",
+    ]
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -130,17 +160,24 @@ def p_value(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def markdown(title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence[Row] = ()) -> str:
+def markdown(
+    title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence[Row] = (), rules: Sequence[Row] = ()
+) -> str:
     """The tables in Markdown."""
     parts = [f"# {title}", _markdown_table(result_columns(rows), rows), "\n".join(f"- {note}" for note in notes(rows))]
     if pairs:
         parts += [f"{PAIRS}:", _markdown_table(pair_columns(pairs), pairs)]
     if costs:
         parts += ["Cost of the training, mean over seeds:", _markdown_table(cost_columns(costs), costs)]
+        parts += ["\n".join(f"- {note}" for note in cost_notes(costs))] if cost_notes(costs) else []
+    if rules:
+        parts += [f"{RULES}:", _markdown_table(rule_columns(), rules)]
     return "\n\n".join(parts) + "\n"
 
 
-def latex(title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence[Row] = ()) -> str:
+def latex(
+    title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence[Row] = (), rules: Sequence[Row] = ()
+) -> str:
     """The tables in LaTeX; needs the package booktabs."""
     parts = ["% \\usepackage{booktabs}", f"% {title}", _latex_table(result_columns(rows), rows, gap_after="dataset")]
     parts += [f"% {note}" for note in notes(rows)]
@@ -148,6 +185,9 @@ def latex(title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence
         parts += ["", f"% {PAIRS}", _latex_table(pair_columns(pairs), pairs, gap_after="cell")]
     if costs:
         parts += ["", "% Cost of the training, mean over seeds", _latex_table(cost_columns(costs), costs)]
+        parts += [f"% {note}" for note in cost_notes(costs)]
+    if rules:
+        parts += ["", f"% {RULES}", _latex_table(rule_columns(), rules)]
     return "\n".join(parts) + "\n"
 
 
@@ -162,9 +202,12 @@ def _difference(row: Row) -> str:
     return f"{percent(row['difference'], signed=True)} {limits}".strip()
 
 
-def _amount(value: float | None) -> str:
+def _amount(value: float | str | None, scale: int = 1) -> str:
     if value is None:
         return NO_NUMBER
+    if isinstance(value, str) or value != value:
+        return NOT_MEASURED
+    value *= scale
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -74,15 +74,13 @@ def _events(run: Path) -> list[dict[str, Any]]:
     return events
 
 
-def facts(run: Path) -> dict[str, Any]:
-    """What the manifest tells of the attempts since the run last started at its base model.
+def counted(run: Path, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The attempts since the run last started at its base model; `lines` are the rows of its metrics stream.
 
-    `attempts`: one entry each, with the steps it trained and `wall_seconds` from its start to its last row;
-    `resumed`: the steps at which an attempt continued; `tokens_per_second` and `peak_memory_mib` of the rows.
+    Each with the steps it trained and `wall_seconds` from its start to its last row.
     """
     attempts = {attempt["attempt"]: attempt for attempt in read(run)}
     first = max((number for number, attempt in attempts.items() if attempt.get("from_step") is None), default=1)
-    lines = metrics_stream.read_lines(run / metrics_stream.NAME)
     told = []
     for number, attempt in attempts.items():
         rows = [row for row in lines if row["attempt"] == number]
@@ -92,6 +90,17 @@ def facts(run: Path) -> dict[str, Any]:
         attempt["wall_seconds"] = round(max((row["time"] for row in rows), default=started) - started, 1)
         attempt["steps_trained"] = sum(row["split"] == "train" for row in rows)
         told.append(attempt)
+    return told
+
+
+def facts(run: Path) -> dict[str, Any]:
+    """What the manifest tells of the attempts that are `counted`.
+
+    `attempts`: those; `resumed`: the steps at which one continued; `tokens_per_second` (the middle one) and
+    `peak_memory_mib` of the rows.
+    """
+    lines = metrics_stream.read_lines(run / metrics_stream.NAME)
+    told = counted(run, lines)
     trained = [row for row in lines if row["split"] == "train"]
     speeds = sorted(row["tokens_per_second"] for row in trained)
     return {

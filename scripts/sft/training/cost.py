@@ -4,7 +4,8 @@ import ctypes
 import os
 from typing import Any
 
-NOT_MEASURED = "not measured"
+from sft.reporting.costs import NOT_MEASURED
+
 # Dense bfloat16 (without sparsity) in operations per second, by what torch calls the device; vendors' data sheets.
 PEAK_OPERATIONS = {
     "A100": 312e12,

@@ -9,6 +9,7 @@ CONFIG ?=#           check: configuration files to look at instead of config/con
 STAGES ?=#           pin: environments to pin instead of all
 UPGRADE ?=#          lock: 1 moves indirect dependencies to their newest versions
 WATCH ?=#            status: seconds after which it is shown again
+ON ?=#               test-gpu: cpu, for what can be tried without a device
 SLURM ?=#            test: install, as root, adds Debian's SLURM for the tests of tests/slurm
 
 VENV := .venv
@@ -80,6 +81,10 @@ test: setup-tests ## all tests that need no GPU; those of SLURM bring a cluster 
 .PHONY: test-fast
 test-fast: setup-tests ## the tests of seconds, under a minute together
 	$(BIN)/python -m pytest -n 2 --ignore tests/smoke --ignore tests/conda --ignore tests/slurm -m "not slow and not gpu"
+
+.PHONY: test-gpu
+test-gpu: ## the tests that need a CUDA device; without .venv with what is installed (PYTHON=...), saying what is missing
+	@python=$(if $(PYTHON),$(PYTHON),$$([ -x $(BIN)/python ] && echo $(BIN)/python || echo python3)); $$python tests/gpu/run.py $(if $(ON),--on $(ON))
 
 .PHONY: check
 check: setup ## validate the configuration and list what would run (CONFIG="FILE ..." for others than the default)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import made_up_experiment as made
@@ -45,12 +46,16 @@ def test_costs_of_the_training_are_metrics_at_its_last_step(collected: Path):
     assert values["trainable_parameters"] == made.TRAINABLE["lora"]
     assert values["cpu_seconds"] == 32.5
     assert values["max_grad_norm"] == 1.0
+    assert values["device_hours"] == 0.00922
+    # Not measured for this seed: there, and no number.
+    assert math.isnan(values["joules"])
+    assert table.loc[(table["metric"] == "joules") & (table["seed"] == 1), "value"].tolist() == [2500.0] * 3
 
 
 def test_csv_and_parquet_hold_the_same_floats(collected: Path):
     text = pd.read_csv(collected / ledger.CSV, keep_default_na=False, na_values={"value": ""})
     table = series.read_ledger(collected)
-    assert text["value"].tolist() == table["value"].tolist()
+    pd.testing.assert_series_equal(text["value"], table["value"], check_exact=True)  # what was not measured is NaN
     assert text["cell"].tolist() == table["cell"].tolist()
 
 

@@ -62,7 +62,7 @@ demo-conda: setup ## the same with one conda environment per stage, made by your
 	$(BIN)/python scripts/show_results.py
 
 .PHONY: demo-text
-demo-text: setup ## SmolLM2-135M learns categories of nouns: LoRA against all weights and a bag of words (20 minutes, npm on PATH)
+demo-text: setup ## SmolLM2-135M learns categories of nouns: LoRA against all weights and a bag of words (15 minutes, npm on PATH)
 	$(BIN)/snakemake --cores $(CORES) --configfile config/experiments/wordnet_supersense.yaml $(QUIET)
 	$(BIN)/python scripts/show_results.py
 

@@ -5,12 +5,16 @@ From the model's shape and the configuration alone, without torch. Memory is the
     weights      4 bytes a parameter (float32, also under mixed precision)
     gradients    4 bytes a trained parameter
     optimizer    8 bytes a trained parameter with Adam, 2 with an 8-bit one, 0 with SGD
-    activations  layers x tokens x (9 hidden + 2 key/value + 4 intermediate) values: what the backward pass needs of
-                 every product and norm of a Llama-shaped block with fused attention; with activation checkpointing
-                 layers x tokens x hidden, and one block with its gradients
-    logits       of the positions that are scored, and what their loss needs beside them
+    activations  what autograd keeps of a Llama-shaped block with fused attention (`block_bytes`), and the gradients
+                 that pass through one block; with activation checkpointing the inputs of the blocks, and one block
+    logits       of the positions that are scored, and what their loss needs beside them; or, where it is larger, the
+                 gradient of the head, which comes when they go
 
-The count of activations reproduces published peaks of litgpt and PEFT on GPUs (tests/unit/test_estimate.py).
+Gradients come as activations go. Where every step is one micro batch, the larger of the two counts and the smaller is
+0; where gradients are accumulated over micro batches, both are there.
+
+The count of activations is what autograd saves, tensor by tensor (tests/smoke/test_saved_activations.py), and
+reproduces published peaks of litgpt and PEFT on GPUs (tests/unit/test_estimate.py).
 Arithmetic is counted as 6 operations a parameter and token for full training, 4 with frozen weights (no gradient of the
 weights), attention left aside.
 """
@@ -101,6 +105,22 @@ class Estimate:
         return sum(self.memory.values())
 
 
+def block_bytes(shape: Shape, compute_bytes: int, trained_norms: bool, mixed: bool = False) -> int:
+    """What autograd keeps of one block for each token.
+
+    Of both norms the input and, for the gradient of their weights, the normed values, in float32; the inputs of the
+    products, queries, keys and values, and four values of the gated layer in between. `mixed`: float32 weights under
+    autocast, with which an adapter casts its input anew for every layer.
+    """
+    hidden, narrow = shape.hidden, compute_bytes == 2
+    products = 4 * hidden + 2 * shape.key_value + 4 * shape.intermediate
+    if mixed and not trained_norms:
+        products += 3 * hidden
+    # A norm computes in float32; its output is cast before it meets a narrow weight.
+    normed = 2 * hidden * (4 if mixed or not narrow else 2) if trained_norms else 0
+    return 2 * hidden * 4 + normed + products * compute_bytes
+
+
 def step_bytes(
     shape: Shape,
     trained: int,
@@ -114,33 +134,49 @@ def step_bytes(
     quantised_bytes: float | None = None,
     checkpointing: bool = False,
     shards: int = 1,
+    accumulates: bool = True,
+    dropped: int = 0,
 ) -> dict[str, int]:
     """Memory of one step of `rows` rows of `length` tokens; `scored` positions get logits.
 
     `quantised_bytes`: of a weight inside the blocks, where the base is quantised (embeddings and head never are); the
     largest matrix is then whole in the computed type while it is used.
 
-    `compute_bytes`: of an activation (2 under bfloat16). `shards`: processes that share weights, gradients and
+    `compute_bytes`: of an activation (2 under bfloat16). Narrow ones of float32 weights are autocast's, which keeps the
+    weights of the blocks in the narrow type beside them. `accumulates`: gradients of micro batches before are there.
+    `dropped`: values of a token and block that an adapter's dropout copies, each with a byte of mask.
+    `shards`: processes that share weights, gradients and
     optimizer; each still has one block whole while it is used.
     """
     tokens = rows * length
-    block = 9 * shape.hidden + 2 * shape.key_value + 4 * shape.intermediate
-    # A block that is computed again has its values and, passing through, their gradients.
-    kept = shape.layers * shape.hidden + 2 * block if checkpointing else shape.layers * block
+    full = trained >= shape.parameters
+    mixed = weight_bytes == 4 and compute_bytes == 2
+    block = block_bytes(shape, compute_bytes, full, mixed) + dropped * (compute_bytes + 1)
+    # Gradients pass through one block at a time: of the gated layer's three inputs, and of the block's own.
+    passing = (3 * shape.intermediate + shape.hidden) * compute_bytes
+    kept = (shape.layers * shape.hidden * compute_bytes + block if checkpointing else shape.layers * block) + passing
+    outside_blocks = 2 * shape.vocabulary * shape.hidden
+    casts = 2 * max(shape.parameters - outside_blocks, 0) if mixed else 0
+    casts = casts // shape.layers if checkpointing or shards > 1 else casts
     whole_block = weight_bytes * shape.parameters / shape.layers if shards > 1 else 0
     weights = weight_bytes * shape.parameters
     if quantised_bytes is not None:
         outside = 2 * shape.vocabulary * shape.hidden
         weights = weight_bytes * outside + quantised_bytes * (shape.parameters - outside)
         weights += compute_bytes * shape.hidden * shape.intermediate
-    return {
+    head = gradient_bytes * shape.vocabulary * shape.hidden if full else 0
+    made = {
         "weights": round(weights / shards + whole_block),
         "gradients": round(gradient_bytes * trained / shards),
         "optimizer": round(optimizer_bytes * trained / shards),
-        "activations": tokens * kept * compute_bytes,
+        "activations": tokens * kept + casts,
         # The logits as computed, in float32, and their gradient.
-        "logits": scored * shape.vocabulary * (compute_bytes + 8),
+        "logits": max(scored * shape.vocabulary * (compute_bytes + 8), 0 if accumulates else head // shards),
     }
+    if not accumulates:
+        while_forward = made["activations"] + made["logits"]
+        made |= {"gradients": 0} if while_forward >= made["gradients"] else {"activations": 0, "logits": 0}
+    return made
 
 
 def estimate(
@@ -166,9 +202,12 @@ def estimate(
         optimizer_bytes=OPTIMIZER_BYTES[training["optim"]],
         checkpointing=training["activation_checkpointing"],
         shards=processes if strategy == "fsdp2" else 1,
+        accumulates=rows * processes < training["global_batch_size"],
+        # The inputs of attention (three times) and its output, of the gated layer (twice) and within it.
+        dropped=6 * shape.hidden + shape.intermediate if method != "full" and (lora or {}).get("dropout") else 0,
     )
     if strategy == "ddp":
-        memory["gradients"] *= 2  # the buckets in which they are sent
+        memory["gradients"] += 4 * trained  # the buckets in which they are sent
     memory["framework"] = FRAMEWORK_BYTES["cuda" if where["device"] == "cuda" else "cpu"]
     steps = training["max_steps"]
     tokens = steps * training["global_batch_size"] * length if steps else 0

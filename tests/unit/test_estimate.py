@@ -13,17 +13,19 @@ LLAMA_32_3B = Shape(3_212_749_824, 28, 3072, 8192, 1024, 128256)
 TINY_LLAMA = Shape(1_100_048_384, 22, 2048, 5632, 256, 32000)
 # bfloat16 weights, gradients and Adam states throughout ("bf16-true").
 NARROW = {"weight_bytes": 2, "compute_bytes": 2, "gradient_bytes": 2, "optimizer_bytes": 4}
+# litgpt's adapters on queries and values drop 5 % of what comes into the one matrix of both.
+LITGPT_7B, LITGPT_13B = (NARROW | {"dropped": width} for width in (4096, 5120))
 # NF4: half a byte, and a float32 scale for every 64 values.
-NF4 = NARROW | {"quantised_bytes": 0.5 + 4 / 64}
+NF4 = {"quantised_bytes": 0.5 + 4 / 64}
 
 # (where, shape, trained, rows, longest row, options, published GB)
 PUBLISHED = [
-    ("litgpt resource-tables: Llama-2-7B LoRA", LLAMA_2_7B, 4_194_304, 1, 1304, NARROW, 21.30),
-    ("litgpt resource-tables: Llama-2-7B LoRA, 2 rows", LLAMA_2_7B, 4_194_304, 2, 1304, NARROW, 29.07),
-    ("litgpt resource-tables: Llama-2-7B NF4", LLAMA_2_7B, 4_194_304, 1, 1304, NF4, 14.14),
-    ("litgpt resource-tables: Llama-2-13B LoRA", LLAMA_2_13B, 6_553_600, 1, 1304, NARROW, 38.12),
-    ("litgpt resource-tables: Llama-2-13B NF4", LLAMA_2_13B, 6_553_600, 1, 1304, NF4, 23.14),
-    ("litgpt config_hub: Llama-3-8B LoRA", LLAMA_3_8B, 20_971_520, 1, 512, NARROW, 19.73),
+    ("litgpt resource-tables: Llama-2-7B LoRA", LLAMA_2_7B, 4_194_304, 1, 1304, LITGPT_7B, 21.30),
+    ("litgpt resource-tables: Llama-2-7B LoRA, 2 rows", LLAMA_2_7B, 4_194_304, 2, 1304, LITGPT_7B, 29.07),
+    ("litgpt resource-tables: Llama-2-7B NF4", LLAMA_2_7B, 4_194_304, 1, 1304, LITGPT_7B | NF4, 14.14),
+    ("litgpt resource-tables: Llama-2-13B LoRA", LLAMA_2_13B, 6_553_600, 1, 1304, LITGPT_13B, 38.12),
+    ("litgpt resource-tables: Llama-2-13B NF4", LLAMA_2_13B, 6_553_600, 1, 1304, LITGPT_13B | NF4, 23.14),
+    ("litgpt config_hub: Llama-3-8B LoRA", LLAMA_3_8B, 20_971_520, 1, 512, LITGPT_7B, 19.73),
     ("litgpt config_hub: TinyLlama full", TINY_LLAMA, 1_100_048_384, 4, 512, NARROW, 14.10),
     ("PEFT MetaMathQA: Llama-3.2-3B LoRA r32 q,v", LLAMA_32_3B, 9_175_040, 4, 768, NARROW, 22.27),
     ("PEFT MetaMathQA: Llama-3.2-3B full", LLAMA_32_3B, 3_212_749_824, 4, 768, NARROW, 37.24),
@@ -61,8 +63,8 @@ def test_full_training_of_8_billion_does_not_fit_one_device_of_80_gb() -> None:
 @pytest.mark.parametrize(
     ("limit", "changes", "method", "said"),
     [
-        (80 * GB, {}, "full", "method: lora"),
-        (70 * GB, {"micro_batch_size": 4}, "lora", "execution.micro_batch_size: 1"),
+        (90 * GB, {}, "full", "method: lora"),
+        (90 * GB, {"micro_batch_size": 4}, "lora", "execution.micro_batch_size: 1"),
         (45 * GB, {}, "lora", "activation_checkpointing: true"),
         (30 * GB, {}, "lora", "strategy: fsdp2, processes: 2"),
         (1 * GB, {}, "lora", "no setting"),
@@ -79,7 +81,18 @@ def test_shards_cost_each_process_its_part() -> None:
     spread = WHERE | {"distributed": {"strategy": "fsdp2", "processes": 8, "nodes": 1}, "micro_batch_size": 1}
     alone, shared = (estimate(LLAMA_3_8B, TRAINING, "full", None, where).memory for where in (WHERE, spread))
     assert shared["optimizer"] * 8 == pytest.approx(alone["optimizer"], rel=1e-6)
-    assert shared["activations"] == alone["activations"]
+    # Autocast keeps what it cast of the weights; of shards, one block at a time.
+    casts = 2 * (LLAMA_3_8B.parameters - 2 * LLAMA_3_8B.vocabulary * LLAMA_3_8B.hidden)
+    assert alone["activations"] - shared["activations"] == casts - casts // LLAMA_3_8B.layers
+
+
+def test_gradients_come_as_activations_go() -> None:
+    """Where a step is one micro batch, the larger of the two counts; accumulated gradients are there besides."""
+    accumulated = step_bytes(TINY_LLAMA, TINY_LLAMA.parameters, 4, 512, 2048, **NARROW)
+    whole = step_bytes(TINY_LLAMA, TINY_LLAMA.parameters, 4, 512, 2048, **NARROW, accumulates=False)
+    few = step_bytes(TINY_LLAMA, TINY_LLAMA.parameters, 1, 16, 16, **NARROW, accumulates=False)
+    assert (whole["gradients"], whole["activations"]) == (0, accumulated["activations"])
+    assert (few["gradients"], few["activations"], few["logits"]) == (accumulated["gradients"], 0, 0)
 
 
 def test_a_rank_16_adapter_on_every_linear_layer() -> None:

@@ -110,11 +110,11 @@ def block_bytes(shape: Shape, compute_bytes: int, trained_norms: bool, mixed: bo
 
     Of both norms the input and, for the gradient of their weights, the normed values, in float32; the inputs of the
     products, queries, keys and values, and four values of the gated layer in between. `mixed`: float32 weights under
-    autocast, with which an adapter casts its input anew for every layer.
+    autocast, which casts the output of a norm anew for each of the products that read it.
     """
     hidden, narrow = shape.hidden, compute_bytes == 2
     products = 4 * hidden + 2 * shape.key_value + 4 * shape.intermediate
-    if mixed and not trained_norms:
+    if mixed:
         products += 3 * hidden
     # A norm computes in float32; its output is cast before it meets a narrow weight.
     normed = 2 * hidden * (4 if mixed or not narrow else 2) if trained_norms else 0

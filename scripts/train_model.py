@@ -28,6 +28,7 @@ from sft.training.spread import train_on_ranks
 from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
 from sft.training.time_limit import TimeLimit
+from sft.training.token_rows import prepare_rows
 from sft.training.training_arguments import (
     extra_faults,
     kept_steps,
@@ -85,6 +86,8 @@ def make(stage: Stage) -> None:
     total = total_steps(training, _training_rows(stage.input("tokens")))
     kept = kept_steps(training, total)
     made_from = resume.provenance(stage)
+    for split in ("train", "validation"):
+        prepare_rows(stage.input("tokens"), split, stage.say)
     if stage.options.device != "cpu":
         lease_cuda(stage.options.processes // stage.options.nodes, stage.say)
     checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say, stage.claim.require)

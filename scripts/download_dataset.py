@@ -11,21 +11,20 @@ By hand: python scripts/download_dataset.py results/sources/digits-1a2b3c4d
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sft import archives, local_files
-from sft.manifest import file_digest
+from sft import archives, fetched, local_files
 from sft.stage import Stage, StageError, run_stage
-
-NOT_READ: Mapping[str, str] = {}
 
 
 def make(stage: Stage) -> None:
     source = stage.config["source"]
     if "alternatives" in source:
-        _first_that_serves(stage, source)
+        from sft.data.picture_folders import TABLE
+
+        fetched.first_that_serves(stage, source, _collect, lambda place: (TABLE,) if place.get("labels") else ())
     else:
         _collect(stage, source)
 
@@ -94,64 +93,9 @@ def _chunk(stage: Stage, source: dict[str, Any]) -> None:
     stage.summary(f"{sum(rows.values())} chunks of {len(rows)} documents")
 
 
-def _first_that_serves(stage: Stage, source: dict[str, Any]) -> None:
-    """The first alternative whose files have the bytes that the configuration names."""
-    reasons: list[str] = []
-    for number, place in enumerate(source["alternatives"], start=1):
-        try:
-            _collect(stage, place)
-            found = _content(stage, bool(place.get("labels")))
-            if found == source["content"]:
-                # They are proven and linked or copied: the files that they came from may go.
-                stage.facts.pop("source_files", None)
-                stage.record(served_by={"number": number, **place}, passed_over=reasons, content=found)
-                stage.summary(f"{stage.facts['summary']}, from alternative {number}")
-                return
-            reasons.append(f"alternative {number} has other files (content: {found})")
-        except (StageError, OSError) as error:
-            reasons.append(f"alternative {number}: {error}")
-        stage.say(reasons[-1])
-        stage.facts.clear()
-        stage.digests.clear()
-        shutil.rmtree(stage.attempt / "files", ignore_errors=True)
-    name, content = source["name"], source["content"]
-    raise StageError(f"no alternative of {name} has the files of content {content}: {'; '.join(reasons)}")
-
-
-def _content(stage: Stage, labelled: bool) -> str:
-    """What `sha256sum FILES | sha256sum` prints for the files as published, their names sorted."""
-    from sft.data.picture_folders import TABLE
-
-    lines = []
-    for path in sorted((stage.attempt / "files").rglob("*")):
-        if path.is_file() and not (labelled and path.name == TABLE):
-            name = path.relative_to(stage.attempt)
-            sha256 = stage.digests.setdefault(name.as_posix(), file_digest(path))
-            lines.append(f"{sha256}  {name.relative_to('files').as_posix()}\n")
-    lines.sort(key=lambda line: line[66:])
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 def _download(stage: Stage, wanted: list[dict[str, Any]]) -> None:
-    """Files on the web. What came stands beside the attempt until all are whole, also when this process is killed."""
-    from sft import addresses
-
-    begun, unpacked = stage.directory / ".begun", stage.attempt.with_name(f"{stage.attempt.name}-archive")
-    files: dict[str, Path] = {}
-    for one in wanted:
-        path = addresses.fetch([one["url"], *one["mirrors"]], one["sha256"], begun, stage.say)
-        if one["unpack"]:
-            files |= archives.extract(path, list(one["unpack"]), unpacked)
-        else:
-            files[one["name"]] = path
-    taken = _take(stage, ", ".join(one["name"] for one in wanted), files, {"files": list(files)})
-    for name, path in files.items():
-        if (target := stage.attempt / "files" / name).is_symlink():  # a file system without hard links
-            path.replace(target)
-    shutil.rmtree(unpacked, ignore_errors=True)
-    shutil.rmtree(begun)
-    digests = {one["name"]: one["sha256"] for one in wanted}
-    stage.record(fetched=digests, licence=None, revision=f"sha256:{_set_digest(digests.values())}")
+    with fetched.from_web(stage, wanted) as (files, known):
+        taken = _take(stage, ", ".join(one["name"] for one in wanted), files, {"files": list(files)}, known)
     stage.summary(taken)
 
 
@@ -178,18 +122,13 @@ def _unpack(stage: Stage, source: dict[str, Any]) -> None:
     from sft.data.rows import count_rows
     from sft.data.source_files import TABLES
 
-    work = stage.attempt.with_name(f"{stage.attempt.name}-archive")
-    try:
-        archive = archives.fetch(source, work / "archive")
-        files = archives.extract(archive, list(source["files"]), work / "files")
-        facts: dict[str, Any] = {"archive": archive.name, "files_taken": sorted(files)}
+    with archives.members(source, list(source["files"]), stage.attempt) as files:
+        facts: dict[str, Any] = {"files_taken": sorted(files)}
         if source["derive"] == "wordnet_supersenses":
             facts |= _wordnet(stage, files)
         else:
             for name, path in files.items():
                 shutil.copyfile(path, stage.output(f"files/{name}"))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     made = stage.attempt / "files"
     paths = [path for path in sorted(made.rglob("*")) if path.suffix.lower() in TABLES]
     rows = {path.relative_to(made).as_posix(): count_rows(path) for path in paths}
@@ -221,16 +160,16 @@ def _link(stage: Stage, source: dict[str, Any]) -> None:
     described = local_files.describe(files.values())
     digests = {name: described[local_files.recorded_name(path)]["sha256"] for name, path in files.items()}
     taken = _take(stage, source["path"], files, source, digests)
-    stage.record(source_files=described, licence=None, revision=f"sha256:{_set_digest(digests.values())}")
+    stage.record(source_files=described, licence=None, revision=f"sha256:{fetched.set_digest(digests.values())}")
     stage.summary(taken)
 
 
-def _set_digest(digests: Iterable[str]) -> str:
-    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
-
-
 def _take(
-    stage: Stage, what: str, files: dict[str, Path], source: dict[str, Any], digests: Mapping[str, str] = NOT_READ
+    stage: Stage,
+    what: str,
+    files: dict[str, Path],
+    source: dict[str, Any],
+    digests: Mapping[str, str] = fetched.NOT_READ,
 ) -> str:
     """Link `files` into the result, with the tables of labelled pictures; records rows, and returns it in words.
 
@@ -241,9 +180,7 @@ def _take(
     from sft.data.rows import count_rows
     from sft.data.source_files import TABLES
 
-    for name, path in files.items():
-        local_files.place(path, stage.output(f"files/{name}"))
-    stage.digests |= {f"files/{name}": sha256 for name, sha256 in digests.items()}
+    fetched.place(stage, files, digests)
     tables = [name for name in files if Path(name).suffix.lower() in TABLES]
     pictures = len(files) - len(tables)
     if source.get("labels"):

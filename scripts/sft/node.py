@@ -26,6 +26,7 @@ STAGES = {
     "audit_labels": "data",
     "fit_baseline": "data",
     "score": "data",
+    "download_model_files": "data",
     "download_processor": "train",
     "download_model": "train",
     "tokenize_dataset": "train",

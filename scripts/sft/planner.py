@@ -8,7 +8,8 @@ from typing import Any
 from sft.canonical import digest
 from sft.config.fields import key_fields
 from sft.config.lock_files import lock_digest
-from sft.config.model import FinishedRun, Initialised
+from sft.config.model import FinishedRun, Initialised, Model, ModelAlternatives, ModelDownload
+from sft.config.source import as_read
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
 from sft.data_plan import DataPlanner, source_label
@@ -65,6 +66,17 @@ class _Planner:
 
     # Models
 
+    def _files(self, model: Model) -> dict[str, Node]:
+        """The files of a model that is fetched as files, once for its processor and its weights."""
+        if not isinstance(model.source, (ModelDownload, ModelAlternatives)):
+            return {}
+        source = key_fields(model.source)
+        config = {"source": as_read(model.source)}
+        node = Node(
+            "download_model_files", source_label(source), config, {"source": source}, parent="results/model_files/{id}"
+        )
+        return {"files": self.plan.add(node)}
+
     def _processor(self, cell: StudyCell) -> Node:
         """Tokenizer and processor of the base model; a run that starts from a run has those of the first base."""
         while isinstance(cell.content.model, FinishedRun):
@@ -80,7 +92,8 @@ class _Planner:
         if model.template_date is not None:
             own["template_date"] = model.template_date
         label = source_label(source)
-        node = Node("download_processor", label, own, own, parent="results/processors/{id}")
+        files = self._files(model)
+        node = Node("download_processor", label, own, own, files, parent="results/processors/{id}")
         return self._add_in_packages_of(cell, node)
 
     def _base(self, cell: StudyCell, seed: int) -> tuple[Node, dict[str, Any]]:
@@ -97,7 +110,7 @@ class _Planner:
             source["seed"] = seed
         own = {"source": source}
         label = f"{processor.label}-s{source['seed']}" if "seed" in source else processor.label
-        inputs = {"processor": processor}
+        inputs = {"processor": processor} | self._files(model)
         # Weights made from a seed need no network, so the job that trains them can make them.
         joins = "train_model" if isinstance(model.source, Initialised) else ""
         node = Node("download_model", label, own, own, inputs, parent="results/models/{id}", joins=joins)

@@ -20,9 +20,11 @@ def shape_of(train: Node) -> Shape | None:
     while node.rule != "download_model":
         node = node.inputs["run"] if "run" in node.inputs else node.inputs["model"]
     source = node.config["source"]
-    made = Path(node.directory, "model")
-    if (made / "config.json").is_file():
-        return Shape.of_directory(made)
+    made = [Path(node.directory, "model")]
+    made += [Path(node.inputs["files"].directory, "files")] if "files" in node.inputs else []
+    for directory in made:
+        if (directory / "config.json").is_file():
+            return Shape.of_directory(directory)
     if "initialise" in source:
         return Shape.of_config(_initialised(source))
     if "path" in source and Path(source["path"], "config.json").is_file():

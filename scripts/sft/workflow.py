@@ -122,7 +122,7 @@ class Attached:
         return [
             node.manifest
             for node in self.plan.of_rule(
-                "download_dataset", "download_processor", "download_model", "make_environment"
+                "download_dataset", "download_model_files", "download_processor", "download_model", "make_environment"
             )
             if node.made_with is None and "initialise" not in node.config.get("source", {})
         ]

@@ -180,7 +180,7 @@ def test_the_text_family_loads_with_the_auto_classes(small):
 def test_a_path_gives_the_same_model_and_the_given_template(small, tmp_path):
     import download_model
     import download_processor
-    from sft.models.model_files import weights_digest
+    from sft.models.weights_digest import weights_digest
 
     template = tmp_path / "template.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")

@@ -63,3 +63,25 @@ def test_no_download_is_part_of_another_job(tmp_path: Path):
     downloads = [node for node in nodes if node.rule.startswith("download_")]
     assert len(downloads) == 3
     assert all(node.made_with is None for node in downloads)
+
+
+def test_a_model_of_several_places_is_fetched_once_and_before_its_tokenizer(tmp_path: Path, hub: HubStandIn):
+    from sft.fetched import content
+    from sft.manifest import file_digest
+
+    checkout: Checkout = new_checkout(tmp_path / "checkout")
+    digest = content({path.name: file_digest(path) for path in (tmp_path / "model").iterdir()})
+    places = "[{path: /nowhere}, {hub: someone/tiny-llama}]"
+    before, _, rest = CONFIG.partition("models:\n")
+    model = f"models:\n  tiny: {{source: {{name: tiny, content: {digest}, alternatives: {places}}}}}\n"
+    (checkout.path / "config/config.yaml").write_text(before + model + rest.partition("\n")[2])
+    variables = hub.environment(tmp_path / "cache")
+    done = checkout.snakemake("--until", "download_processor", **variables)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    (files,) = checkout.path.glob("results/model_files/tiny-*/manifest.json")
+    assert list(checkout.path.glob("results/processors/tiny-*/manifest.json"))
+    assert "download_model_files" not in checkout.planned()
+    # Another place in front is no change.
+    checkout.replace("config/config.yaml", "/nowhere", "/elsewhere")
+    assert not {"download_model_files", "download_processor"} & set(checkout.planned())
+    assert files.is_file()

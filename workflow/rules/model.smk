@@ -1,6 +1,22 @@
 # Base models: tokenizer and processor apart from the weights, since many weights share them.
 
 
+rule download_model_files:
+    input:
+        made_from("results/model_files/{id}"),
+    output:
+        "results/model_files/{id}/manifest.json",
+    log:
+        "results/model_files/{id}/download_model_files.log",
+    localrule: True
+    conda:
+        "../../envs/data.yaml"
+    params:
+        script=script("download_model_files"),
+    shell:
+        "python {params.script} results/model_files/{wildcards.id} 2> {log}"
+
+
 rule download_processor:
     input:
         made_from("results/processors/{id}"),

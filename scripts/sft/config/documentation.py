@@ -21,7 +21,16 @@ from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
 from sft.config.label_audit import LabelAudit
-from sft.config.model import FinishedRun, Initialised, Model, ModelArchive, ModelHub, ModelPath
+from sft.config.model import (
+    FinishedRun,
+    Initialised,
+    Model,
+    ModelAlternatives,
+    ModelArchive,
+    ModelDownload,
+    ModelHub,
+    ModelPath,
+)
 from sft.config.source import (
     Alternatives,
     ArchiveSource,
@@ -57,6 +66,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "source-model-hub": ModelHub,
     "source-model-path": ModelPath,
     "source-model-archive": ModelArchive,
+    "source-model-download": ModelDownload,
+    "source-model-alternatives": ModelAlternatives,
     "frame": Frame,
     "cell": Cell,
     "mix": Mix,

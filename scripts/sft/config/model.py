@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, Tag, model_validator
 
+from sft.config.errors import FieldError
 from sft.config.fields import (
     ChatTemplate,
     ExistingPath,
@@ -17,6 +18,8 @@ from sft.config.fields import (
     Sha256,
     identity,
 )
+from sft.config.source import Alternatives, Download, DownloadSource
+from sft.models.model_names import has_weights, is_pickle, model_files
 
 
 class Initialised(Section):
@@ -50,21 +53,74 @@ class ModelArchive(Section):
     gguf: str = identity(describe="pattern of the one GGUF file, by its name inside")
 
 
+class ModelDownload(DownloadSource):
+    """The files of a Hugging Face model directory (safetensors) on the web, or an archive of them."""
+
+    name: Name = identity(describe="what results of this model are called")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ModelDownload":
+        _check_names(self.download, "download")
+        return self
+
+
+class ModelAlternatives(Alternatives):
+    """Several places that hold the same files of a model: the first that gives them is taken."""
+
+    @model_validator(mode="after")
+    def _of_a_model(self) -> "ModelAlternatives":
+        for place in self.alternatives:
+            if isinstance(place, DownloadSource):
+                _check_names(place.download, "alternatives")
+            for name in ("labels", "derive"):
+                if getattr(place, name, None) is not None:
+                    raise FieldError("alternatives", f"{name} is of data sets, and this is a model", "Remove it")
+        return self
+
+
+def _check_names(files: tuple[Download, ...], key: str) -> None:
+    """FieldError unless the files are those of one model: configuration, safetensors, tokenizer, and no pickles."""
+    names = [one.name for one in files if one.unpack is None]
+    if pickle := next(filter(is_pickle, names), None):
+        raise FieldError(
+            key, f"{pickle} is a pickle, which runs code when it is read", "Give model.safetensors instead"
+        )
+    taken = model_files(names)
+    if other := next((name for name in names if name not in taken), None):
+        raise FieldError(
+            key,
+            f"{other} is no file of a model that is read here",
+            "Take config.json, safetensors, tokenizer and processor files, by the names they have in its repository",
+        )
+    if len(names) == len(files) and not ("config.json" in names and has_weights(names)):
+        raise FieldError(
+            key,
+            "these files are no model: config.json and model.safetensors are needed",
+            "Name all files of the model's directory; of weights in parts, model.safetensors.index.json and each part",
+        )
+
+
 def _source_kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        return next((key for key in ("initialise", "path", "wheel", "hub") if key in value), None)
-    return {Initialised: "initialise", ModelPath: "path", ModelArchive: "wheel", ModelHub: "hub"}.get(type(value))
+        keys = ("initialise", "path", "wheel", "hub", "download", "alternatives")
+        return next((key for key in keys if key in value), None)
+    kinds = {Initialised: "initialise", ModelPath: "path", ModelArchive: "wheel", ModelHub: "hub"}
+    kinds |= {ModelDownload: "download", ModelAlternatives: "alternatives"}
+    return kinds.get(type(value))
 
 
 ModelSource = Annotated[
     Annotated[Initialised, Tag("initialise")]
     | Annotated[ModelPath, Tag("path")]
     | Annotated[ModelArchive, Tag("wheel")]
-    | Annotated[ModelHub, Tag("hub")],
+    | Annotated[ModelHub, Tag("hub")]
+    | Annotated[ModelDownload, Tag("download")]
+    | Annotated[ModelAlternatives, Tag("alternatives")],
     Discriminator(
         _source_kind,
         custom_error_type="unknown_source",
-        custom_error_message="a model source is {hub: …}, {path: …}, {wheel: …, sha256: …, gguf: …} or {initialise: …}",
+        custom_error_message="a model source is {hub: …}, {path: …}, {download: […], …}, {alternatives: […], …}, "
+        "{wheel: …, sha256: …, gguf: …} or {initialise: …}",
     ),
 ]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sft.conversion.parity import same_bytes
 from sft.conversion.weights import WeightFiles
-from sft.models.model_files import INDEX
+from sft.models.model_names import INDEX
 from sft.stage import StageError
 
 SHARD_BYTES = 4 * 2**30

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from sft.models.model_files import INDEX
+from sft.models.model_names import INDEX
 from sft.stage import StageError
 
 

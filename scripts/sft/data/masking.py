@@ -6,12 +6,13 @@ would be trained on another prompt than it is asked with.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sft.data.label_counts import IGNORED
 from sft.data.rendering import Rendered, Span
+from sft.data.token_bytes import TokenBytes
 from sft.stage import StageError
 
 if TYPE_CHECKING:
@@ -39,17 +40,20 @@ class MaskedTokens:
 
 
 def mask_rows(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[str, Rendered]], closing: Collection[int]
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[tuple[str, Rendered]],
+    closing: Collection[int],
+    token_bytes: TokenBytes | None = None,
 ) -> list[MaskedTokens]:
     """The tokens of (id, rendered row) pairs, tokenised in one call. `closing`: ids of tokens that may end a turn.
 
-    StageError for a row where an answer begins or ends inside a token.
+    `token_bytes`: of a byte-level tokenizer. StageError for a row where an answer begins or ends inside a token.
     """
-    made = tokenizer(text=[row.full for _, row in rows], add_special_tokens=False, verbose=False)
     masked = []
-    for number, (identifier, row) in enumerate(rows):
-        ids = made["input_ids"][number]
-        reader = _Reader(tokenizer, identifier, row.full, ids, made[number] if tokenizer.is_fast else None)
+    for (identifier, row), (ids, places) in zip(
+        rows, _tokens(tokenizer, [row.full for _, row in rows], token_bytes), strict=True
+    ):
+        reader = _Reader(tokenizer, identifier, row.full, ids, places)
         answers = []
         for start, end in row.answers:
             first, behind = reader.tokens_before(start), reader.tokens_before(end)
@@ -62,6 +66,46 @@ def mask_rows(
         )
         masked.append(MaskedTokens(ids, tuple(answers), ends))
     return masked
+
+
+def _tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], token_bytes: TokenBytes | None
+) -> Iterator[tuple[list[int], Places | None]]:
+    """The token ids of each text and where they are; None where a slow tokenizer does not say."""
+    if token_bytes is not None:
+        for text, ids in zip(texts, token_bytes.encode(texts), strict=True):
+            places = token_bytes.places(ids, text)
+            yield next(_tokens(tokenizer, [text], None)) if places is None else (ids, places)
+        return
+    made = tokenizer(text=texts, add_special_tokens=False, verbose=False, return_attention_mask=False)
+    for number, ids in enumerate(made["input_ids"]):
+        yield ids, _Told(made[number]) if tokenizer.is_fast else None
+
+
+class Places(Protocol):
+    """Where the tokens of a text are."""
+
+    def starting_at(self, character: int) -> int | None:
+        """The token that begins with this character, where the one before it ends there."""
+
+    def holding(self, character: int) -> int | None:
+        """The first token that has a part of this character."""
+
+
+class _Told:
+    """What a fast tokenizer says of its tokens."""
+
+    def __init__(self, encoding: Any):
+        self._encoding = encoding
+
+    def starting_at(self, character: int) -> int | None:
+        number = self._encoding.char_to_token(character)
+        # Some tokenizers leave the space before a word out of its characters: then neighbours do not meet here.
+        chars = self._encoding.token_to_chars
+        return number if number and chars(number)[0] == chars(number - 1)[1] == character else None
+
+    def holding(self, character: int) -> int | None:
+        return self._encoding.char_to_token(character)
 
 
 def closed(tokenizer: PreTrainedTokenizerBase, text: MaskedTokens) -> MaskedTokens:
@@ -112,13 +156,13 @@ def expand(masked: MaskedTokens, ids: Sequence[int], placeholders: Collection[in
 
 
 class _Reader:
-    """Finds tokens of one text by its characters. `encoding`: what a fast tokenizer knows of them, else None."""
+    """Finds tokens of one text by its characters. `places`: where they are, if that is known."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, identifier: str, full: str, ids: list[int], encoding: Any | None
+        self, tokenizer: PreTrainedTokenizerBase, identifier: str, full: str, ids: list[int], places: Places | None
     ):
         self.tokenizer, self.identifier, self.full = tokenizer, identifier, full
-        self.ids, self.encoding = ids, encoding
+        self.ids, self.places = ids, places
 
     def tokens_before(self, at: int) -> int:
         """How many tokens stand before the character `at`; StageError where one stands across it."""
@@ -126,11 +170,9 @@ class _Reader:
             return 0
         if at == len(self.full):
             return len(self.ids)
-        if self.encoding is not None:
-            number = self.encoding.char_to_token(at)
-            # Some tokenizers leave the space before a word out of its characters: then neighbours do not meet here.
-            if number and self.encoding.token_to_chars(number)[0] == self.encoding.token_to_chars(number - 1)[1] == at:
-                return number
+        number = self.places.starting_at(at) if self.places is not None else None
+        if number is not None:
+            return number
         before = self.tokenizer(text=self.full[:at], add_special_tokens=False)["input_ids"]
         if self.ids[: len(before)] != list(before):
             raise StageError(
@@ -148,8 +190,8 @@ class _Reader:
             # A template may write the answer otherwise (a tool call in its own words): the last closing token counts.
             return next((number for number in range(behind - 1, first - 1, -1) if self.ids[number] in closing), None)
         end, begin = found + len(content), None
-        if self.encoding is not None and end < span[1]:
-            begin = self.encoding.char_to_token(end)
+        if self.places is not None and end < span[1]:
+            begin = self.places.holding(end)
         if begin is None:
             begin = first + len(self.tokenizer(text=self.full[span[0] : end], add_special_tokens=False)["input_ids"])
         return next((number for number in range(begin, behind) if self.ids[number] in closing), None)

@@ -16,12 +16,15 @@ from sft.data import masking, rendering, turns
 from sft.data.control_tokens import POLICIES, ControlTokens, control_tokens_of
 from sft.data.label_counts import IGNORED, LabelCounts
 from sft.data.masking import MaskedTokens
+from sft.data.token_bytes import token_bytes_of
 from sft.stage import StageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-ROWS_PER_BATCH = 256
+# Rows that are rendered and tokenised in one call, at most; and of long ones or pictures, so many bytes.
+ROWS_PER_BATCH = 1000
+BYTES_PER_BATCH = 8 * 2**20
 # Decoded pictures are large; so many rows of them are in memory at once.
 PICTURES_PER_BATCH = 16
 # Texts that were read are kept up to so many tokens (about 40 bytes each): rows of pictures often share their text.
@@ -61,6 +64,7 @@ class Tokenization:
         }
         added = self.tokenizer.added_tokens_decoder.items()
         self.closing = set(self.tokenizer.all_special_ids) | {number for number, token in added if token.special}
+        self.token_bytes = token_bytes_of(self.tokenizer)
         self.control_tokens = ControlTokens(control_tokens_of(self.tokenizer))
         self.counts = LabelCounts()
         self._masked: dict[tuple[Any, ...], tuple[str, str, MaskedTokens]] = {}
@@ -72,7 +76,7 @@ class Tokenization:
         StageError, once all rows were seen, where rows are too long or hold control tokens and that is not allowed.
         """
         counts = self.counts
-        for batch in _batched(examples, ROWS_PER_BATCH):
+        for batch in _batched(examples):
             yield from self._batch(batch)
         if counts.counted["with_control_tokens"] and self.control == "refuse":
             raise StageError(
@@ -119,20 +123,28 @@ class Tokenization:
 
     def _read(self, batch: list[dict[str, Any]]) -> list[tuple[str, str, MaskedTokens]]:
         """(text, prompt, tokens and mask) of each row; many rows differ in their pictures only and are read once."""
+        if not any(example["images"] for example in batch):
+            return self._read_new(batch)
         keys = [_text_key(example) for example in batch]
         new = {key: example for key, example in zip(keys, batch, strict=True) if key not in self._masked}
         if self._tokens_kept > TOKENS_KEPT:
             self._masked = {key: self._masked[key] for key in keys if key in self._masked}
             self._tokens_kept = sum(len(masked.ids) for _, _, masked in self._masked.values())
-        texts = rendering.rendered_rows(self.processor, list(new.values()), self.loss_on)
-        rows = [(row["id"], text) for row, text in zip(new.values(), texts, strict=True)]
-        if rows:
-            masked = masking.mask_rows(self.tokenizer, rows, self.closing)
-            for (key, row), (_, made), tokens in zip(new.items(), rows, masked, strict=True):
-                tokens = masking.closed(self.tokenizer, tokens) if turns.is_text(row) else tokens
-                self._masked[key] = made.full, made.prompt, tokens
-                self._tokens_kept += len(tokens.ids)
+        for key, made in zip(new, self._read_new(list(new.values())), strict=True):
+            self._masked[key] = made
+            self._tokens_kept += len(made[2].ids)
         return [self._masked[key] for key in keys]
+
+    def _read_new(self, batch: list[dict[str, Any]]) -> list[tuple[str, str, MaskedTokens]]:
+        if not batch:
+            return []
+        texts = rendering.rendered_rows(self.processor, batch, self.loss_on)
+        rows = [(row["id"], text) for row, text in zip(batch, texts, strict=True)]
+        masked = masking.mask_rows(self.tokenizer, rows, self.closing, self.token_bytes)
+        return [
+            (text.full, text.prompt, masking.closed(self.tokenizer, tokens) if turns.is_text(row) else tokens)
+            for row, text, tokens in zip(batch, texts, masked, strict=True)
+        ]
 
     def _row(self, example: dict[str, Any], whole: MaskedTokens) -> Iterator[dict[str, Any]]:
         counts, ids, ends = self.counts, whole.ids, whole.ends
@@ -228,12 +240,14 @@ def _text_key(example: dict[str, Any]) -> tuple[Any, ...]:
     return (*texts, example.get("messages"), example.get("tools"), len(example["images"]))
 
 
-def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    batch = []
+def _batched(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch, size = [], 0
     for row in rows:
         batch.append(row)
-        if len(batch) == size:
+        texts = (row[name] or "" for name in ("prompt", "completion"))
+        size += sum(map(len, (*texts, row.get("messages") or "", *row["images"])))
+        if len(batch) == ROWS_PER_BATCH or size >= BYTES_PER_BATCH:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch

@@ -54,6 +54,8 @@ def tools(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 def content_text(turn: Turn) -> str:
     """What is written in a turn: its text parts, what was reasoned, and the tool calls as JSON."""
     content = turn.get("content") or ""
+    if isinstance(content, str) and not (turn.get("reasoning_content") or turn.get("tool_calls")):
+        return content
     parts = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
     parts += [turn["reasoning_content"]] if turn.get("reasoning_content") else []
     parts += [json.dumps(call, ensure_ascii=False, sort_keys=True) for call in turn.get("tool_calls") or []]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyarrow
+import pyarrow.parquet
 import pytest
 from chats import chat, text, tokenised
 
@@ -37,6 +38,18 @@ def test_packs_hold_every_token_and_label_once(llama, strategy):
             by_row.setdefault(name, []).extend(one["labels"][place : place + length])
             place += length
     assert {name: len(labels) for name, labels in by_row.items()} == {row["id"]: len(row["labels"]) for row in rows}
+
+
+def test_rows_with_pictures_are_not_packed(tmp_path):
+    from types import SimpleNamespace
+
+    import tokenize_dataset
+
+    rows = {"id": ["a"], "input_ids": [[1]], "labels": [[1]], "images": [[b"x"]]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "train.parquet")
+    stage = SimpleNamespace(output=tmp_path.joinpath, config={"max_length": 64, "packing": "bfd_split"})
+    with pytest.raises(StageError, match=r"training\.packing: rows with pictures cannot be packed. Set it to none"):
+        tokenize_dataset._pack(stage)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -192,6 +192,23 @@ def test_a_path_gives_the_same_model_and_the_given_template(small, tmp_path):
     assert load_processor(copied / "model").chat_template == template.read_text()
 
 
+def test_a_tokenizer_without_pad_token_pads_with_its_end_or_is_refused(small, tmp_path):
+    import download_processor
+
+    given = load_processor(small[0] / "processor")
+    given.pad_token = None
+    given.save_pretrained(tmp_path / "given")
+    config = {"source": {"path": str(tmp_path / "given")}, "chat_template": None}
+    node = stage(tmp_path / "processor", "download_processor", config)
+    loaded = load_processor(made(node, download_processor.make) / "processor")
+    assert node.facts["pad_token_from"] == "eos"
+    assert loaded.pad_token == loaded.eos_token == given.eos_token
+    given.eos_token = None
+    given.save_pretrained(tmp_path / "given")
+    with pytest.raises(StageError, match="the tokenizer has neither a pad nor an eos token"):
+        download_processor.make(stage(tmp_path / "refused", "download_processor", config))
+
+
 def _only_pickles(directory: Path) -> None:
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
 

@@ -42,6 +42,25 @@ def test_a_job_that_holds_a_gpu_makes_nothing_besides(default, tmp_path):
     assert joined(plan_of(default, tmp_path)) == {}
 
 
+def test_a_hundred_experiments_prepare_and_tokenise_once(tmp_path):
+    """One node for each content key, however many runs ask for it; what changes the tokens asks for others."""
+    split = {"train": "*", "test": {"fraction": 0.1}, "validation": {"fraction": 0.1}}
+    words = {"source": {"package": "scikit-learn", "name": "digits"}, "format": "multiple_choice", "split": split}
+    words |= {"prompt_key": "question", "choice_key": "choices", "answer_key": "answer"}
+    training = {"global_batch_size": 8, "max_steps": 2, "max_length": 64}
+    experiments = {
+        f"e{n}": {"dataset": "d", "model": "m", "method": "full", "training": training | {"learning_rate": n * 1e-5}}
+        for n in range(1, 101)
+    }
+    study = {"datasets": {"d": words}, "models": {"m": {"source": {"initialise": "llama"}}}, "experiments": experiments}
+    plan = plan_of(study, tmp_path)
+    once = ("download_dataset", "prepare_dataset", "split_dataset", "download_processor", "tokenize_dataset")
+    count = Counter(node.rule for node in plan.nodes.values())
+    assert {rule: count[rule] for rule in (*once, "train_model")} == dict.fromkeys(once, 1) | {"train_model": 100}
+    experiments["e7"]["training"] = experiments["e7"]["training"] | {"max_length": 65}
+    assert Counter(node.rule for node in plan_of(study, tmp_path).nodes.values())["tokenize_dataset"] == 2
+
+
 def test_weights_that_several_runs_start_from_are_a_job(default, tmp_path):
     default["models"]["tiny_qwen2_5_vl"]["source"]["seed"] = 7
     assert joined(plan_of(default, tmp_path)) == {("convert_checkpoint", "predict"): 9}

@@ -34,6 +34,19 @@ def test_finished_study_has_nothing_to_do(finished: Checkout) -> None:
     assert finished.planned() == {}
 
 
+def test_every_result_was_made_once(finished: Checkout) -> None:
+    """Counted by what the scripts themselves said at their ends: two experiments, one data set, tokenised once."""
+    made = [
+        (path.stem, line.split(" ")[2])
+        for path in (finished.path / "results").rglob("*.log")
+        for line in path.read_text().splitlines()
+        if re.match(rf"[\d:]{{8}} {path.stem} \S+: ", line)
+    ]
+    assert [rule for rule, _ in made].count("tokenize_dataset") == 1
+    assert [rule for rule, _ in made].count("train_model") == 2
+    assert len(made) == len(set(made))
+
+
 def test_touching_every_file_runs_nothing(checkout: Checkout) -> None:
     files = [path for path in checkout.path.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
     random.Random(0).shuffle(files)

@@ -154,3 +154,21 @@ def test_rows_that_were_not_counted_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"5 rows, but 6 were prepared"):
         load_rows(tokens, "train")
     assert os.listdir(tokens / ROWS)  # noqa: PTH208
+
+
+def test_rows_of_large_pictures_are_read_and_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are the same; what is in memory at once goes by bytes, not only by rows."""
+    from sft.data import examples
+
+    monkeypatch.setattr(examples, "BYTES_PER_GROUP", 10_000)
+    monkeypatch.setattr(examples, "BYTES_PER_BATCH", 5_000)
+    rows = [{"id": str(i), "images": [bytes([i]) * 1000]} for i in range(40)]
+    schema = pyarrow.schema({"id": pyarrow.string(), "images": FIELDS["images"]})
+    assert examples.write(tmp_path / "a.parquet", rows, schema) == 40
+    assert pyarrow.parquet.ParquetFile(tmp_path / "a.parquet").num_row_groups == 4
+    assert list(examples.rows(tmp_path / "a.parquet")) == rows
+    assert max(batch.num_rows for batch in examples.batches(tmp_path / "a.parquet")) < 10
+    with examples.Writer(tmp_path / "b.parquet", schema) as writer:
+        for batch in examples.batches(tmp_path / "a.parquet"):
+            writer.add_batch(batch)
+    assert list(examples.rows(tmp_path / "b.parquet")) == rows

@@ -45,6 +45,9 @@ SCHEMA = pyarrow.schema(
 # In a mix, the name of the part that the row comes from.
 PART = pyarrow.field("part", pyarrow.string())
 ROWS_PER_BATCH = 1000
+# Of rows with pictures, so many bytes in memory at once while reading, and of one row group while writing.
+BYTES_PER_BATCH = 64 * 2**20
+BYTES_PER_GROUP = 256 * 2**20
 
 
 class Writer:
@@ -53,6 +56,7 @@ class Writer:
     def __init__(self, path: Path, schema: pyarrow.Schema = SCHEMA):
         self.schema = schema
         self.rows = 0
+        self._bytes = 0
         self._waiting: list[dict[str, Any]] = []
         self._batches: list[pyarrow.RecordBatch] = []
         self._file = pyarrow.parquet.ParquetWriter(path, schema)
@@ -69,7 +73,8 @@ class Writer:
         """Append one row."""
         self._waiting.append(row)
         self.rows += 1
-        if len(self._waiting) == ROWS_PER_BATCH:
+        self._bytes += sum(map(len, row.get("images") or ()))
+        if len(self._waiting) == ROWS_PER_BATCH or self._bytes >= BYTES_PER_GROUP:
             self._flush()
 
     def add_batch(self, batch: pyarrow.RecordBatch) -> None:
@@ -78,8 +83,9 @@ class Writer:
         if batch.num_rows:
             self._batches.append(batch.select(self.schema.names).cast(self.schema))
             self.rows += batch.num_rows
+            self._bytes += batch.nbytes
         # A few rows a batch, as a filter leaves them, are no row group of their own: readers pay for each.
-        if sum(waiting.num_rows for waiting in self._batches) >= ROWS_PER_BATCH:
+        if sum(waiting.num_rows for waiting in self._batches) >= ROWS_PER_BATCH or self._bytes >= BYTES_PER_GROUP:
             self._flush()
 
     def _gather(self) -> None:
@@ -92,12 +98,19 @@ class Writer:
         if self._batches:
             self._file.write_table(pyarrow.Table.from_batches(self._batches), row_group_size=2 * ROWS_PER_BATCH)
             self._batches = []
+        self._bytes = 0
+
+
+def rows_within(file: pyarrow.parquet.ParquetFile, limit: int) -> int:
+    """How many rows of a file are read at once: ROWS_PER_BATCH, or fewer, that take about `limit` bytes."""
+    size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
+    return min(ROWS_PER_BATCH, max(1, limit * file.metadata.num_rows // max(1, size)))
 
 
 def batches(path: Path, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
     """The record batches of a parquet file, in order."""
     with pyarrow.parquet.ParquetFile(path) as file:
-        yield from file.iter_batches(ROWS_PER_BATCH, columns=columns)
+        yield from file.iter_batches(rows_within(file, BYTES_PER_BATCH), columns=columns)
 
 
 def rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from sft import manifest
 from sft.claim import Claim, ClaimError
+from sft.data import examples
 from sft.stage import StageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ COLUMNS = ("id", "input_ids", "labels")
 ROWS = ".rows"
 # What is in memory at once while the copy is written; a row that is larger is a batch of its own.
 BYTES_PER_BATCH = 16 * 2**20
-ROWS_PER_BATCH = 1000
 DIGITS = 32
 WAIT_SECONDS = 0.5
 
@@ -93,8 +93,7 @@ def _write(path: Path, folder: Path, split: str, wanted: str, claim: Claim) -> N
     part = folder / f"{split}-{uuid.uuid4().hex}.part"
     try:
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
-            size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-            rows = min(ROWS_PER_BATCH, max(1, BYTES_PER_BATCH * file.metadata.num_rows // max(1, size)))
+            rows = examples.rows_within(file, BYTES_PER_BATCH)
             with pyarrow.OSFile(str(part), "wb") as sink, pyarrow.ipc.new_stream(sink, file.schema_arrow) as stream:
                 for batch in file.iter_batches(rows):
                     stream.write_batch(batch)

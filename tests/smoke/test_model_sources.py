@@ -97,8 +97,10 @@ def is_the_published_model(bench: Bench, source: dict[str, Any], published: Path
     from sft.models.weight_check import check_loaded
 
     asked = len(bench.hub.requests)
-    made(bench, "download_processor", source, files="download_model_files")
-    made(bench, "download_model", source, files="download_model_files", processor="download_processor")
+    # As planned: both are told what identifies the files, and not where these were fetched.
+    keys = {key: source[key] for key in ("name", "content") if key in source}
+    made(bench, "download_processor", keys, files="download_model_files")
+    made(bench, "download_model", keys, files="download_model_files", processor="download_processor")
     assert len(bench.hub.requests) == asked  # both read the files that are there
     model = load_model(bench.folder / "download_model/model")
     assert check_loaded(model, published) == len(list(model.parameters()))

@@ -75,6 +75,9 @@ def test_losses_equal_those_of_trls_own_vision_collator(vision_nodes, tmp_path: 
     assert [row["learning_rate"] for row in ours] == [entry["learning_rate"] for entry in theirs]
     # TRL counts in its last collated batch what we count from the rows.
     assert ours[-1]["tokens_seen"] == theirs[-1]["num_tokens"]
+    # The trainer keeps nothing of its own beside the rows that it maps.
+    beside = sorted(path.name.split("-")[0] for path in (vision_nodes["tokens"] / ".rows").iterdir())
+    assert beside == [".lock", "train", "validation"]
 
 
 def test_logits_of_labelled_positions_only_give_the_loss_of_all(text_nodes, tmp_path: Path) -> None:

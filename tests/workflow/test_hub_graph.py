@@ -76,7 +76,7 @@ def test_a_model_of_several_places_is_fetched_once_and_before_its_tokenizer(tmp_
     model = f"models:\n  tiny: {{source: {{name: tiny, content: {digest}, alternatives: {places}}}}}\n"
     (checkout.path / "config/config.yaml").write_text(before + model + rest.partition("\n")[2])
     variables = hub.environment(tmp_path / "cache")
-    done = checkout.snakemake("--until", "download_processor", **variables)
+    done = checkout.snakemake("--until", "download_processor", warm=False, **variables)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     (files,) = checkout.path.glob("results/model_files/tiny-*/manifest.json")
     assert list(checkout.path.glob("results/processors/tiny-*/manifest.json"))

@@ -48,6 +48,17 @@ def current() -> Job | None:
     return Job(number, os.environ.get("SLURM_CLUSTER_NAME", ""), node, _details(number).restarts)
 
 
+def address() -> str | None:
+    """The address by which SLURM itself reaches this node, so that others of the job do too; None where unknown.
+
+    The machine's own idea of its name is worth less: in /etc/hosts it may be an address that only this machine has.
+    """
+    job = current()
+    done = queue.run("scontrol", "show", "node", job.node) if job else None
+    found = re.search(r"\bNodeAddr=([\w.:-]+)", done.stdout) if done is not None and done.returncode == 0 else None
+    return found[1] if found else None
+
+
 def facts() -> dict[str, str | int | None]:
     """What records tell of the job: `job`, `node`, `restarts`, and `memory_mib` that it asked for; empty outside."""
     job = current()

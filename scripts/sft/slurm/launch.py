@@ -19,9 +19,10 @@ def on_every_node(nodes: int, threads: int) -> str:
     """The same once on each node: train_model.py starts the ranks of a run with it (--launch-prefix).
 
     Every line of output begins with its node's number, and one failing process ends them all. The job has to ask for
-    `nodes`, as many `tasks`, and `mpi: srun` (docs/slurm.md).
+    `nodes`, as many `tasks`, and `mpi: srun` (docs/slurm.md). The variable that is left out was set by `on_first_node`:
+    in it the job has one node, and srun would believe it.
     """
     return (
-        f"srun --overlap --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
-        "--cpu-bind=none --unbuffered --label --kill-on-bad-exit=1"
+        f"env --unset=SLURM_JOB_NODELIST srun --overlap --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 "
+        f"--cpus-per-task={threads} --cpu-bind=none --unbuffered --label --kill-on-bad-exit=1"
     )

@@ -20,6 +20,7 @@ from sft.code import SCRIPTS
 STRATEGIES = ("none", "ddp", "fsdp2")
 TRAIN = "train_model.py"
 RANK = "train_rank.py"
+NODE = "start_ranks.py"
 # The agent leaves SIGTERM to us: on its own it would forward it and kill the ranks 30 seconds later, in the middle
 # of writing a large checkpoint (torch 2.13, distributed/elastic/multiprocessing/api.py).
 AGENT_SIGNALS = "SIGINT,SIGHUP,SIGQUIT"
@@ -27,7 +28,7 @@ AGENT_SIGNALS = "SIGINT,SIGHUP,SIGQUIT"
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Where the agents of several nodes find each other: a host and port on the first node, and the job's name."""
+    """Where the nodes of a job find each other: an address and port of the first one, and the run's name."""
 
     endpoint: str
     id: str
@@ -68,22 +69,25 @@ def rank_command(
     `plan` is the file that tells the ranks what to do (see sft.training.ranks_plan). `rendezvous` is needed, and
     used, on several nodes only; `prefix` comes first and starts the rest once on every node.
     """
-    found = [*prefix, python, "-m", "torch.distributed.run", "--nnodes", str(distributed["nodes"])]
-    found += ["--nproc-per-node", str(processes_per_node(distributed)), "--max-restarts", "0"]
-    if distributed["nodes"] == 1:
-        found += ["--standalone"]
-    elif rendezvous is None:
+    several = distributed["nodes"] > 1
+    if several and rendezvous is None:
         raise ValueError("several nodes need a rendezvous")
+    found = [*prefix, python, *([str(SCRIPTS / NODE)] if several else ["-m", "torch.distributed.run"])]
+    found += ["--nnodes", str(distributed["nodes"]), "--nproc-per-node", str(processes_per_node(distributed))]
+    found += ["--max-restarts", "0"]
+    if several:
+        # static: the node's number says who is first. With c10d each node compares names, which /etc/hosts may bend.
+        found += ["--rdzv-backend", "static", "--rdzv-endpoint", rendezvous.endpoint, "--rdzv-id", rendezvous.id]
     else:
-        found += ["--rdzv-backend", "c10d", "--rdzv-endpoint", rendezvous.endpoint, "--rdzv-id", rendezvous.id]
+        found += ["--standalone"]
     return [*found, "--signals-to-handle", AGENT_SIGNALS, "--shutdown-timeout", "10", str(SCRIPTS / RANK), str(plan)]
 
 
-def rendezvous_here(name: str) -> Rendezvous:
-    """A rendezvous at a free port of this machine, which has to be the first node."""
+def rendezvous_here(name: str, address: str | None) -> Rendezvous:
+    """A rendezvous at a free port of this machine, which has to be the first node and is reached by `address`."""
     with socket.socket() as free:
         free.bind(("", 0))
-        return Rendezvous(f"{socket.getfqdn()}:{free.getsockname()[1]}", name)
+        return Rendezvous(f"{address or socket.getfqdn()}:{free.getsockname()[1]}", name)
 
 
 def shown(words: list[str]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.orphan import PR_SET_PDEATHSIG
+from sft.slurm import job
 from sft.stage import EXIT_RESUMABLE, Stage
 from sft.training import launch
 from sft.training.out_of_memory import OutOfMemoryError
@@ -35,7 +36,7 @@ def train_on_ranks(stage: Stage, content: dict[str, Any], stop: StopRequest) -> 
     distributed = {"strategy": options.strategy, "processes": options.processes, "nodes": options.nodes}
     plan = RanksPlan(stage.attempt / "ranks")
     path = plan.write(stage.directory, options, content)
-    there = launch.rendezvous_here(stage.id) if options.nodes > 1 else None
+    there = launch.rendezvous_here(stage.id, job.address()) if options.nodes > 1 else None
     command = launch.rank_command(path, distributed, rendezvous=there, prefix=shlex.split(options.launch_prefix))
     stage.say(f"starting {options.processes} processes: {launch.shown(command)}")
     stop.defer()

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from sft.slurm import executor, job, memory, queue
+from sft.stage import StageError
+from sft.training.ranks_plan import RanksPlan
 from sft.training.time_limit import TimeLimit
 
 OOM = (
@@ -75,6 +77,16 @@ def test_memory_doubles_only_after_it_ran_out(tmp_path: Path) -> None:
 def test_memory_that_ran_out_in_an_earlier_attempt_does_not_count(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(OOM + "12:00:00 continuing from step 5 of 9\nerror: the disk is full\n")
+    assert memory.ran_out(log) is False
+
+
+def test_a_process_that_was_killed_by_somebody_had_memory_enough(tmp_path: Path) -> None:
+    plan = RanksPlan(tmp_path / "ranks")
+    plan.folder.mkdir()
+    with pytest.raises(StageError) as error:
+        plan.raise_error(1)
+    log = tmp_path / "log"
+    log.write_text(f"error: {error.value}\n")
     assert memory.ran_out(log) is False
 
 
@@ -156,11 +168,12 @@ def write_attempts(run: Path, *ends: dict, minutes: int = 1) -> datetime:
     return head
 
 
-def test_twice_the_same_failure_is_the_last(run: Path) -> None:
-    head = write_attempts(run, {"failed": "loss is nan", "step": 7}, {"failed": "loss is nan", "step": 7})
+@pytest.mark.parametrize("reasons", [("loss is nan", "loss is nan"), ("full, 3 MiB free", "full, 12 MiB free")])
+def test_twice_the_same_failure_is_the_last(run: Path, reasons: tuple[str, str]) -> None:
+    head = write_attempts(run, *({"failed": reason, "step": 7} for reason in reasons))
     verdict = executor.judge(failed_job(run), head)
     assert verdict.last
-    assert "failed twice at step 7 and is not tried again: loss is nan" in verdict.words
+    assert f"failed twice at step 7 and is not tried again: {reasons[1]}" in verdict.words
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ The plugin offers no hooks for this, so functions of it are replaced, in the one
 pins the plugin; another version is refused here until the tests in tests/slurm have passed with it.
 """
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -177,8 +178,10 @@ def judge(job: Any, started: datetime) -> Verdict:
         if datetime.fromisoformat(attempt["started"]) >= started.replace(microsecond=0)
     ]
     ends = [(attempt["failed"], attempt["step"]) for attempt in ours[-2:] if "failed" in attempt]
-    if len(ends) == 2 and ends[0] == ends[1]:
-        reason, step = ends[0]
+    # Numbers in a message may differ though the reason is the same: bytes that are free, a process.
+    alike = [(re.sub(r"\d+", "0", reason), step) for reason, step in ends]
+    if len(ends) == 2 and alike[0] == alike[1]:
+        reason, step = ends[1]
         return Verdict(last=True, words=f"It failed twice at step {step} and is not tried again: {reason}")
     before, now = getattr(job, "reached_at_start", 0), _reached(job)
     if now > before:

@@ -79,7 +79,7 @@ class RanksPlan:
         if not errors:
             raise StageError(
                 f"the processes of the run ended (exit code {code}) and gave no reason; what they wrote is above. A "
-                f"process that was killed says so there (Signal 9: out of memory, most often)"
+                f"process that was killed says so there (Signal 9: it took too much memory, most often)"
             )
         told = [error["message"] for error in errors if error["kind"] == errors[0]["kind"] != "fault"]
         raise StageError("\n".join(dict.fromkeys(told or [errors[0]["message"]])))

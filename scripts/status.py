@@ -23,6 +23,7 @@ from sft.training.training_log import duration
 
 COLOURS = {"running": "green", "failed": "red", "killed": "red", "queued": "yellow", "stopped": "yellow"}
 SHOWN_LOGS = 3
+PLAIN_WIDTH = 160  # of a line in a file or pipe; a terminal tells its own
 
 
 def main() -> int:
@@ -37,6 +38,8 @@ def main() -> int:
         print(json.dumps([dataclasses.asdict(run) for run in of_runs()], indent=1))
         return 0
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PLAIN_WIDTH)
     if options.watch is None:
         console.print(page(of_runs()))
         return 0
@@ -51,22 +54,33 @@ def main() -> int:
 
 def page(runs: list[RunProgress]) -> Group:
     """The table, a line that counts, and the ends of the logs of failed runs."""
+    rows = [
+        {
+            "run": escape(run.run),
+            "state": f"[{COLOURS.get(run.state, 'default')}]{run.state}[/]",
+            "step": f"{run.step}/{run.total}" if run.total else "",
+            "loss": "" if run.loss is None else f"{run.loss:.4f}",
+            "tokens/s": "" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}",
+            "left": "" if run.seconds_left is None else duration(run.seconds_left),
+            "resumed": str(run.resumed) if run.resumed else "",
+            "": escape(run.detail),
+        }
+        for run in runs
+    ]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("run", "state", "step", "loss", "tokens/s", "left", "resumed", ""):
+    # Before anything has run most columns are empty, and the words of the last one need the room.
+    headings = [heading for heading in (rows or [{}])[0] if any(row[heading] for row in rows)]
+    for heading in headings:
         numeric = heading in ("step", "loss", "tokens/s", "left", "resumed")
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=heading != "", overflow="fold")
-    for run in runs:
-        colour = COLOURS.get(run.state, "default")
-        table.add_row(
-            escape(run.run),
-            f"[{colour}]{run.state}[/{colour}]",
-            f"{run.step}/{run.total}" if run.total else "",
-            "" if run.loss is None else f"{run.loss:.4f}",
-            "" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}",
-            "" if run.seconds_left is None else duration(run.seconds_left),
-            str(run.resumed) if run.resumed else "",
-            escape(run.detail),
+        table.add_column(
+            heading,
+            justify="right" if numeric else "left",
+            no_wrap=heading != "",
+            overflow="fold",
+            min_width=0 if heading else 16,
         )
+    for row in rows:
+        table.add_row(*(row[heading] for heading in headings))
     states = [run.state for run in runs]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     told = [run for run in runs if run.log]

@@ -1,20 +1,17 @@
-"""A grid of small, real trainings on a SLURM cluster of this machine: killed at random, and how heavy the head is.
+"""A grid of small, real trainings on a SLURM cluster of this machine, killed at random moments.
 
-    python benchmarks/slurm_grid.py grid --runs 200 --kills 10   # results equal those of undisturbed runs
-    python benchmarks/slurm_grid.py head --runs 1000             # memory and time of Snakemake with 1,000 pending runs
+    python benchmarks/slurm_grid.py --runs 200 --kills 10
 
-`grid` trains every run twice: in jobs, while trainers, nodes and Snakemake itself are killed at random moments, and
-undisturbed in processes of this program. Weights and metrics of each pair must be the same bytes; no step may be
-trained by two jobs at once. A job costs about 16 CPU seconds, most of them for importing torch.
+Every run is trained twice: in a job of its own that Snakemake submits with the profile, while trainers, jobs, nodes and
+Snakemake itself are killed, and undisturbed in a process of this program. The files of each pair must be the same
+bytes: weights and optimizer at every checkpoint, metrics, order of the samples.
 
-`head` plans the small study of the tests with that many seeds, submits to a partition that is down, so that every
-training stays pending, and reports Snakemake's resident memory and the time until the last one was submitted.
-
-Needs what the tests in tests/slurm need: root, and Debian's slurmctld, slurmd and munge.
+The trainers are forked from a process that has imported torch (forked_trainers.py). What is left of a job's cost are
+the two Snakemakes inside of it, 6 CPU seconds; with --together, several runs share a job (Snakemake's groups).
+Needs what tests/slurm needs: root, and Debian's slurmctld, slurmd and munge.
 """
 
 import argparse
-import json
 import os
 import random
 import re
@@ -24,23 +21,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / folder) for folder in ("scripts", "tests/slurm", "tests/smoke", "tests/workflow")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("scripts", "tests/slurm", "tests/smoke")]
 
-from slurm_cluster import Cluster, why_not  # noqa: E402
+import training_nodes as runs  # noqa: E402
+from slurm_cluster import Cluster, die_with_parent, why_not  # noqa: E402
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
-SETTINGS = {"max_steps": 12, "save_steps": 12, "eval_steps": 6}
-QUICK = (
-    "--slurm-init-seconds-before-status-checks",
-    "2",
-    "--seconds-between-status-checks",
-    "2",
-    "--latency-wait",
-    "5",
-)
+FORKED = ROOT / "benchmarks/forked_trainers.py"
+SETTINGS = {"max_steps": 12, "save_steps": 4, "eval_steps": 6}
+PAUSE = "0.5"  # seconds after every step, so that there is something to interrupt
+KINDS = ("trainer", "trainer", "trainer", "job", "job", "node", "node", "head", "head", "head")
+QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2")
 
 GRID = """
 import sys
@@ -58,161 +53,144 @@ rule train_model:
     log: "results/runs/{{run}}/train_model.log"
     resources: mem_mb=1000, runtime=60
     params: launch=on_first_node(1)
-    shell: "exec {{params.launch}} {python} {trainer} results/runs/{{wildcards.run}} --device cpu --keep-optimizer"
-           " 2>> {{log}}"
+    shell: "exec {{params.launch}} {trainer} results/runs/{{wildcards.run}} --device cpu --keep-optimizer 2>> {{log}}"
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("grid", "head"))
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--at-once", type=int, default=4, help="grid: jobs in the queue at a time (default: 4)")
-    parser.add_argument("--seed", type=int, default=0, help="grid: of the moments and victims of the kills")
+    parser.add_argument("--at-once", type=int, default=6, help="jobs in the queue at a time (default: 6)")
+    parser.add_argument("--together", type=int, default=1, help="runs in a job (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and victims of the kills")
     options = parser.parse_args()
     if reason := why_not():
         sys.exit(f"error: {reason}")
     folder = Path(tempfile.mkdtemp(prefix="sft-slurm-"))
     cluster = Cluster(folder / "cluster")
+    server = subprocess.Popen(
+        [sys.executable, FORKED, "serve", folder / "trainers"], preexec_fn=die_with_parent, cwd=folder
+    )
     try:
         cluster.start()
-        (grid if options.what == "grid" else head)(cluster, folder, options)
+        while not (folder / "trainers").exists():
+            time.sleep(0.2)
+        grid(cluster, folder, options)
     finally:
+        server.kill()
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start_head(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen:
-    with (folder / "head.log").open("a") as log:
+def grid(cluster: Cluster, folder: Path, options: argparse.Namespace) -> None:
+    """Train the grid under kills, train it undisturbed, and compare."""
+    nodes = runs.write_nodes(folder / "nodes", "llama")
+    place = folder / "grid"
+    disturbed = [
+        runs.write_run(place / f"results/runs/run-{n}", nodes, **SETTINGS, seed=n) for n in range(options.runs)
+    ]
+    trainer = f"{sys.executable} {FORKED} {folder / 'trainers'}"
+    text = GRID.format(scripts=str(ROOT / "scripts"), runs=options.runs, trainer=trainer)
+    (place / "Snakefile").write_text(text)
+    clock = time.monotonic()
+    killed = disturb(cluster, place, disturbed, options)
+    seconds = time.monotonic() - clock
+    os.environ["PAUSE"] = "0"
+    for n, run in enumerate(disturbed):
+        twin = runs.write_run(folder / f"undisturbed/run-{n}", nodes, **SETTINGS, seed=n)
+        runs.assert_same(runs.train_well(twin, "--keep-optimizer"), run)
+    tell(place, disturbed, killed, seconds)
+
+
+def disturb(cluster: Cluster, place: Path, expected: list[Path], options: argparse.Namespace) -> list[str]:
+    """Run the grid to its end; kills are spread evenly over what is done. What was killed, in order."""
+    chance, clock, killed = random.Random(options.seed), time.monotonic(), []
+    kinds = [KINDS[n % len(KINDS)] for n in range(options.kills)]
+    chance.shuffle(kinds)
+    due = [options.runs * (n + chance.random()) / options.kills for n in range(options.kills)]
+    arguments = ["--jobs", str(options.at_once)]
+    if options.together > 1:
+        arguments += ["--groups", "train_model=pack", "--group-components", f"pack={options.together}"]
+    head = start_head(cluster, place, *arguments)
+    while head.poll() is None:
+        time.sleep(1)
+        done = sum((run / "manifest.json").exists() for run in expected)
+        if not due or done < due[0] - 1:
+            continue
+        running = [row for row in cluster.queue("%i|%T|%N") if row[1] == "RUNNING"]
+        if kinds[0] == "head":
+            os.kill(head.pid, signal.SIGKILL)
+            head.wait()
+            subprocess.run([SNAKEMAKE, "--unlock"], cwd=place, env=cluster.environment, check=True, capture_output=True)
+            head = start_head(cluster, place, *arguments)
+        elif kinds[0] == "trainer":
+            if not (trainers := trainers_in(place)):
+                continue  # none trains in this second
+            os.kill(chance.choice(trainers), signal.SIGKILL)
+        elif not running:
+            continue
+        elif kinds[0] == "job":
+            cluster.client("scancel", chance.choice(running)[0])
+        else:
+            node = chance.choice(running)[2]
+            cluster.kill_node(node)
+            time.sleep(12)  # longer than SlurmdTimeout
+            cluster.start_node(node)
+        due.pop(0)
+        killed.append(kinds.pop(0))
+        print(f"{time.monotonic() - clock:5.0f} s, {done} runs done: killed a {killed[-1]}", flush=True)
+    if head.returncode or due:
+        sys.exit(f"error: Snakemake ended with {head.returncode}:\n{(place / 'head.log').read_text()[-9000:]}")
+    return killed
+
+
+def start_head(cluster: Cluster, place: Path, *arguments: str) -> subprocess.Popen:
+    """Snakemake on the login node, with the profile and more frequent looks at the queue."""
+    profile = str(ROOT / "workflow/profiles/slurm")
+    with (place / "head.log").open("a") as log:
         return subprocess.Popen(
-            [SNAKEMAKE, "--profile", str(ROOT / "workflow/profiles/slurm"), *QUICK, *arguments],
-            cwd=folder,
-            env=cluster.environment | {"PAUSE": "0.5"},
+            [SNAKEMAKE, "--profile", profile, *QUICK, "--latency-wait", "5", "--config", "unused=1", *arguments],
+            cwd=place,
+            env=cluster.environment | {"PAUSE": PAUSE},
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=die_with_parent,
         )
 
 
-def grid(cluster: Cluster, folder: Path, options: argparse.Namespace) -> None:
-    """Train a grid under kills, and compare."""
-    import training_nodes as runs
-
-    nodes = runs.write_nodes(folder / "nodes", "llama")
-    place = folder / "grid"
-    pairs = []
-    for n in range(options.runs):
-        settings = SETTINGS | {"seed": n}
-        pairs.append(
-            (
-                runs.write_run(place / f"results/runs/run-{n}", nodes, **settings),
-                runs.write_run(folder / f"undisturbed/run-{n}", nodes, **settings),
-            )
-        )
-    values = {"scripts": str(ROOT / "scripts"), "python": sys.executable, "runs": options.runs}
-    (place / "Snakefile").write_text(GRID.format(**values, trainer=ROOT / "tests/slurm/slow_train.py"))
-
-    chance, killed, clock = random.Random(options.seed), [], time.monotonic()
-    arguments = ("--jobs", str(options.at_once), "--retries", "3")
-    snakemake = start_head(cluster, place, *arguments)
-    # Evenly spread over what is done, so that the kills meet the beginning, the middle and the end of the grid.
-    due = [options.runs * (n + chance.random()) / options.kills for n in range(options.kills)]
-    while snakemake.poll() is None:
-        time.sleep(1)
-        done = sum((one / "manifest.json").exists() for one, _ in pairs)
-        if due and done >= due[0] - 1:
-            victim = chance.choice(("trainer", "trainer", "node", "head"))
-            if victim == "head":
-                os.kill(snakemake.pid, signal.SIGKILL)
-                snakemake.wait()
-                subprocess.run(
-                    [SNAKEMAKE, "--unlock"], cwd=place, env=cluster.environment, check=True, capture_output=True
-                )
-                snakemake = start_head(cluster, place, *arguments)
-            elif victim == "node":
-                node = chance.choice(cluster.nodes)
-                cluster.kill_node(node)
-                time.sleep(12)
-                cluster.start_node(node)
-            elif not kill_a_trainer(place, chance):
-                continue  # none runs just now
-            due.pop(0)
-            killed.append(victim)
-            print(f"{time.monotonic() - clock:5.0f} s, {done} runs done: killed a {victim}", flush=True)
-    seconds = time.monotonic() - clock
-    if snakemake.returncode:
-        sys.exit(f"error: Snakemake ended with {snakemake.returncode}:\n{(place / 'head.log').read_text()[-5000:]}")
-    for disturbed, whole in pairs:
-        runs.train_well(whole, "--keep-optimizer")
-        runs.assert_same(whole, disturbed)
-    tried = [runs.attempts(one) for one, _ in pairs]
-    resumed = sum(attempt["from_step"] is not None for attempts in tried for attempt in attempts)
-    counts = ", ".join(f"{killed.count(kind)} {kind}s" for kind in dict.fromkeys(killed))
-    print(
-        f"{options.runs} runs, {sum(map(len, tried))} attempts, {resumed} of them resumed; killed: {counts}; "
-        f"{seconds:.0f} s; every run equals its undisturbed twin, bit for bit"
-    )
-
-
-def kill_a_trainer(place: Path, chance: random.Random) -> bool:
-    """SIGKILL to one trainer of the grid, in whatever it does."""
+def trainers_in(place: Path) -> list[int]:
+    """Processes of the trainers that work on this grid now."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            inside = (process / "cwd").readlink() == place
+            if (process / "cwd").readlink() == place and b"\0serve\0" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
         except OSError:
             continue
-        if inside and words[0].decode().endswith("python") and b"slow_train.py" in b" ".join(words[1:2]):
-            found.append(int(process.name))
-    if not found:
-        return False
-    os.kill(chance.choice(sorted(found)), signal.SIGKILL)
-    return True
+    return sorted(found)
 
 
-def head(cluster: Cluster, folder: Path, options: argparse.Namespace) -> None:
-    """Submit many runs that stay pending; how much memory and time Snakemake takes."""
-    from checkouts import new_checkout
-    from test_workflow_jobs import SMALL
-
-    checkout = new_checkout(folder / "checkout")
-    (checkout.path / "config/config.yaml").write_text(f"{SMALL}    seeds: {list(range(options.runs))}\n")
-    first = checkout.snakemake("audits", "--config", "device=cpu")
-    if first.returncode:
-        sys.exit(first.stderr[-3000:])
-    for partition in ("cpu", "gpu"):
-        cluster.client("scontrol", "update", f"PartitionName={partition}", "State=DOWN")
-    clock = time.monotonic()
-    snakemake = start_head(
-        cluster, checkout.path, "--jobs", str(options.runs), "--config", "device=cpu", "--quiet", "rules"
-    )
-    log, peak, planned = checkout.path / "head.log", 0, 0.0
-    while snakemake.poll() is None:
-        time.sleep(1)
-        status = Path(f"/proc/{snakemake.pid}/status").read_text()
-        peak = max(peak, *(int(size) for size in re.findall(r"VmHWM:\s+(\d+)", status)), 0)
-        submitted = len(cluster.queue())
-        planned = planned or (time.monotonic() - clock if submitted else 0.0)
-        if submitted >= options.runs:
-            break
-    else:
-        sys.exit(f"error: Snakemake ended:\n{log.read_text()[-3000:]}")
-    seconds = time.monotonic() - clock
-    cpu = [int(word) for word in Path(f"/proc/{snakemake.pid}/stat").read_text().rpartition(")")[2].split()[11:13]]
-    show = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/status.py"), "--json"], cwd=checkout.path, env=cluster.environment,
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    states = [run["state"] for run in json.loads(show.stdout)]
-    snakemake.kill()
-    snakemake.wait()
-    ticks = os.sysconf("SC_CLK_TCK")
+def tell(place: Path, finished: list[Path], killed: list[str], seconds: float) -> None:
+    """Print what it took."""
+    tried = {run: runs.attempts(run) for run in finished}
+    attempts = [attempt for run in finished for attempt in tried[run]]
+    for run, told in tried.items():
+        begun = [datetime.fromisoformat(attempt["started"]) for attempt in told]
+        assert begun == sorted(begun), f"{run}: attempts out of order"
+    said = (place / "head.log").read_text()
+    counts = ", ".join(f"{killed.count(kind)} {kind}s" for kind in dict.fromkeys(KINDS) if kind in killed)
     print(
-        f"{options.runs} runs pending ({states.count('queued')} of them queued in make status): Snakemake holds "
-        f"{peak / 1024:.0f} MiB, submits the first after {planned:.0f} s and the last after {seconds:.0f} s; "
-        f"{sum(cpu) / ticks:.0f} CPU s"
+        f"{len(finished)} runs in {len({attempt['job'] for attempt in attempts})} jobs and {len(attempts)} attempts\n"
+        f"killed: {counts}\n"
+        f"{sum(attempt['from_step'] is not None for attempt in attempts)} attempts resumed from a checkpoint, "
+        f"{sum(len(told) > 1 for told in tried.values())} runs had more than one attempt\n"
+        f"{said.count('submitted earlier')} jobs of a killed Snakemake were taken over, "
+        f"{said.count('a group of an earlier Snakemake')} waited for; "
+        f"{len(re.findall('has been submitted with SLURM jobid', said))} were submitted\n"
+        f"{seconds:.0f} s from the first submission to the end\n"
+        "every run equals its undisturbed twin, bit for bit: weights, optimizer, metrics, order of samples"
     )
 
 

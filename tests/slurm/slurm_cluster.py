@@ -6,6 +6,7 @@ and two pretended GPUs (links to /dev/null: SLURM counts them and sets CUDA_VISI
 """
 
 import ctypes
+import fcntl
 import os
 import shlex
 import shutil
@@ -83,7 +84,10 @@ def why_not() -> str:
     """Why no cluster can be had on this machine; empty where one can."""
     missing = [name for name in (*DAEMONS, *CLIENTS) if shutil.which(name, path=SYSTEM_PATH) is None]
     if missing and os.environ.get("SFT_INSTALL_SLURM") == "1":
-        _install()
+        with Path("/tmp/sft-slurm-install.lock").open("w") as lock:  # of the two workers of pytest, one installs
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if any(shutil.which(name, path=SYSTEM_PATH) is None for name in missing):
+                _install()
         missing = [name for name in (*DAEMONS, *CLIENTS) if shutil.which(name, path=SYSTEM_PATH) is None]
     if missing:
         return f"no {', '.join(missing)}; on Debian, as root: make test SLURM=install"
@@ -267,7 +271,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def _end(self, name: str) -> None:
@@ -289,7 +293,7 @@ class Cluster:
             time.sleep(0.1)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a killed pytest leaves no daemon behind
 
 

@@ -2,9 +2,10 @@
 
 Reads a finished run (kept.json, checkpoints/, probe.safetensors), its base model and processor; writes
 step-<N>/ for every kept step (or the last): weights cast to `dtype`, config.json, generation_config.json,
-processor, chat template; LoRA merged in float32, with the adapter kept in step-<N>/adapter/. parity.json holds
-what was measured by the parity gate. One fault, and nothing is written. For weights from anywhere else, or without
-this workflow: convert_weights.py.
+processor, chat template; LoRA merged in float32, with the adapter kept in step-<N>/adapter/. An adapter that was
+trained on a quantised base is merged into what that base stands for, never into the base as published. parity.json
+holds what was measured by the parity gate. One fault, and nothing is written. For weights from anywhere else, or
+without this workflow: convert_weights.py.
 
     python scripts/convert_checkpoint.py results/runs/digits-lora-1a2b3c4d/models/float32
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from sft import manifest
 from sft.models.model_directory import model_directory
+from sft.models.quantisation_scheme import Scheme
 from sft.stage import Stage, StageError, run_stage
 
 
@@ -23,7 +25,9 @@ def make(stage: Stage) -> None:
     method, dtype = stage.config["method"], stage.config["dtype"]
     # As in training, or logits are not equal to the last bit. Full fine-tuning needs no PEFT, which takes longer to
     # import than the conversion takes; for LoRA it is imported without bitsandbytes.
-    torch_setup.prepare(stage.options.threads, needs_bitsandbytes=method == "full")
+    trained_as = manifest.read(stage.input("run"))["config"]
+    scheme = Scheme.of(trained_as)
+    torch_setup.prepare(stage.options.threads, needs_bitsandbytes=method == "full" or scheme is not None)
     from safetensors.torch import load_file
 
     from sft.conversion.export import write_full, write_merged
@@ -44,8 +48,9 @@ def make(stage: Stage) -> None:
         processor=processor_directory,
         method=method,
         dtype=dtype,
-        precision=manifest.read(run)["config"]["precision"],
+        precision=trained_as["precision"],
         recorded=load_file(run / "probe.safetensors"),
+        scheme=scheme,
     )
     faults, measured = gate.check_base()
     report = {"dtype": dtype, "method": method, "base": {"directory": base.name, **measured}, "steps": {}}
@@ -58,17 +63,25 @@ def make(stage: Stage) -> None:
         if layout is not None:
             write_full(checkpoint, layout, gate.wanted_processor, target)
         else:
-            write_merged(checkpoint, base, gate.wanted_processor, dtype, target)
+            write_merged(checkpoint, base, gate.wanted_processor, dtype, target, scheme)
         faults, measured = gate.check(step, checkpoint, entry["digest"], target)
         if faults:
             found[f"step {step}"] = faults
         report["steps"][str(step)] = measured
+        if "quantised" in measured:
+            losses = measured["quantised"]["loss_of_prompts"]
+            stage.say(
+                f"step {step}: loss of the prompts {losses['trained']:.4f} as trained, {losses['shipped']:.4f} shipped"
+            )
         stage.say(f"step {step}: {'parity holds' if not faults else f'{len(faults)} faults'}; {_largest(measured)}")
     if found:
         raise StageError(_text(found, stage.directory))
     stage.output("parity.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
     steps = [entry["step"] for entry in kept]
-    stage.record(steps=steps, base=base.name, base_spread=gate.spread)
+    quantised = {step: of["quantised"]["loss_of_prompts"] for step, of in report["steps"].items() if "quantised" in of}
+    stage.record(
+        steps=steps, base=base.name, base_spread=gate.spread, **({"quantised": quantised} if quantised else {})
+    )
     shown = ", ".join(map(str, steps))
     stage.summary(f"{len(steps)} models ({dtype}, steps {shown}) equal the trained ones")
 

@@ -200,6 +200,7 @@ def estimate(
         scored=rows * length,
         compute_bytes=2 if narrow else 4,
         optimizer_bytes=OPTIMIZER_BYTES[training["optim"]],
+        quantised_bytes=_quantised_bytes(training),
         checkpointing=training["activation_checkpointing"],
         shards=processes if strategy == "fsdp2" else 1,
         accumulates=rows * processes < training["global_batch_size"],
@@ -225,6 +226,17 @@ def estimate(
         tokens=tokens,
         operations=(6 if method == "full" else 4) * shape.parameters * tokens,
     )
+
+
+def _quantised_bytes(training: dict[str, Any]) -> float | None:
+    """Of a weight of a quantised base, its share of the scales included; None where the base is not quantised.
+
+    nf4: half a byte, and 4 bytes of scale for 64 weights, or 1 byte with a scale for 256 of them (T. Dettmers et al.,
+    arXiv:2305.14314). int8 has a scale a row.
+    """
+    if training.get("quantization") == "nf4":
+        return 0.5 + ((1 + 4 / 256) / 64 if training.get("double_quantization", True) else 4 / 64)
+    return 1.0 if training.get("quantization") == "int8" else None
 
 
 def cheapest_change(

@@ -24,7 +24,7 @@ def adapted(tmp_path_factory):
         model / "model", processor / "processor", "lora", "float32", "float32", load_file(run / "probe.safetensors")
     )
     checkpoint = run / f"checkpoints/checkpoint-{STEP}"
-    return gate, checkpoint, gate._logits(gate._trained(checkpoint, "float32"))
+    return gate, checkpoint, gate._logits(gate._ordinary(checkpoint, "float32"))
 
 
 def bounds(gate: Gate, checkpoint, trained, logits) -> dict[str, tuple[float, float]]:
@@ -57,8 +57,8 @@ def test_a_merge_that_is_off_by_a_thousandth_is_not(adapted):
 
 def test_last_bits_change_by_one_and_only_of_adapted_weights(adapted):
     gate, checkpoint, _ = adapted
-    before = dict(gate._trained(checkpoint, "float32").named_parameters())
-    after = dict(change_last_bits(gate._trained(checkpoint, "float32"), seed=0).named_parameters())
+    before = dict(gate._ordinary(checkpoint, "float32").named_parameters())
+    after = dict(change_last_bits(gate._ordinary(checkpoint, "float32"), seed=0).named_parameters())
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if name.endswith(".base_layer.weight")} != set()
     for name in changed:

@@ -167,6 +167,24 @@ def train_well(run: Path, *options: str) -> Path:
     return run
 
 
+def killed_after(step: int) -> Callable[[], None]:
+    """A `patch` by which the trainer is killed at the end of `step`, however busy the machine is."""
+
+    def patch() -> None:
+        from sft.training.trainer import RunTrainer
+
+        stock = RunTrainer._maybe_log_save_evaluate
+
+        def dying(self: Any, *args: Any, **kwargs: Any) -> None:
+            stock(self, *args, **kwargs)
+            if self.state.global_step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        RunTrainer._maybe_log_save_evaluate = dying
+
+    return patch
+
+
 def log(run: Path) -> str:
     """What the trainers of `run` wrote to standard output and error."""
     path = run / "log"

@@ -49,6 +49,8 @@ STUDY: dict[str, Any] = {
     },
 }
 
+BASIC = {"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 120, "max_length": 64}
+
 # Fields whose only other values need a change elsewhere too, and fields of another kind of data.
 TOGETHER = {
     ("datasets", "d", "source", "package"): None,  # one package so far
@@ -77,6 +79,11 @@ TOGETHER = {
     ("experiments", "e", "baselines", "b", "method"): None,  # one method so far
     ("distributed", "processes"): {"strategy": "ddp", "processes": 2},
     ("distributed", "nodes"): {"strategy": "ddp", "processes": 2, "nodes": 2},
+    ("training", "double_quantization"): BASIC | {"quantization": "nf4", "double_quantization": False},
+    ("training", "quantization_compute"): BASIC | {"quantization": "nf4", "quantization_compute": "float32"},
+    ("training", "float8_emulated"): BASIC | {"float8": "rowwise", "float8_emulated": True},
+    ("training", "attention"): BASIC | {"attention": "eager"},
+    ("lora", "layers"): {"target_modules": ["q_proj"], "layers": [0]},
     ("training", "num_train_epochs"): {
         "learning_rate": 1e-3,
         "global_batch_size": 64,

@@ -89,7 +89,8 @@ def test_extra_is_passed_on() -> None:
         ({"save_strategy": "epoch"}, "is fixed by this workflow"),
         ({"packing": True}, "is fixed by this workflow"),
         ({"label_smoothing_factor": "0.1"}, "'0.1' is a str; it must be float"),
-        ({"torch_compile": 1}, "1 is a int; it must be bool"),
+        ({"dataloader_persistent_workers": 1}, "1 is a int; it must be bool"),
+        ({"activation_offloading": True}, "is set by training.activation_offloading"),
         ({"train_sampling_strategy": "group_by_length"}, "cannot be resumed in the same order"),
     ],
 )

@@ -140,6 +140,14 @@ def test_unsloth_vision_trains_adapters_on_vision_and_language(fresh: Checkout) 
     for part in ("vision_model", "language_model", "cross_attn", "fc1", "gate_proj"):
         assert any(part in name for name in moved), part
     assert not any("multi_modal_projector" in name for name in trained)
+    [effective] = results.glob("runs/*/effective.json")
+    quantised = json.loads(effective.read_text())["methods"]["quantization"]
+    assert (quantised["kind"], quantised["double"]) == ("nf4", True)
+    [parity] = results.glob("runs/*/models/float32/parity.json")
+    measured = json.loads(parity.read_text())["steps"]["4"]
+    assert measured["logits"]["merged_against_unmerged"]["prompts"]["relative"] < 1e-5
+    losses = measured["quantised"]["loss_of_prompts"]
+    assert losses["shipped"] == pytest.approx(losses["trained"], rel=1e-5)
     assert len(rows_of(results, "runs/*/evaluations/*/predictions.parquet")) == 2 * 8
 
 
@@ -190,9 +198,13 @@ def test_the_expected_values_of_the_twin_are_what_trl_measures_today() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_alpaca_has_its_form_and_no_roles(fresh: Checkout) -> None:
+def test_alpaca_has_its_form_and_no_roles_and_one_side_multiplies_in_fp8(fresh: Checkout) -> None:
     results = run_twin(fresh, "fp8_llama")
-    [prompts] = results.glob("runs/*/evaluations/*/prompts.json")
+    methods = [json.loads(path.read_text()).get("methods") for path in results.glob("runs/*/effective.json")]
+    assert len(methods) == 2
+    [fp8] = [made["float8"] for made in methods if made]
+    assert (fp8["recipe"], fp8["emulated"], fp8["layers"]) == ("tensorwise", True, 5)
+    prompts = next(results.glob("runs/*/evaluations/*/prompts.json"))
     shown = next(iter(json.loads(prompts.read_text()).values()))["prompts"][0]["prompt"]
     assert "### Instruction:\nSay " in shown
     assert shown.endswith("### Response:\n")

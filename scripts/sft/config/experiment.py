@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from sft.config import methods
 from sft.config.audit import Audit
 from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
@@ -63,6 +64,9 @@ class Cell(Section):
         if self.method == "lora" and self.training.frozen:
             fix = "Choose what is adapted with lora.target_modules"
             raise FieldError("training.frozen", "has no effect with method lora: the base is frozen anyway", fix)
+        lora = self.lora.model_dump() if self.lora else None
+        refusals = methods.in_cell(self.training.model_dump(), self.method, lora)
+        methods.refuse((f"training.{key}", problem, fix) for key, problem, fix in refusals)
         return self
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from sft.config import methods
 from sft.config.distributed import Distributed
 from sft.config.errors import FieldError
 from sft.config.fields import Integer, Number, Section, Truth, execution, identity
@@ -64,8 +65,32 @@ class Training(Section):
         1, describe="every how many steps loss and grad_norm are recorded", unit="steps", gt=0
     )
     activation_checkpointing: Truth = identity(False, describe="recompute activations to save memory")
+    activation_offloading: Truth = identity(
+        False, describe="keep activations in the host's memory; needs CUDA", added_with=False
+    )
     precision: Literal["float32", "bfloat16"] = identity(
         "float32", describe="bfloat16: mixed precision over float32 master weights"
+    )
+    quantization: Literal["none", "nf4", "int8"] = identity(
+        "none", describe="with method lora: the frozen base in 4 or 8 bit (bitsandbytes)", added_with="none"
+    )
+    double_quantization: Truth = identity(True, describe="nf4: its scales are quantised too", added_with=True)
+    quantization_compute: Literal["float32", "bfloat16"] | None = identity(
+        None, describe="nf4: type of the products with the base; null: that of precision", added_with=None
+    )
+    float8: Literal["none", "tensorwise", "rowwise", "rowwise_with_gw_hp"] = identity(
+        "none", describe="linear layers multiply in FP8, with this recipe of torchao", added_with="none"
+    )
+    float8_emulated: Truth = identity(
+        False, describe="FP8 without its hardware: rounds as FP8 does, and is slow", added_with=False
+    )
+    attention: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = identity(
+        None, describe="implementation of attention in training; null: the model's own choice", added_with=None
+    )
+    kernels: Literal["stock", "liger"] = identity(
+        "stock",
+        describe="liger: fused kernels of liger-kernel for norms, MLP and positions; needs CUDA",
+        added_with="stock",
     )
     frozen: tuple[str, ...] = identity(
         (),
@@ -122,6 +147,11 @@ class Training(Section):
         return self
 
     @model_validator(mode="after")
+    def _methods(self) -> "Training":
+        methods.refuse(methods.in_training(self.model_dump()))
+        return self
+
+    @model_validator(mode="after")
     def _lengths(self) -> "Training":
         if self.truncation_side != "right" and self.on_too_long != "truncate":
             raise FieldError("truncation_side", f"has no effect with on_too_long: {self.on_too_long}", "Remove it")
@@ -145,6 +175,9 @@ class Lora(Section):
     alpha: Integer = identity(32, describe="lora_alpha: the update is scaled by alpha / r", gt=0)
     dropout: Number = identity(0.0, describe="lora_dropout", ge=0, lt=1)
     target_modules: str | tuple[str, ...] = identity("all-linear", describe="all-linear, a regex, or module names")
+    layers: tuple[Integer, ...] | None = identity(
+        None, describe="layers_to_transform: numbers of the blocks that are adapted; null: all", added_with=None
+    )
     use_rslora: Truth = identity(False, describe="scale by alpha / sqrt(r)")
     use_dora: Truth = identity(False, describe="weight-decomposed LoRA")
     modules_to_save: tuple[str, ...] = identity((), describe="modules trained in full and saved with the adapter")
@@ -155,4 +188,13 @@ class Lora(Section):
         if not isinstance(self.target_modules, str) and "embed_tokens" in self.target_modules:
             fix = "Put it into modules_to_save"
             raise FieldError("target_modules", "embed_tokens cannot be merged where embeddings are tied", fix)
+        return self
+
+    @model_validator(mode="after")
+    def _chosen_layers(self) -> "Lora":
+        if self.layers is not None and isinstance(self.target_modules, str):
+            fix = "List the modules: target_modules: [q_proj, v_proj]"
+            raise FieldError("layers", f"PEFT reads no layers beside target_modules: {self.target_modules}", fix)
+        if self.layers is not None and (not self.layers or min(self.layers) < 0):
+            raise FieldError("layers", f"{list(self.layers)} are no numbers of layers", "Count from 0, or remove it")
         return self

@@ -13,6 +13,7 @@ import torch
 
 from sft.conversion.merge import ADAPTER_FILES, merged, with_adapter
 from sft.models.loading import load_model
+from sft.models.quantisation_scheme import Scheme
 from sft.models.sharded_weights import has_shards, load_shards
 
 CONFIG_FILES = ("config.json", "generation_config.json")
@@ -33,9 +34,14 @@ def write_full(checkpoint: Path, base: torch.nn.Module, processor: Any, target: 
     _save(base, processor, target)
 
 
-def write_merged(adapter: Path, base: Path, processor: Any, dtype: str, target: Path) -> None:
-    """The base model with the adapter merged in float32 and cast to `dtype` once; the adapter in target/adapter/."""
-    model = merged(with_adapter(load_model(base), adapter))
+def write_merged(
+    adapter: Path, base: Path, processor: Any, dtype: str, target: Path, scheme: Scheme | None = None
+) -> None:
+    """The base model with the adapter merged in float32 and cast to `dtype` once; the adapter in target/adapter/.
+
+    With a `scheme`, the base is what its quantised form stands for: that is what the adapter was trained on.
+    """
+    model = merged(with_adapter(plain_base(base, scheme), adapter))
     cast = getattr(torch, dtype)
     # Not model.to(): it would cast the rotary frequencies too, which a loader keeps in float32.
     for parameter in model.parameters():
@@ -43,6 +49,15 @@ def write_merged(adapter: Path, base: Path, processor: Any, dtype: str, target: 
     _declare_type(model.config, cast)
     _save(model, processor, target)
     _save_adapter(adapter, target / "adapter")
+
+
+def plain_base(base: Path, scheme: Scheme | None, dtype: str = "float32") -> torch.nn.Module:
+    """The base that an adapter was trained on, in ordinary layers of `dtype`."""
+    if scheme is None:
+        return load_model(base, dtype)
+    from sft.models.quantised import load_dequantised
+
+    return load_dequantised(base, scheme, dtype)
 
 
 def required_files(processor: Path, base: Path) -> list[str]:

@@ -7,6 +7,7 @@ that went through a trainer can keep a forward bound to another object's weights
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sft.conversion import parity
-from sft.conversion.export import required_files
+from sft.conversion.export import plain_base, required_files
 from sft.conversion.logit_drift import (
     LARGEST_MERGE_BOUND,
     LARGEST_SPREAD,
@@ -24,6 +25,7 @@ from sft.conversion.logit_drift import (
     TYPE_FACTOR,
     drift_faults,
     logit_drift,
+    mean_loss,
     reload_bound,
 )
 from sft.conversion.merge import (
@@ -37,6 +39,7 @@ from sft.conversion.merge import (
 from sft.conversion.weights import WeightFiles
 from sft.models.loading import load_model, load_processor
 from sft.models.model_kind import model_config
+from sft.models.quantisation_scheme import Scheme
 from sft.models.sharded_weights import load_trained
 from sft.models.weight_check import weights_digest
 from sft.stage import StageError
@@ -51,16 +54,25 @@ class Gate:
     """What the converted models of one run are held against: its base, its processor, its recorded logits.
 
     `recorded` are the tensors of the run's probe.safetensors; `precision` is that of training ("float32" or
-    "bfloat16"), `dtype` that of the conversion. Loads the base model once.
+    "bfloat16"), `dtype` that of the conversion, `scheme` how the base was quantised for training, where it was. Loads
+    the base model once.
     """
 
     def __init__(
-        self, base: Path, processor: Path, method: str, dtype: str, precision: str, recorded: Mapping[str, Tensor]
+        self,
+        base: Path,
+        processor: Path,
+        method: str,
+        dtype: str,
+        precision: str,
+        recorded: Mapping[str, Tensor],
+        scheme: Scheme | None = None,
     ):
+        self.scheme = scheme
         self.base, self.processor, self.method, self.dtype, self.precision = base, processor, method, dtype, precision
         self.recorded = recorded
         self.wanted_processor = load_processor(processor)
-        model = load_model(base)
+        model = plain_base(base, scheme)
         self.config = model.config.to_dict()
         # {name: the name it shares its tensor with}
         self.tied: dict[str, str] = dict(model.all_tied_weights_keys or {})
@@ -95,7 +107,7 @@ class Gate:
         except LOAD_ERRORS as error:
             return [*faults, f"does not load: {error}"], report
 
-        trained = self._trained(checkpoint, "float32")
+        trained = self._trained(checkpoint)
         if weights_digest(trained) != digest:
             faults.append("checkpoint: its weights are not those that were in memory when it was written (kept.json)")
         if self.method == "lora":
@@ -115,6 +127,8 @@ class Gate:
             faults += parity.base_faults(WeightFiles(self.base), WeightFiles(target))
         try:
             logit_faults, report["logits"] = self._logit_faults(step, checkpoint, trained, reloaded)
+            if self.scheme is not None:
+                report["quantised"] = self._quantised_and_shipped(trained, reloaded)
         except LOAD_ERRORS as error:
             return [*faults, f"does not run on the probe inputs: {error}"], report
         return faults + logit_faults, report
@@ -161,7 +175,7 @@ class Gate:
             for name, drift in drifts.items():
                 faults += drift_faults(f"merged against unmerged, {name}", drift, bounds[name])
             return faults, report
-        narrow = self._logits(self._trained(checkpoint, self.dtype))
+        narrow = self._logits(self._ordinary(checkpoint, self.dtype))
         rounding = max(drift["relative"] for drift in self._drifts(trained, narrow).values())
         report["unmerged_rounding"] = rounding
         if self.method == "full":
@@ -176,14 +190,38 @@ class Gate:
             return MERGE_BOUND
         answers = []
         for seed in range(LAST_BITS_DRAWS):
-            other = self._logits(change_last_bits(self._trained(checkpoint, "float32"), seed))
+            other = self._logits(change_last_bits(self._ordinary(checkpoint, "float32"), seed))
             answers.append(self._drifts(trained, other)[inputs]["relative"])
         return min(max(MERGE_BOUND, LAST_BITS_FACTOR * max(answers)), LARGEST_MERGE_BOUND)
 
-    def _trained(self, checkpoint: Path, dtype: str) -> torch.nn.Module:
+    def _quantised_and_shipped(self, trained: torch.nn.Module, reloaded: torch.nn.Module) -> dict[str, Any]:
+        """The model as it was trained, with the products of its quantised layers, beside the one that is shipped."""
+        models = {
+            "trained": probe.logits(trained, self.recorded, 0, plain=False),
+            "shipped": probe.logits(reloaded, self.recorded, 0),
+        }
+        names = {"prompts": "step-0/logits", "random": "step-0/random_logits"}
+        of = {model: {name: logits[key] for name, key in names.items()} for model, logits in models.items()}
+        ids, attended = self.recorded["inputs/input_ids"], self.recorded.get("inputs/attention_mask")
+        return {
+            **asdict(self.scheme),
+            "loss_of_prompts": {model: mean_loss(logits["prompts"], ids, attended) for model, logits in of.items()},
+            "shipped_against_trained": self._drifts(of["trained"], of["shipped"]),
+        }
+
+    def _trained(self, checkpoint: Path) -> torch.nn.Module:
+        """The model that was trained; of a quantised one, in its quantised layers."""
+        if self.scheme is None:
+            return self._ordinary(checkpoint, "float32")
+        from sft.models.quantised import load_quantised
+
+        return with_adapter(load_quantised(self.base, self.scheme), checkpoint)
+
+    def _ordinary(self, checkpoint: Path, dtype: str) -> torch.nn.Module:
+        """The same in ordinary layers of `dtype`, adapters not merged."""
         if self.method == "full":
             return load_trained(checkpoint, self.base, dtype)
-        return with_adapter(load_model(self.base, dtype), checkpoint)
+        return with_adapter(plain_base(self.base, self.scheme, dtype), checkpoint)
 
     def _logits(self, model: torch.nn.Module) -> dict[str, Tensor]:
         made = probe.logits(model, self.recorded, 0)

@@ -66,6 +66,19 @@ def logit_drift(reference: Tensor, got: Tensor, attended: Tensor | None = None) 
     }
 
 
+def mean_loss(logits: Tensor, ids: Tensor, attended: Tensor | None = None) -> float:
+    """Mean cross-entropy, in nats, of each token of `ids` (rows, positions) after those before it.
+
+    Left aside is what `attended` has 0 for, and what has no logit (the picture's placeholder of Llama-3.2-Vision).
+    """
+    targets = ids[:, 1:].flatten().long()
+    counted = targets < logits.shape[-1]
+    if attended is not None:
+        counted &= attended[:, 1:].flatten().bool()
+    predicted = logits[:, :-1].flatten(0, 1)[counted].double()
+    return float(torch.nn.functional.cross_entropy(predicted, targets[counted]))
+
+
 def drift_faults(what: str, drift: Mapping[str, Any], bound: float) -> list[str]:
     """A fault when the relative difference is above `bound` (0: any difference is) or is no number."""
     relative = drift["relative"]

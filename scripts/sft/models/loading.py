@@ -6,7 +6,7 @@ torch and transformers are imported inside the functions, so this module is chea
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sft.models.model_kind import is_vision, model_config
 from sft.stage import StageError
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
-def load_model(directory: Path | str, dtype: str = "float32", device: str = "cpu") -> nn.Module:
+def load_model(
+    directory: Path | str, dtype: str = "float32", device: str = "cpu", quantization: Any = None
+) -> nn.Module:
     """The model of `directory` in evaluation mode, weights cast to `dtype` on `device`.
 
-    `dtype` is a torch name ("float32", "bfloat16") or "auto", which keeps what the files hold.
+    `dtype` is a torch name ("float32", "bfloat16") or "auto", which keeps what the files hold. `quantization` is
+    transformers' configuration of a quantised model (see sft.models.quantised), which stays on the CPU.
 
     A model with a vision tower is an AutoModelForImageTextToText, any other an AutoModelForCausalLM.
     StageError for a directory without config.json or weights, and for weights that do not fill the model.
@@ -45,13 +48,14 @@ def load_model(directory: Path | str, dtype: str = "float32", device: str = "cpu
         trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
+        **({"quantization_config": quantization, "device_map": {"": "cpu"}} if quantization is not None else {}),
     )
     # transformers fills missing weights with random numbers and says so in a log line only.
     faults = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "mismatched_keys") if info[kind]}
     if faults:
         named = "; ".join(f"{kind}: {', '.join(names[:5])} ({len(names)} in all)" for kind, names in faults.items())
         raise StageError(f"{directory}: the weights do not fill the model. {named}")
-    return model.eval().to(device)
+    return model.eval() if quantization is not None else model.eval().to(device)
 
 
 def load_processor(directory: Path | str) -> ProcessorMixin | PreTrainedTokenizerBase:

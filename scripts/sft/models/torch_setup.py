@@ -8,7 +8,7 @@ from typing import Any
 from sft.stage import StageError
 
 
-def prepare(threads: int, needs_bitsandbytes: bool, every_device: bool = False) -> None:
+def prepare(threads: int, needs_bitsandbytes: bool, every_device: bool = False, needs_torchao: bool = False) -> None:
     """Import the training libraries and make them repeatable. Call before anything else imports torch.
 
     `every_device`: leave all CUDA devices visible, for a rank, which takes the one of its number.
@@ -25,7 +25,15 @@ def prepare(threads: int, needs_bitsandbytes: bool, every_device: bool = False) 
     if not every_device:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
-    if not needs_bitsandbytes:
+    if needs_torchao:
+        if sys.modules.get("torchao", ...) is None:
+            del sys.modules["torchao"]
+    else:
+        # accelerate imports it wherever it finds it, which costs half a CPU second and a warning.
+        sys.modules.setdefault("torchao", None)  # type: ignore[arg-type]
+    if needs_bitsandbytes:
+        remind_peft_of_bitsandbytes()
+    else:
         _import_peft_without_bitsandbytes()
     import torch
     import transformers
@@ -51,6 +59,13 @@ def _import_peft_without_bitsandbytes() -> None:
         peft.import_utils.is_bnb_available()  # remembers its first answer
     finally:
         del sys.modules["bitsandbytes"]
+
+
+def remind_peft_of_bitsandbytes() -> None:
+    """PEFT that was imported without it in this process looks again."""
+    if (known := sys.modules.get("peft.import_utils")) is not None:
+        known.is_bnb_available.cache_clear()
+        known.is_bnb_4bit_available.cache_clear()
 
 
 def chosen_device(asked: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +75,12 @@ def _names_as_published(model: nn.Module) -> dict[str, Tensor]:
 
 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:
-    """`(all, trainable)` parameters; tied ones count once."""
+    """`(all, trainable)` parameters; tied ones count once, quantised ones as what they stand for."""
     parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+    return sum(map(_count, parameters)), sum(_count(p) for p in parameters if p.requires_grad)
+
+
+def _count(parameter: Tensor) -> int:
+    # Two values of 4 bit are in a byte; bitsandbytes keeps the shape beside it.
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else math.prod(state.shape)

@@ -26,6 +26,7 @@ def new_adapter(model: nn.Module, lora: dict[str, Any], seed: int) -> PeftModel:
         use_rslora=lora["use_rslora"],
         use_dora=lora["use_dora"],
         modules_to_save=list(saved) if saved else None,
+        layers_to_transform=list(lora["layers"]) if lora.get("layers") is not None else None,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -34,6 +35,9 @@ def new_adapter(model: nn.Module, lora: dict[str, Any], seed: int) -> PeftModel:
         adapted = get_peft_model(model, config)
     except ValueError as error:
         raise StageError(f"lora: {error}. Check lora.target_modules against the model's modules") from None
+    except RuntimeError as error:
+        # A whole copy of a layer whose weights are integers has no gradient.
+        raise StageError(f"lora: {error}. Take quantised layers out of lora.modules_to_save") from None
     _refuse_unmergeable(adapted)
     return adapted
 

@@ -2,6 +2,7 @@
 
 import gc
 
+from sft.config.methods import needed_packages
 from sft.models import torch_setup
 from sft.training import attempts
 from sft.training.out_of_memory import OutOfMemoryError, is_out_of_memory
@@ -37,9 +38,11 @@ def train_run(run: Run) -> int:
     """Train from where the run starts to its last step, or until a stop is asked for; returns the step reached."""
     stage = run.stage
     distributed = run.plan is not None
+    needed = needed_packages(stage.config["training"])
     torch_setup.prepare(
         stage.options.threads,
-        needs_bitsandbytes="8bit" in stage.config["training"]["optim"],
+        needs_bitsandbytes="bitsandbytes" in needed,
+        needs_torchao="torchao" in needed,
         every_device=distributed,
     )
     device = torch_setup.chosen_device(stage.options.device)

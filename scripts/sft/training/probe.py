@@ -3,19 +3,20 @@
 Whoever converts a checkpoint shows with them that the converted model is the one that was trained.
 `probe.safetensors` holds `inputs/<model argument>` (validation rows with their answers, padded, and their picture
 features), `random/input_ids` (random ids, without pictures), and for step 0 and each kept step `step-<N>/logits`
-(rows, positions, vocabulary) and `step-<N>/random_logits`, all float32, without autocast, dropout off.
+(rows, positions, vocabulary) and `step-<N>/random_logits`, all float32, in plain arithmetic, dropout off.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sft.models.plain_arithmetic import plain_arithmetic
 from sft.training.collate import REAL_TOKENS, SAMPLE_IDS, Collator
 
 if TYPE_CHECKING:
@@ -52,12 +53,15 @@ def probe_inputs(
     }
 
 
-def logits(model: nn.Module, inputs: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-    """`{step-<N>/logits, step-<N>/random_logits}` of `model` as it is; its mode is put back, nothing is drawn."""
+def logits(model: nn.Module, inputs: Mapping[str, Tensor], step: int, plain: bool = True) -> dict[str, Tensor]:
+    """`{step-<N>/logits, step-<N>/random_logits}` of `model`; its mode is put back, nothing is drawn.
+
+    `plain`: of its weights, in plain arithmetic; otherwise as it computes.
+    """
     device = next(model.parameters()).device
     given = {name.removeprefix("inputs/"): value for name, value in inputs.items() if name.startswith("inputs/")}
     training = model.training
-    with torch.no_grad(), _without_autocast(model):
+    with torch.no_grad(), plain_arithmetic(model) if plain else nullcontext():
         model.eval()
         try:
             made = {
@@ -67,20 +71,6 @@ def logits(model: nn.Module, inputs: dict[str, Tensor], step: int) -> dict[str, 
         finally:
             model.train(training)
     return {f"step-{step}/{name}": value.float().cpu().contiguous() for name, value in made.items()}
-
-
-@contextmanager
-def _without_autocast(model: nn.Module) -> Iterator[None]:
-    """accelerate replaces `forward` by one that enters autocast; the one before it stays in `_original_forward`."""
-    wrapped = model.__dict__.get("forward")
-    original = model.__dict__.get("_original_forward")
-    if original is not None:
-        model.forward = original
-    try:
-        yield
-    finally:
-        if original is not None:
-            model.forward = wrapped
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:

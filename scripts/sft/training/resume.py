@@ -13,25 +13,36 @@ from typing import Any
 from sft import manifest
 from sft.canonical import digest
 from sft.code import code_digest
+from sft.config.methods import needed_packages
 from sft.stage import Stage, StageError
 from sft.training.checkpoint import Checkpoint, Checkpoints
 
 POLICIES = ("rerun", "warn", "accept")
-# The packages that decide what a training step computes; bitsandbytes only where its optimizers are used.
+# The packages that decide what every training step computes; some methods need more (sft.config.methods).
 PACKAGES = ("accelerate", "numpy", "peft", "pillow", "safetensors", "tokenizers", "torch", "transformers", "trl")
 INPUTS = ("tokens", "model", "processor")
 
 
 def provenance(stage: Stage) -> dict[str, Any]:
     """What a checkpoint of this run is made from: `{identity, tokens, model, processor, code, versions}`."""
-    packages = [*PACKAGES, *(["bitsandbytes"] if "8bit" in stage.config["training"]["optim"] else [])]
+    packages = [*PACKAGES, *needed_packages(stage.config["training"])]
     contents = {name: (manifest.read(stage.input(name)) or {}).get("content") for name in INPUTS}
     return {
         "identity": digest(stage.identity),
         **contents,
         "code": code_digest(stage.rule),
-        "versions": {name: metadata.version(name) for name in sorted(packages)},
+        "versions": {name: _version(name) for name in sorted(packages)},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        raise StageError(
+            f"{name} is not installed, and training is configured to use it. Install it, or name an environment that "
+            f"has it"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -63,18 +63,20 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     from sft.training.collate import Collator
     from sft.training.effective import effective_arguments
     from sft.training.lm_head import score_labelled_positions_only
+    from sft.training.methods import require_possible, trained_types_kept
     from sft.training.ranks import joined_ranks
     from sft.training.token_rows import load_rows
     from sft.training.trainer import RunTrainer
 
     stage, config, options = run.stage, run.stage.config, run.stage.options
     training = config["training"]
+    require_possible(training, device)
     if options.strategy == "fsdp2" and device == "cpu":
         sharding.allow_fsdp_on_cpu()
     processor = load_processor(stage.input("processor") / "processor")
     rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
     set_seed(config["seed"])
-    model = load_start(run)
+    model, methods = load_start(run, device)
     tokenizer = tokenizer_of(processor)
     collator = Collator(processor)
     inputs = probe.probe_inputs(
@@ -114,21 +116,24 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         accounting=accounting,
         probe_inputs=inputs,
     )
-    trainer = RunTrainer(
-        model=model,
-        args=arguments,
-        data_collator=collator,
-        train_dataset=rows["train"],
-        eval_dataset=rows["validation"] if len(rows["validation"]) else None,
-        processing_class=processor,
-        bookkeeping=books,
-        resumed=run.start.checkpoint,
-        ranks=ranks,
-        plan=run.plan,
-    )
+    with trained_types_kept(model):
+        trainer = RunTrainer(
+            model=model,
+            args=arguments,
+            data_collator=collator,
+            train_dataset=rows["train"],
+            eval_dataset=rows["validation"] if len(rows["validation"]) else None,
+            processing_class=processor,
+            bookkeeping=books,
+            resumed=run.start.checkpoint,
+            ranks=ranks,
+            plan=run.plan,
+        )
     if len(trainer.train_dataset) != len(rows["train"]):
         raise StageError(f"{len(rows['train'])} rows were prepared, {len(trainer.train_dataset)} reached the trainer")
     books.effective["built"] = {"logits": "labelled positions" if score_labelled_positions_only() else "all positions"}
+    if methods:
+        books.effective["methods"] = methods
     every, trainable = parameter_counts(trainer.model)
     books.effective |= effective_arguments(requested, trainer.args)
     books.effective["run"] = {
@@ -166,33 +171,37 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
         raise StageError("training.frozen: nothing is left to train. Remove a pattern")
 
 
-def load_start(run: Run) -> nn.Module:
-    """The model that this attempt trains, its weights compared with the files they come from.
+def load_start(run: Run, device: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The model that this attempt trains, its weights compared with the files they come from; and how it computes.
 
-    In full: the base, or the checkpoint. LoRA: the base with a new adapter, or with that of the checkpoint. Always
-    float32; bfloat16 is the precision of the computation, not of the weights that are trained.
+    In full: the base, or the checkpoint. LoRA: the base with a new adapter, or with that of the checkpoint. What is
+    trained is always float32; bfloat16 and FP8 are precisions of the computation, not of the weights.
     """
     from sft.models.loading import load_model
     from sft.models.sharded_weights import has_shards, load_shards
     from sft.models.weight_check import check_loaded
     from sft.training.adapter import new_adapter, stored_adapter
+    from sft.training.methods import as_configured, load_base
 
-    config = run.stage.config
+    config, training = run.stage.config, run.stage.config["training"]
     base = model_directory(run.stage.input("model"), config.get("model_step"))
     full_start = run.start.path if config["method"] == "full" else None
     if full_start and has_shards(full_start):
         model = load_model(base)
         count = load_shards(model, full_start)
         run.stage.say(f"loaded {full_start}: {count} tensors from shards")
-        freeze(model, config["training"].get("frozen", ()))
-        return model
-    source = full_start or base
-    model = load_model(source)
-    count = check_loaded(model, source)
-    run.stage.say(f"loaded {source}: {count} tensors, equal to the files")
+        record: dict[str, Any] = {}
+    elif full_start:
+        model, record = load_model(full_start), {}
+        count = check_loaded(model, full_start)
+        run.stage.say(f"loaded {full_start}: {count} tensors, equal to the files")
+    else:
+        model, record = load_base(base, config, device)
+        run.stage.say(f"loaded {base}: {record.pop('tensors')} tensors, equal to the files")
+    record |= as_configured(model, training, device)
     if config["method"] == "full":
-        freeze(model, config["training"].get("frozen", ()))
-        return model
+        freeze(model, training.get("frozen", ()))
+        return model, record
     if run.start.path:
-        return stored_adapter(model, run.start.path)
-    return new_adapter(model, config["lora"], config["seed"])
+        return stored_adapter(model, run.start.path), record
+    return new_adapter(model, config["lora"], config["seed"]), record

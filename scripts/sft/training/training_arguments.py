@@ -18,7 +18,6 @@ FIELDS = Path(__file__).with_name("trainer_fields.json")
 # bookkeeping of this workflow depends on.
 EXTRA = (
     "activation_checkpointing_kwargs",
-    "activation_offloading",
     "dataloader_num_workers",
     "dataloader_persistent_workers",
     "dataloader_prefetch_factor",
@@ -59,6 +58,8 @@ ELSEWHERE = {
     "per_device_eval_batch_size": "--micro-batch-size",
     "gradient_accumulation_steps": "training.global_batch_size (and --micro-batch-size)",
     "gradient_checkpointing": "training.activation_checkpointing",
+    "activation_offloading": "training.activation_offloading",
+    **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), "training.kernels"),
     "seed": "seed",
     "data_seed": "seed",
     "bf16": "precision",
@@ -186,9 +187,9 @@ def requested_arguments(
         "label_smoothing_factor": 0.0,
         "neftune_noise_alpha": None,
         "average_tokens_across_devices": True,
-        "activation_offloading": False,
+        "activation_offloading": training.get("activation_offloading", False),
         "torch_compile": False,
-        "use_liger_kernel": False,
+        "use_liger_kernel": training.get("kernels") == "liger",
         "use_cache": False,
         # True (the library's default) replaces a loss that is not a number by the mean of the earlier ones.
         "logging_nan_inf_filter": False,

@@ -1,0 +1,85 @@
+"""Ways to train that cannot be combined, or cannot run on a device, with the reason; read before anything starts.
+
+A setting that a library would drop, or take back without a word, is refused here. `sft.training.methods` asks the same
+of the device that was found. Imports nothing heavy.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sft.config.errors import FieldError
+
+# (key below training, what is wrong, what to do)
+Refusal = tuple[str, str, str]
+
+
+def refuse(refusals: Iterator[Refusal]) -> None:
+    """FieldError for the first of them."""
+    for key, problem, fix in refusals:
+        raise FieldError(key, problem, fix)
+
+
+def in_training(training: dict[str, Any]) -> Iterator[Refusal]:
+    """What the settings of a training exclude among each other."""
+    quantised, float8 = training["quantization"] != "none", training["float8"] != "none"
+    strategy: str = training["distributed"]["strategy"]
+    if not quantised and training["quantization_compute"] is not None:
+        yield "quantization_compute", "has no effect with quantization: none", "Remove it, or write quantization: nf4"
+    if training["quantization"] != "nf4" and not training["double_quantization"]:
+        yield "double_quantization", f"has no effect with quantization: {training['quantization']}", "Remove it"
+    if training["quantization"] == "int8" and training["quantization_compute"] is not None:
+        yield "quantization_compute", "int8 multiplies in 8 bit, whatever is written here", "Remove it"
+    if training["float8_emulated"] and not float8:
+        yield "float8_emulated", "has no effect with float8: none", "Remove it, or choose a recipe of float8"
+    if quantised and float8:
+        fix = "Remove one of them"
+        yield "float8", f"a base in {training['quantization']} has no weights that could be cast to FP8", fix
+    for key in ("quantization", "float8"):
+        if training[key] != "none" and strategy != "none":
+            fix = f"Train in one process, or write {key}: none"
+            yield key, f"was not shown to train right with strategy {strategy}", fix
+    if training["attention"] == "flash_attention_2" and training["precision"] != "bfloat16":
+        yield "attention", "flash_attention_2 has no float32", "Write precision: bfloat16, or attention: sdpa"
+    if training["activation_offloading"] and training["activation_checkpointing"]:
+        fix = "Choose one of them: recomputing costs time, offloading costs the bus"
+        yield "activation_offloading", "with activation_checkpointing there is little left to offload", fix
+
+
+def in_cell(training: dict[str, Any], method: str, lora: dict[str, Any] | None) -> Iterator[Refusal]:
+    """What the settings of a training exclude together with the method."""
+    if training["quantization"] != "none":
+        if method != "lora":
+            fix = "Write method: lora, or quantization: none"
+            yield "quantization", f"weights in {training['quantization']} cannot be trained, only adapters on them", fix
+        if training["quantization"] == "int8" and lora and lora["use_dora"]:
+            fix = "Use nf4, or use_dora: false"
+            yield "quantization", "DoRA divides by norms of weights that int8 layers do not keep", fix
+
+
+def on_device(training: dict[str, Any], device: str) -> Iterator[Refusal]:
+    """What cannot run on a device ("cpu" or "cuda"; "auto" is not known yet). Keys at their default may be left out."""
+    if device != "cpu":
+        return
+    attention = training.get("attention")
+    if training.get("kernels", "stock") == "liger":
+        yield "kernels", "liger needs CUDA: its kernels are Triton's, which has no CPU", "Write kernels: stock"
+    if attention == "flash_attention_2":
+        yield "attention", "flash_attention_2 needs CUDA", "Use sdpa"
+    if attention == "flex_attention":
+        yield "attention", "flex_attention has no backward pass on a CPU (PyTorch 2.13)", "Use sdpa"
+    if training.get("activation_offloading"):
+        fix = "Use activation_checkpointing: true"
+        yield "activation_offloading", "needs CUDA: on a CPU activations are in the host's memory already", fix
+    if training.get("float8", "none") != "none" and not training.get("float8_emulated"):
+        fix = "Write float8_emulated: true to try the road without the hardware, or device: cuda"
+        yield "float8", "a CPU has no FP8; what runs there proves nothing about the hardware", fix
+
+
+def needed_packages(training: dict[str, Any]) -> list[str]:
+    """Packages beyond the usual ones that these settings compute with, as pip names them. Keys may be left out."""
+    needed = {
+        "bitsandbytes": "8bit" in training["optim"] or training.get("quantization", "none") != "none",
+        "torchao": training.get("float8", "none") != "none",
+        "liger-kernel": training.get("kernels", "stock") == "liger",
+    }
+    return [name for name, is_needed in needed.items() if is_needed]

@@ -1,0 +1,140 @@
+"""Ways to train that exclude each other, or that the declared device cannot do: refused where the file is read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sft.config.errors import ConfigError
+from sft.config.methods import needed_packages, on_device
+from sft.config.reader import load
+
+STUDY: dict[str, Any] = {
+    "datasets": {
+        "d": {
+            "source": {"package": "scikit-learn", "name": "digits"},
+            "format": "multiple_choice",
+            "prompt_key": "question",
+            "choice_key": "choices",
+            "answer_key": "answer",
+            "split": {"validation": {"rows": 200}},
+        }
+    },
+    "models": {"m": {"source": {"initialise": "llama"}}},
+}
+TRAINING = {"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 120, "max_length": 64}
+FSDP2 = {"strategy": "fsdp2", "processes": 2}
+
+# (what it is, changes of training, of the cell, the key that is blamed, what the message says)
+TABLE = [
+    ("full weights in 4 bit", {"quantization": "nf4"}, {"method": "full"}, "quantization", "only adapters on them"),
+    ("full weights in 8 bit", {"quantization": "int8"}, {"method": "full"}, "quantization", "only adapters on them"),
+    ("4 bit in shards", {"quantization": "nf4", "distributed": FSDP2}, {}, "quantization", "one process"),
+    ("DoRA on 8 bit", {"quantization": "int8"}, {"lora": {"use_dora": True}}, "quantization", "Use nf4"),
+    ("one scale of nothing", {"double_quantization": False}, {}, "double_quantization", "no effect"),
+    (
+        "one scale of 8 bit",
+        {"quantization": "int8", "double_quantization": False},
+        {},
+        "double_quantization",
+        "no effect with quantization: int8",
+    ),
+    ("type of nothing", {"quantization_compute": "bfloat16"}, {}, "quantization_compute", "quantization: nf4"),
+    (
+        "type of 8 bit",
+        {"quantization": "int8", "quantization_compute": "bfloat16"},
+        {},
+        "quantization_compute",
+        "in 8 bit",
+    ),
+    ("FP8 of 4 bit", {"quantization": "nf4", "float8": "tensorwise"}, {}, "float8", "cast to FP8"),
+    ("FP8 in shards", {"float8": "tensorwise", "distributed": FSDP2}, {}, "float8", "strategy fsdp2"),
+    ("emulated nothing", {"float8_emulated": True}, {}, "float8_emulated", "no effect"),
+    ("FP8 on a CPU", {"float8": "rowwise"}, {"execution": {"device": "cpu"}}, "float8", "float8_emulated: true"),
+    ("Liger on a CPU", {"kernels": "liger"}, {"execution": {"device": "cpu"}}, "kernels", "Triton"),
+    ("flex on a CPU", {"attention": "flex_attention"}, {"execution": {"device": "cpu"}}, "attention", "no backward"),
+    ("flash in float32", {"attention": "flash_attention_2"}, {}, "attention", "precision: bfloat16"),
+    (
+        "flash on a CPU",
+        {"attention": "flash_attention_2", "precision": "bfloat16"},
+        {"execution": {"device": "cpu"}},
+        "attention",
+        "needs CUDA",
+    ),
+    (
+        "offloading on a CPU",
+        {"activation_offloading": True},
+        {"execution": {"device": "cpu"}},
+        "activation_offloading",
+        "activation_checkpointing: true",
+    ),
+    (
+        "offloading nothing",
+        {"activation_offloading": True, "activation_checkpointing": True},
+        {},
+        "activation_offloading",
+        "Choose one",
+    ),
+    ("an attention of nobody", {"attention": "flash"}, {}, "attention", "is not one of eager"),
+]
+
+
+def written(path: Path, training: dict[str, Any], cell: dict[str, Any]) -> Path:
+    experiment = {"dataset": "d", "model": "m", "method": "lora", "training": TRAINING | training} | cell
+    path.write_text(yaml.safe_dump(STUDY | {"experiments": {"e": experiment}}))
+    return path
+
+
+@pytest.mark.parametrize(("training", "cell", "key", "says"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_what_cannot_be_is_refused(
+    training: dict[str, Any], cell: dict[str, Any], key: str, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([written(tmp_path / "study.yaml", training, cell)])
+    [problem] = caught.value.problems
+    assert problem.key == f"experiments.e.training.{key}"
+    assert says in str(problem), str(problem)
+    assert problem.line
+
+
+@pytest.mark.parametrize(
+    ("lora", "says"),
+    [
+        ({"layers": [0]}, "List the modules"),
+        ({"layers": [], "target_modules": ["q_proj"]}, "Count from 0"),
+    ],
+)
+def test_layers_need_listed_modules(lora: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load([written(tmp_path / "study.yaml", {}, {"lora": lora})])
+
+
+# `auto` may turn out to be a CPU; then the run says, when it has found out, what a CPU cannot do.
+@pytest.mark.parametrize(
+    ("training", "not_on_a_cpu"),
+    [
+        ({"quantization": "nf4", "double_quantization": False, "quantization_compute": "bfloat16"}, set()),
+        ({"quantization": "int8"}, set()),
+        ({"float8": "tensorwise", "float8_emulated": True}, set()),
+        ({"float8": "tensorwise"}, {"float8"}),
+        ({"kernels": "liger", "activation_offloading": True}, {"kernels", "activation_offloading"}),
+        ({"attention": "flash_attention_2", "precision": "bfloat16", "packing": "bfd"}, {"attention"}),
+    ],
+)
+def test_what_can_be_is_read(training: dict[str, Any], not_on_a_cpu: set[str], tmp_path: Path) -> None:
+    study = load([written(tmp_path / "study.yaml", training, {})])
+    [cell] = study.experiments["e"].cells.values()
+    asked = cell.content.training.model_dump()
+    assert {key for key, _, _ in on_device(asked, "cpu")} == not_on_a_cpu
+    assert not list(on_device(asked, "cuda"))
+
+
+def test_packages_that_methods_need() -> None:
+    assert needed_packages({"optim": "adamw_torch"}) == []
+    assert needed_packages({"optim": "adamw_8bit"}) == ["bitsandbytes"]
+    assert needed_packages({"optim": "sgd", "quantization": "nf4", "kernels": "liger"}) == [
+        "bitsandbytes",
+        "liger-kernel",
+    ]
+    assert needed_packages({"optim": "sgd", "float8": "rowwise"}) == ["torchao"]

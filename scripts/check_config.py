@@ -11,6 +11,7 @@ Exit code: 0 the files are good, 1 they are not.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from sft.freshness import State
 from sft.installed import differences, pins_file, words
 from sft.manifest import read
 from sft.plan import Plan, PlanError, Run
-from sft.training import launch
+from sft.training import deepspeed_config, launch
 from sft.unpinned import unpinned
 from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
 
@@ -146,9 +147,12 @@ def print_launches(attached: Attached) -> None:
         distributed = node.execution["distributed"]
         if launch.is_distributed(distributed) and not attached.states[node.directory].fresh:
             there = launch.Rendezvous("FIRST_NODE:PORT", node.id)
-            ranks = launch.rank_command("PLAN", distributed, python="python", rendezvous=there)
-            print(f"\n{launch.shown(launch.command(node.directory, distributed))}")
+            python = node.execution.get("python", "python")
+            ranks = launch.rank_command("PLAN", distributed, python=python, rendezvous=there)
+            print(f"\n{launch.shown(launch.command(node.directory, distributed, python))}")
             print(f"  starts{' on each node' if distributed['nodes'] > 1 else ''}: {launch.shown(ranks)}")
+            if (given := deepspeed_config.of_run(node.config, node.execution)) is not None:
+                print(f"  and gives DeepSpeed: {json.dumps(given)}")
 
 
 def print_jobs(attached: Attached, every: bool) -> None:

@@ -64,6 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", choices=launch.STRATEGIES, default="none", help="how processes share the run")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes over all nodes (default: 1)")
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines that they are on (default: 1)")
+    parser.add_argument("--offload", action="store_true", help="DeepSpeed: keep state in the host's memory")
     parser.add_argument(
         "--launch-prefix",
         default="",

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sft.config.distributed import SHARDED_STATE
+
 GIB = 2**30
 MIB = 2**20
 # PyTorch, transformers and TRL imported, on a CPU; a CUDA context with its kernels on a device.
@@ -202,11 +204,13 @@ def estimate(
         optimizer_bytes=OPTIMIZER_BYTES[training["optim"]],
         quantised_bytes=_quantised_bytes(training),
         checkpointing=training["activation_checkpointing"],
-        shards=processes if strategy == "fsdp2" else 1,
+        shards=processes if strategy in SHARDED_STATE else 1,
         accumulates=rows * processes < training["global_batch_size"],
         # The inputs of attention (three times) and its output, of the gated layer (twice) and within it.
         dropped=6 * shape.hidden + shape.intermediate if method != "full" and (lora or {}).get("dropout") else 0,
     )
+    if strategy == "deepspeed_zero2":
+        memory["weights"] = 4 * shape.parameters  # whole in each process
     if strategy == "ddp":
         memory["gradients"] += 4 * trained  # the buckets in which they are sent
     memory["framework"] = FRAMEWORK_BYTES["cuda" if where["device"] == "cuda" else "cpu"]

@@ -10,19 +10,26 @@ from typing import Literal
 from pydantic import model_validator
 
 from sft.config.errors import FieldError
-from sft.config.fields import Integer, Section, execution
+from sft.config.fields import Integer, Section, Truth, execution
+
+DEEPSPEED = ("deepspeed_zero2", "deepspeed_zero3")
+# Strategies that keep the optimizer's state in shards.
+SHARDED_STATE = ("fsdp2", "fsdp1", *DEEPSPEED)
 
 
 class Distributed(Section):
     """Processes that train one run together."""
 
-    strategy: Literal["none", "ddp", "fsdp2"] = execution(
+    strategy: Literal["none", "ddp", "fsdp2", "fsdp1", "deepspeed_zero2", "deepspeed_zero3"] = execution(
         "none",
-        describe="none: one process; ddp: a whole copy of the model in each; fsdp2: weights, gradients and optimizer "
-        "in shards",
+        describe="none: one process; ddp: a whole copy of the model in each; fsdp2, fsdp1, deepspeed_zero3: weights, "
+        "gradients and optimizer in shards; deepspeed_zero2: gradients and optimizer only",
     )
     processes: Integer = execution(1, describe="processes over all nodes; one a device", unit="processes", gt=0)
     nodes: Integer = execution(1, describe="machines that the processes are spread over evenly", unit="nodes", gt=0)
+    offload: Truth = execution(
+        False, describe="DeepSpeed: the optimizer's state is in the host's memory; with deepspeed_zero3, weights too"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "Distributed":
@@ -32,5 +39,9 @@ class Distributed(Section):
         if self.processes % self.nodes:
             raise FieldError(
                 "processes", f"{self.processes} cannot be spread evenly over {self.nodes} nodes", "Give a multiple"
+            )
+        if self.offload and self.strategy not in DEEPSPEED:
+            raise FieldError(
+                "offload", f"is DeepSpeed's, and strategy is {self.strategy}", "Remove it, or use deepspeed_zero3"
             )
         return self

@@ -22,9 +22,14 @@ def lock_names() -> list[str]:
     return sorted(found - set(TOOLS))
 
 
-def lock_digest(name: str) -> str:
-    """What identifies a lock: its packages and versions, whatever the file is called and however it is written."""
+def lock_packages(name: str) -> dict[str, str]:
+    """The packages of a lock and their versions."""
     path = lock_file(name)
     if path is None:
         raise FileNotFoundError(f"locks/{name}.txt")
-    return digest(dict(_PIN.findall(path.read_text(encoding="utf-8"))))
+    return dict(_PIN.findall(path.read_text(encoding="utf-8")))
+
+
+def lock_digest(name: str) -> str:
+    """What identifies a lock: its packages and versions, whatever the file is called and however it is written."""
+    return digest(lock_packages(name))

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sft.config import methods, overlay
+from sft.config import methods, optional_libraries, overlay
 from sft.config.dataset import Dataset, Mix
 from sft.config.errors import ConfigError, Problem, did_you_mean, nearest
 from sft.config.evaluation import Execution
@@ -172,6 +172,9 @@ class _Reader:
             self._check_batches(place, cells[label])
             for key, problem, fix in methods.on_device(content.training.model_dump(), execution.device):
                 self._problem(self.home[place], (*place, "training", key), f"{problem} (cell {label})", fix)
+            if (missing := optional_libraries.missing(content, execution)) is not None:
+                key, problem, fix = missing
+                self._problem(self.home[place], (*place, *key), f"{problem} (cell {label})", fix)
         if len({cell.content.evaluation.split for cell in cells.values()}) > 1:
             problem = "some cells are asked about test rows and some about validation rows"
             self._problem(self.home[place], (*place, "evaluation", "split"), problem, "Make them two experiments")

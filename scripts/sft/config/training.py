@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from sft.config import methods
-from sft.config.distributed import Distributed
+from sft.config.distributed import SHARDED_STATE, Distributed
 from sft.config.errors import FieldError
 from sft.config.fields import Integer, Number, Section, Truth, execution, identity
 from sft.training.training_arguments import extra_faults
@@ -138,10 +138,11 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _state_in_shards(self) -> "Training":
-        if self.distributed.strategy == "fsdp2" and self.optim not in ("adamw_torch", "sgd"):
+        strategy = self.distributed.strategy
+        if strategy in SHARDED_STATE and self.optim not in ("adamw_torch", "sgd"):
             raise FieldError(
                 "optim",
-                f"{self.optim} keeps a state that strategy fsdp2 cannot shard with the weights",
+                f"{self.optim} keeps a state that strategy {strategy} cannot shard with the weights",
                 "Use adamw_torch or sgd, or strategy ddp",
             )
         return self

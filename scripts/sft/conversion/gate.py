@@ -108,7 +108,7 @@ class Gate:
             return [*faults, f"does not load: {error}"], report
 
         trained = self._trained(checkpoint)
-        if weights_digest(trained) != digest:
+        if weights_digest(trained.state_dict()) != digest:
             faults.append("checkpoint: its weights are not those that were in memory when it was written (kept.json)")
         if self.method == "lora":
             expected, hard = merged_by_formula(self.state, checkpoint)

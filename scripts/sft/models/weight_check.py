@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def weights_digest(model: nn.Module) -> str:
-    """sha256 over name, dtype, shape and bytes of every parameter and saved buffer, sorted by name.
+def weights_digest(state: dict[str, Tensor]) -> str:
+    """sha256 over name, dtype, shape and bytes of every tensor of a model's `state_dict()`, sorted by name.
 
     Frozen weights count too: an adapter on another base is another model. Shards are put together one tensor at a
     time, which takes all ranks; the digest is that of the model in one piece.
@@ -23,7 +23,7 @@ def weights_digest(model: nn.Module) -> str:
     import torch
 
     sha = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         # Only a tensor in shards (DTensor) has this; importing its class costs whoever has none half a second.
         tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

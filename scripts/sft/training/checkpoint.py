@@ -22,8 +22,11 @@ REACHED = "reached.json"
 # Other files that a checkpoint holds, beside the weights and `RESUME_STATE`.
 EFFECTIVE = "effective.json"
 # What only a continuation needs; a kept checkpoint loses it when it can no longer be wanted.
-# Sharded ones have a directory `optimizer/`, and several processes a random state each (rng_state_<rank>.pth).
-RESUME_STATE = re.compile(r"optimizer\.pt|optimizer/.+|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth")
+# Sharded ones have a directory `optimizer/`, or DeepSpeed's `global_step<N>/` with `latest` beside it; several
+# processes have a random state each (rng_state_<rank>.pth).
+RESUME_STATE = re.compile(
+    r"optimizer\.pt|optimizer/.+|global_step\d+/.+|latest|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth"
+)
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,16 @@ class Checkpoint:
         return self.marker["step"]
 
     @property
+    def strategy(self) -> str:
+        """How the processes that wrote it shared the model."""
+        told = json.loads((self.path / EFFECTIVE).read_text())
+        return told["run"].get("strategy", "none")
+
+    @property
     def resumable(self) -> bool:
         """Whether it still holds what a continuation needs."""
         kinds = {re.split(r"[._/]", name)[0] for name in self.marker["files"] if RESUME_STATE.fullmatch(name)}
-        return kinds >= {"optimizer", "scheduler", "rng"}
+        return kinds >= {"scheduler", "rng"} and bool(kinds & {"optimizer", "global"})
 
     def fault(self) -> str | None:
         """What differs from the marker, or None when every file is what was written."""
@@ -64,8 +73,8 @@ class Checkpoint:
             write_durably(self.path / MARKER, _text(self.marker))
             for name in gone:
                 (self.path / name).unlink()
-            if (self.path / "optimizer").is_dir():
-                (self.path / "optimizer").rmdir()
+            for folder in {(self.path / name).parent for name in gone} - {self.path}:
+                folder.rmdir()
 
 
 class Checkpoints:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sft.code import SCRIPTS
 
-STRATEGIES = ("none", "ddp", "fsdp2")
+STRATEGIES = ("none", "ddp", "fsdp2", "fsdp1", "deepspeed_zero2", "deepspeed_zero3")
 TRAIN = "train_model.py"
 RANK = "train_rank.py"
 NODE = "start_ranks.py"
@@ -49,7 +49,8 @@ def options(distributed: dict[str, Any]) -> list[str]:
     if not is_distributed(distributed):
         return []
     found = ["--strategy", distributed["strategy"], "--processes", str(distributed["processes"])]
-    return found + (["--nodes", str(distributed["nodes"])] if distributed["nodes"] > 1 else [])
+    found += ["--nodes", str(distributed["nodes"])] if distributed["nodes"] > 1 else []
+    return found + (["--offload"] if distributed.get("offload") else [])
 
 
 def command(run: str, distributed: dict[str, Any], python: str = "python") -> list[str]:

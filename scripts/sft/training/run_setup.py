@@ -71,8 +71,8 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     stage, config, options = run.stage, run.stage.config, run.stage.options
     training = config["training"]
     require_possible(training, device)
-    if options.strategy == "fsdp2" and device == "cpu":
-        sharding.allow_fsdp_on_cpu()
+    if device == "cpu":
+        sharding.allow_on_cpu(options.strategy)
     processor = load_processor(stage.input("processor") / "processor")
     rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
     set_seed(config["seed"])
@@ -89,7 +89,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     requested = requested_arguments(
         config, device, options.micro_batch_size, str(run.checkpoints.directory), options.processes
     )
-    requested |= sharding.arguments(options.strategy, model)
+    requested |= sharding.arguments(options.strategy, model, requested, config["precision"], options.offload)
     arguments = SFTConfig(**requested)
     ranks = joined_ranks(options.processes)  # the arguments make the process group
     accounting = Accounting.load(run.start.path) if run.start.path else Accounting()
@@ -150,7 +150,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         "strategy": options.strategy,
         "world_size": options.processes,
         "device": device,
-        "wrapped_classes": sharding.blocks(model) if options.strategy == "fsdp2" else [],
+        "wrapped_classes": sharding.blocks(model) if options.strategy in ("fsdp1", "fsdp2") else [],
         "mixed_precision": "bf16" if config["precision"] == "bfloat16" else "no",
         "attention": model.config._attn_implementation,
     }

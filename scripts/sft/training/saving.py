@@ -14,7 +14,7 @@ from transformers import set_seed
 
 from sft.models.weight_check import weights_digest
 from sft.stage import StageError
-from sft.training import probe
+from sft.training import gathered_state, probe
 from sft.training.bookkeeping import Bookkeeping
 from sft.training.checkpoint import EFFECTIVE, Checkpoint
 from sft.training.random_state import preserved_random_state
@@ -22,11 +22,13 @@ from sft.training.ranks import Ranks
 from sft.training.sharded_state import (
     OPTIMIZER,
     adapter_state,
+    clean_name,
     is_sharded,
     load_optimizer,
     put_in_shards,
     save_optimizer,
     save_weights,
+    states_by_name,
 )
 
 # With less than this left, a failure to write is told as a full disk.
@@ -64,7 +66,8 @@ class SavesCheckpoints:
             logits = probe.logits(self.model, books.probe_inputs, step) if step in books.kept_steps else None
         put_in_shards(plain)
         # Before anything is written: gathering shards takes all ranks, and the marker is written by one.
-        digest = weights_digest(plain)
+        whole = self._whole_weights()
+        digest = self._weights_digest(whole)
 
         def describe() -> dict[str, Any]:
             return {"weights_digest": digest, "provenance": books.provenance, "world_size": self.ranks.world}
@@ -75,7 +78,7 @@ class SavesCheckpoints:
                 with books.checkpoints.writing(step, describe) as staging:
                     self.ranks.wait()  # the directory is there
                     self._write_shared(staging, plain)
-                    self._write_once(staging, plain, logits)
+                    self._write_once(staging, plain, whole, logits)
                     self.ranks.wait()  # everything is written
             else:
                 self.ranks.wait()
@@ -87,17 +90,34 @@ class SavesCheckpoints:
     def _write_shared(self, staging: Path, plain: Any) -> None:
         """What every rank writes its part of."""
         self._save_rng_state(str(staging))
-        if is_sharded(plain):
+        if self._is_gathered:
+            step, strategy = self.state.global_step, self.asked["strategy"]
+            gathered_state.save_state(
+                strategy, self.model_wrapped, self._torch_optimizer(), staging, step, self.ranks.main
+            )
+        elif is_sharded(plain):
             save_optimizer(plain, self._torch_optimizer(), staging)
             if hasattr(plain, "peft_config"):
                 self._adapter = adapter_state(plain)
             else:
                 save_weights(plain, staging)
 
-    def _write_once(self, staging: Path, plain: Any, logits: dict[str, torch.Tensor] | None) -> None:
+    def _write_once(
+        self,
+        staging: Path,
+        plain: Any,
+        whole: dict[str, torch.Tensor] | None,
+        logits: dict[str, torch.Tensor] | None,
+    ) -> None:
         """What the main process writes, for all."""
         books = self.books
-        if not is_sharded(plain):
+        if whole is not None:
+            tied = set(getattr(plain, "all_tied_weights_keys", None) or ())
+            plain.save_pretrained(
+                staging, state_dict={name: value for name, value in whole.items() if name not in tied}
+            )
+            torch.save(self.lr_scheduler.state_dict(), staging / "scheduler.pt")
+        elif not is_sharded(plain):
             plain.save_pretrained(staging)
             self._save_optimizer_and_scheduler(str(staging))
         else:
@@ -122,13 +142,27 @@ class SavesCheckpoints:
         if checkpoint is None:
             return
         path, optimizer = Path(checkpoint), self._torch_optimizer()
-        if not (is_sharded(self._plain_model()) or (path / OPTIMIZER).is_dir()):
+        if self.asked["strategy"] == "fsdp1":
+            self._load_fsdp1_optimizer(path, optimizer)
+        elif not (is_sharded(self._plain_model()) or (path / OPTIMIZER).is_dir()):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        load_optimizer(self._plain_model(), optimizer, path)
+        else:
+            load_optimizer(self._plain_model(), optimizer, path)
         self.lr_scheduler.load_state_dict(torch.load(path / "scheduler.pt", weights_only=True))
         for group, rate in zip(optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
+
+    def _load_fsdp1_optimizer(self, path: Path, optimizer: torch.optim.Optimizer) -> None:
+        # Each group's parameters by the names that they have unwrapped, in the order of every other strategy.
+        named = {parameter: name for name, parameter in self.model_wrapped.named_parameters()}
+        groups = [
+            {key: value for key, value in group.items() if key != "params"}
+            | {"params": [clean_name(named[parameter]) for parameter in group["params"]]}
+            for group in optimizer.param_groups
+        ]
+        trained = [name for group in groups for name in group["params"]]
+        gathered_state.load_fsdp1_optimizer(self.model_wrapped, optimizer, states_by_name(trained, path), groups)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """The saved one where as many ranks saved it; otherwise one that follows from seed, step and rank."""
@@ -139,6 +173,21 @@ class SavesCheckpoints:
             super()._load_rng_state(checkpoint)
         else:
             set_seed((self.args.seed + 1_000_003 * self._handled + self.ranks.rank) % 2**32)
+
+    @property
+    def _is_gathered(self) -> bool:
+        return self.asked.get("strategy") in gathered_state.GATHERED
+
+    def _whole_weights(self) -> dict[str, torch.Tensor] | None:
+        """Where shards are put together to be saved: the weights, in the first process."""
+        if not self._is_gathered:
+            return None
+        return gathered_state.whole_weights(self.asked["strategy"], self.model_wrapped, self.ranks.main)
+
+    def _weights_digest(self, whole: dict[str, torch.Tensor] | None) -> str:
+        if not self._is_gathered:
+            return weights_digest(self._plain_model().state_dict())
+        return self.ranks.from_main(None if whole is None else weights_digest(whole))
 
     def _torch_optimizer(self) -> torch.optim.Optimizer:
         return getattr(self.optimizer, "optimizer", self.optimizer)

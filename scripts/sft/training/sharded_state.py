@@ -99,6 +99,23 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: Path) -> N
         optimizer.state[parameter] = state[parameter]
 
 
+def clean_name(name: str) -> str:
+    """A parameter's name without what FSDP 1 puts into it."""
+    return name.replace("_fsdp_wrapped_module.", "")
+
+
+def states_by_name(trained: list[str], checkpoint: Path) -> dict[str, dict[str, Tensor]]:
+    """The optimizer state of each trained parameter in a checkpoint, whether in shards or whole; `trained` in order."""
+    if not (checkpoint / OPTIMIZER).is_dir():
+        return _stored_by_place(trained, checkpoint / "optimizer.pt")
+    stored = DcpTensors(checkpoint / OPTIMIZER)
+    state: dict[str, dict[str, Tensor]] = {}
+    for key in stored:
+        name, _, part = key.rpartition("/")
+        state.setdefault(name, {})[part] = stored[key]
+    return state
+
+
 def _stored_by_name(model: nn.Module, directory: Path) -> dict[Any, dict[str, Tensor]]:
     stored, named = DcpTensors(directory), dict(model.named_parameters())
     state: dict[Any, dict[str, Tensor]] = {}

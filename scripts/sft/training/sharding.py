@@ -6,9 +6,12 @@ a CPU. So what was built is looked at, and every difference from what was asked 
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from typing import TYPE_CHECKING, Any
 
 from sft.stage import StageError
+from sft.training.deepspeed_config import STAGES, deepspeed_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,20 +20,38 @@ if TYPE_CHECKING:
     from sft.training.ranks import Ranks
 
 
-def arguments(strategy: str, model: nn.Module) -> dict[str, Any]:
-    """Arguments of the trainer for a strategy; `model` knows its blocks, which are sharded one by one."""
-    if strategy != "fsdp2":
+# Strategies with which every weight is on one device only.
+SHARDED = ("fsdp2", "fsdp1", "deepspeed_zero3")
+
+
+def arguments(
+    strategy: str, model: nn.Module, requested: dict[str, Any], precision: str, offload: bool = False
+) -> dict[str, Any]:
+    """Arguments of the trainer for a strategy, besides those `requested` for one process.
+
+    `model` knows its blocks, which are sharded one by one.
+    """
+    if strategy in STAGES:
+        if importlib.util.find_spec("deepspeed") is None:
+            raise StageError(
+                f"training.distributed.strategy {strategy}: DeepSpeed is not installed here. Name a lock that has it "
+                f"as the experiment's environment: deepspeed, or cpu-deepspeed where there is no GPU"
+            )
+        # Its own autocast is in the configuration; accelerate would turn on DeepSpeed's training of rounded weights.
+        return {"deepspeed": deepspeed_config(strategy, requested, precision, offload), "bf16": False}
+    if strategy not in ("fsdp2", "fsdp1"):
         return {}
-    return {
-        "fsdp": True,
-        "fsdp_config": {
-            "version": 2,
-            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-            "transformer_layer_cls_to_wrap": blocks(model),
-            "reshard_after_forward": True,
-            "state_dict_type": "SHARDED_STATE_DICT",
-        },
+    config = {
+        "version": int(strategy.removeprefix("fsdp")),
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "transformer_layer_cls_to_wrap": blocks(model),
+        "reshard_after_forward": True if strategy == "fsdp2" else "FULL_SHARD",
+        "state_dict_type": "SHARDED_STATE_DICT",
     }
+    if strategy == "fsdp1":
+        # Every process has loaded the same verified weights; sending them around needs an accelerator.
+        config |= {"sync_module_states": False, "cpu_ram_efficient_loading": False, "use_orig_params": True}
+    return {"fsdp": True, "fsdp_config": config}
 
 
 def blocks(model: nn.Module) -> list[str]:
@@ -39,10 +60,20 @@ def blocks(model: nn.Module) -> list[str]:
     found = sorted(named & {type(module).__name__ for module in model.modules()})
     if not found:
         raise StageError(
-            f"training.distributed.strategy fsdp2: {type(model).__name__} does not say which of its blocks stay whole "
+            f"training.distributed.strategy: {type(model).__name__} does not say which of its blocks stay whole "
             f"(_no_split_modules), so nothing would be sharded by block. Use strategy ddp"
         )
     return found
+
+
+def allow_on_cpu(strategy: str) -> None:
+    """What a strategy needs to run on a machine without an accelerator."""
+    if strategy in ("fsdp2", "fsdp1"):
+        allow_fsdp_on_cpu()
+    elif strategy in STAGES:
+        # By itself DeepSpeed guesses from what is installed. It compiles its exchange through shared memory when it
+        # is first used (a minute with g++ and ninja; kept in ~/.cache/torch_extensions).
+        os.environ["DS_ACCELERATOR"] = "cpu"
 
 
 def allow_fsdp_on_cpu() -> None:
@@ -50,6 +81,7 @@ def allow_fsdp_on_cpu() -> None:
 
     accelerate 1.15 sets the distributed type to MULTI_CPU there and drops the plugin that it was given.
     """
+    import torch
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedType
 
@@ -64,6 +96,8 @@ def allow_fsdp_on_cpu() -> None:
             PartialState._shared_state["distributed_type"] = DistributedType.FSDP
             self.distributed_type = DistributedType.FSDP
             self.fsdp_plugin = plugin
+            # FSDP 1 compares devices by name, and its own name for this one is "cpu", not "cpu:0".
+            PartialState._shared_state["device"] = self.device = torch.device("cpu")
 
     AcceleratorState.__init__ = init
     AcceleratorState.fsdp_on_cpu = True
@@ -72,19 +106,34 @@ def allow_fsdp_on_cpu() -> None:
 def found(trainer: Trainer, ranks: Ranks) -> dict[str, Any]:
     """How the prepared model of `trainer` really is spread: JSON values, equal on every rank."""
     import torch.distributed as dist
-    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
     from torch.distributed.tensor import DTensor
     from torch.nn.parallel import DistributedDataParallel
 
     outer, model = trainer.model_wrapped, trainer.model
     parameters = list(model.parameters())
-    sharded = [p for p in parameters if isinstance(p, DTensor) and any(place.is_shard() for place in p.placements)]
+    count = sum(p.numel() for p in parameters)
+    sharded = sum(p.numel() for p in parameters if isinstance(p, DTensor) and any(s.is_shard() for s in p.placements))
     here = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in parameters)
-    units = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    units: list[Any] = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    precision = trainer.accelerator.mixed_precision
     if isinstance(outer, DistributedDataParallel):
         strategy = "ddp"
     elif units:
         strategy = "fsdp2"
+    elif isinstance(outer, FullyShardedDataParallel):
+        strategy = "fsdp1"
+        units = [unit.module for unit in FullyShardedDataParallel.fsdp_modules(outer)]
+        # Every element is on one rank once when all is sharded.
+        count = sharded = sum(ranks.gather(here))
+    elif type(outer).__name__ == "DeepSpeedEngine":
+        stage = outer.zero_optimization_stage()
+        strategy = f"deepspeed_zero{stage}"
+        if stage == 3:
+            count = sum(p.ds_numel for p in parameters)
+            sharded = sum(p.ds_numel for p in parameters if hasattr(p, "ds_tensor"))
+            here = sum(p.ds_tensor.numel() for p in parameters)
+        precision = "bf16" if outer.torch_autocast_enabled() else "no"
     else:
         strategy = "none"
     return {
@@ -93,11 +142,11 @@ def found(trainer: Trainer, ranks: Ranks) -> dict[str, Any]:
         "backend": dist.get_backend() if dist.is_initialized() else None,
         "wrapper": type(outer).__name__,
         "wrapped_classes": sorted({_own_name(module) for module in units}),
-        "parameters": sum(p.numel() for p in parameters),
-        "sharded_parameters": sum(p.numel() for p in sharded),
+        "parameters": count,
+        "sharded_parameters": sharded,
         "parameters_by_rank": ranks.gather(here),
         "trainable_dtypes": sorted({str(p.dtype).removeprefix("torch.") for p in parameters if p.requires_grad}),
-        "mixed_precision": trainer.accelerator.mixed_precision,
+        "mixed_precision": precision,
         "attention": getattr(model.config, "_attn_implementation", None),
     }
 
@@ -114,7 +163,7 @@ def require_as_asked(asked: dict[str, Any], got: dict[str, Any]) -> None:
     # A CUDA group may name both ("cpu:gloo,cuda:nccl").
     differences = [] if backend in str(got["backend"]) else [f"backend: asked {backend}, got {got['backend']}"]
     classes = set(wanted.pop("wrapped_classes"))
-    if strategy == "fsdp2":
+    if strategy in SHARDED:
         if missing := sorted(classes - set(got["wrapped_classes"])):
             differences.append(f"wrapped classes: {', '.join(missing)} stayed whole")
         if got["sharded_parameters"] < got["parameters"]:

@@ -21,7 +21,6 @@ from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import RandomSampler
 from trl import SFTTrainer
 
-from sft.models.weight_check import weights_digest
 from sft.stage import StageError
 from sft.training import probe, sharding
 from sft.training.accounting import samples_digest
@@ -29,6 +28,7 @@ from sft.training.bookkeeping import Bookkeeping, Step
 from sft.training.checkpoint import Checkpoint
 from sft.training.collate import IGNORED, REAL_TOKENS, SAMPLE_IDS
 from sft.training.effective import built
+from sft.training.gathered_state import require_same_layout
 from sft.training.packed import require_separate_rows
 from sft.training.random_state import preserved_random_state
 from sft.training.rank_shares import RankShare, ShareLoader, in_step_order
@@ -74,6 +74,9 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         """
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+        if self.resumed:
+            saved_by = self.resumed.strategy, self.resumed.marker.get("world_size", 1)
+            require_same_layout(self.resumed.path, saved_by, self.asked["strategy"], self.ranks.world)
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         if max_steps != self.books.total_steps:
             raise StageError(f"the trainer plans {max_steps} steps, the run has {self.books.total_steps}")
@@ -92,7 +95,7 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         if "seq_lengths" in self.train_dataset.column_names:
             dtype = books.effective["run"]["precision"]
             books.effective["packing"] = require_separate_rows(
-                self.model, self.data_collator, self.train_dataset, self._prepare_inputs, dtype
+                self._model_in_precision(), self.data_collator, self.train_dataset, self._prepare_inputs, dtype
             )
         if self.resumed:
             self._start_logits = probe.load(self.resumed.path / probe.START_FILE)
@@ -113,7 +116,7 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
         self.books.effective["distributed"] = got
 
     def _require_saved_weights(self, checkpoint: Checkpoint) -> None:
-        found, saved = weights_digest(self._plain_model()), checkpoint.marker["weights_digest"]
+        found, saved = self._weights_digest(self._whole_weights()), checkpoint.marker["weights_digest"]
         if found != saved:
             raise StageError(
                 f"{checkpoint.path}: the weights in memory ({found[:12]}…) are not those that were saved "
@@ -271,16 +274,17 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Mean loss of the validation tokens and share predicted right, as exact sums over exact counts."""
         sums = []
-        training = self.model.training
+        model = self._model_in_precision()
+        training = model.training
         with preserved_random_state(), torch.no_grad():
-            self.model.eval()
+            model.eval()
             for batch, counts in self._evaluation_batches():
                 names = batch.pop(SAMPLE_IDS)
-                made = self.model(**self._prepare_inputs(batch), use_cache=False, fused_lm_head=True)
+                made = model(**self._prepare_inputs(batch), use_cache=False, fused_lm_head=True)
                 if counts:
                     loss = float(made.log_probs.sum(dtype=torch.float64))
                     sums.append((loss, int(made.is_top1.sum()), int(made.label_mask.sum()), len(names)))
-            self.model.train(training)
+            model.train(training)
         # Added in the order of the rows, so that the sum does not depend on who had which batch.
         every = [one for turn in itertools.zip_longest(*self.ranks.gather(sums)) for one in turn if one is not None]
         loss_sum, correct, tokens, rows = 0.0, 0, 0, 0
@@ -303,6 +307,10 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
             }
         )
         return {"eval_loss": loss_sum / tokens}
+
+    def _model_in_precision(self) -> Any:
+        """The model that computes in the precision of training: DeepSpeed's engine, elsewhere the model itself."""
+        return self.model_wrapped if self.is_deepspeed_enabled else self.model
 
     def _evaluation_batches(self) -> Iterator[tuple[dict[str, Any], bool]]:
         """`(batch, whether it counts)`: every rank-th batch. A rank without one repeats its first: sharded forwards

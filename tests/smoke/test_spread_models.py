@@ -1,0 +1,56 @@
+"""What is trained in shards is converted, proven and frozen as what is not."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import small_runs
+import torch
+from spread_runs import run_of, train_spread
+
+from sft.code import SCRIPTS
+from sft.conversion.convert import Request, convert
+from sft.conversion.weights import WeightFiles
+from sft.models.loading import load_model
+from sft.models.sharded_weights import load_trained
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(("kind", "strategy"), [("text", "fsdp2"), ("vision", "fsdp2"), ("vision", "fsdp1")])
+def test_shards_are_converted_and_shown_to_be_the_trained_model(few_rows, tmp_path: Path, kind, strategy) -> None:
+    """Two processes in shards, conversion through the gate, and an answer from what came out."""
+    nodes = few_rows[kind]
+    run = train_spread(run_of(tmp_path / "run", nodes, "full"), strategy)
+    inputs = {"run": run, "model": nodes["model"], "processor": nodes["processor"]}
+    config = {"dtype": "float32", "method": "full", "steps": "last"}
+    target = small_runs.write_node(tmp_path / "float32", "convert_checkpoint", config, inputs)
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "convert_checkpoint.py", target], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((target / "parity.json").read_text())["steps"]["4"]
+    assert report["logits"]["converted_against_trained"]["prompts"]["relative"] <= 1e-5
+    assert report["tensors"]["equal_bytes"] == report["tensors"]["tensors"]
+    # The same from outside: the tool for anybody's checkpoints finds the shards in the checkpoint.
+    model = tmp_path / "by-hand"
+    model.mkdir()
+    base = nodes["model"] / "model"
+    list(convert(Request(run / "checkpoints/checkpoint-4", base, None, None, None, None, None, False, 2**30), model))
+    files = [WeightFiles(target / "step-4"), WeightFiles(model)]
+    assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])
+
+
+@pytest.mark.parametrize("strategy", ["fsdp2", "fsdp1"])
+def test_frozen_parameters_stay_what_they_were(few_rows, tmp_path: Path, strategy: str) -> None:
+    nodes = few_rows["vision"]
+    run = run_of(tmp_path / "run", nodes, "full", frozen=["visual"])
+    train_spread(run, strategy)
+    base = load_model(nodes["model"] / "model").state_dict()
+    trained = load_trained(run / "checkpoints/checkpoint-4", nodes["model"] / "model").state_dict()
+    unchanged = {name for name in base if torch.equal(base[name], trained[name])}
+    assert unchanged == {name for name in base if "visual" in name}
+    told = json.loads((run / "effective.json").read_text())["run"]
+    assert told["trainable_parameters"] < told["parameters"]

@@ -1,0 +1,115 @@
+"""The command that trains a run, what DeepSpeed is given, and whether a checkpoint fits how a run is spread."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import train_model
+from sft.config.errors import ConfigError
+from sft.config.experiment import Cell
+from sft.config.fields import key_fields
+from sft.config.reader import load
+from sft.config.training import Training
+from sft.stage import StageError
+from sft.training import deepspeed_config, launch
+from sft.training.gathered_state import require_same_layout
+
+TRAINING = {"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 4, "max_length": 64, "max_grad_norm": 0.5}
+
+
+@pytest.mark.parametrize("strategy", launch.STRATEGIES)
+def test_trainer_understands_the_options_that_rules_give_it(strategy: str) -> None:
+    asked = {"strategy": strategy, "processes": 1, "nodes": 1, "offload": False}
+    if strategy != "none":
+        asked |= {"processes": 8, "nodes": 2, "offload": strategy.startswith("deepspeed")}
+    parser = argparse.ArgumentParser()
+    train_model.add_options(parser)
+    found = vars(parser.parse_args(launch.options(asked)))
+    assert {name: found[name] for name in asked} == asked
+
+
+def run_of(strategy: str, micro: int | None = None, precision: str = "float32", **distributed: Any) -> Any:
+    cell = Cell(dataset="d", model="m", method="full", training=TRAINING | {"precision": precision})
+    config = {"seed": 0, "precision": precision, "training": cell.training.model_dump()}
+    spread = {"strategy": strategy, "processes": 8, "nodes": 1, "offload": False} | distributed
+    return config, {"device": "cuda", "micro_batch_size": micro, "distributed": spread}
+
+
+def test_deepspeed_is_given_what_our_keys_say() -> None:
+    given = deepspeed_config.of_run(*run_of("deepspeed_zero3", micro=2, precision="bfloat16", offload=True))
+    assert (given["train_micro_batch_size_per_gpu"], given["gradient_accumulation_steps"]) == (2, 4)
+    assert given["gradient_clipping"] == 0.5
+    assert given["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+    assert "bf16" not in given
+    zero = given["zero_optimization"]
+    assert zero["stage"] == 3
+    assert zero["offload_optimizer"]["device"] == zero["offload_param"]["device"] == "cpu"
+    second = deepspeed_config.of_run(*run_of("deepspeed_zero2", offload=True))["zero_optimization"]
+    assert second["stage"] == 2
+    assert "offload_param" not in second
+    assert deepspeed_config.of_run(*run_of("fsdp2")) is None
+
+
+def test_offloading_is_no_part_of_the_identity() -> None:
+    plain, offloaded = (
+        Training(**TRAINING, distributed={"strategy": "deepspeed_zero3", "processes": 8, "offload": offload})
+        for offload in (False, True)
+    )
+    assert plain != offloaded
+    assert key_fields(plain) == key_fields(offloaded)
+
+
+CONFIG = """\
+datasets:
+  d: {source: {package: scikit-learn, name: digits}, format: multiple_choice, prompt_key: question, choice_key: choices,
+      answer_key: correct_answer, split: {validation: {rows: 200}}}
+models: {m: {source: {initialise: qwen2_5_vl}}}
+experiments:
+  e:
+    dataset: d
+    model: m
+    method: full
+    environment: ENVIRONMENT
+    training: {learning_rate: 1e-3, global_batch_size: 8, max_steps: 4, max_length: 64,
+               distributed: {strategy: STRATEGY, processes: 2}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "strategy", "said"),
+    [
+        ("null", "deepspeed_zero2", "needs DeepSpeed, which the project's own environment does not have"),
+        ("cpu", "deepspeed_zero3", "needs DeepSpeed, which environment cpu does not have"),
+        ("cpu-deepspeed", "deepspeed_zero3", None),
+        ("null", "fsdp1", None),
+    ],
+)
+def test_environment_has_to_have_what_a_strategy_needs(tmp_path: Path, environment, strategy, said) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG.replace("ENVIRONMENT", environment).replace("STRATEGY", strategy))
+    if said is None:
+        assert load([file]).experiments["e"].cells
+        return
+    with pytest.raises(ConfigError, match=said):
+        load([file])
+
+
+@pytest.mark.parametrize(
+    ("saved_by", "strategy", "processes", "fits"),
+    [
+        (("deepspeed_zero3", 2), "deepspeed_zero3", 2, True),
+        (("deepspeed_zero3", 2), "deepspeed_zero3", 4, False),
+        (("deepspeed_zero3", 2), "deepspeed_zero2", 2, False),
+        (("deepspeed_zero2", 2), "none", 1, False),
+        (("none", 1), "deepspeed_zero2", 2, False),
+        (("fsdp1", 2), "fsdp2", 4, True),
+    ],
+)
+def test_deepspeed_state_fits_the_same_layout_only(saved_by, strategy, processes, fits) -> None:
+    if fits:
+        require_same_layout(Path("checkpoint-2"), saved_by, strategy, processes)
+        return
+    with pytest.raises(StageError, match="fits the same strategy on as many processes only"):
+        require_same_layout(Path("checkpoint-2"), saved_by, strategy, processes)

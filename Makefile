@@ -90,6 +90,11 @@ test-deepspeed: setup ## ZeRO on two CPU processes, in an environment of its own
 	@$(FIND_PYTHON); $$python -B scripts/set_up.py --environment .venv-cpu-deepspeed --only locks/cpu-deepspeed.txt --tests
 	PATH="$(CURDIR)/.venv-cpu-deepspeed/bin:$$PATH" .venv-cpu-deepspeed/bin/python -m pytest tests/smoke/test_deepspeed.py
 
+.PHONY: test-unsloth
+test-unsloth: setup-tests ## Unsloth on a CPU against TRL, in an environment of its own (minutes)
+	@$(FIND_PYTHON); $$python -B scripts/set_up.py --environment .venv-cpu-unsloth --only locks/cpu-unsloth.txt
+	$(BIN)/python -m pytest tests/smoke/test_unsloth.py
+
 .PHONY: check
 check: setup ## validate the configuration and list what would run (CONFIG="FILE ..." for others than the default)
 	@$(BIN)/python scripts/check_config.py $(CONFIG)

@@ -11,7 +11,7 @@ requirements-uv.in                 -> locks/uv.txt
 requirements-conda.in              -> locks/conda.txt
 locks/variants/<name>.in           -> locks/<name>.txt   requirements.in with these changes and additions; torch's
                                       +cpu build where the name begins with cpu-; for one platform
-                                      where a line says "# only: Linux x86-64"; "# without: NAME" drops a package
+                                      where a line says "# only: Linux x86-64"; "# without: NAME" leaves a package out
 envs/<stage>.in + envs/conda.in    -> envs/<stage>.yaml  their closure at the versions of locks/cuda.txt
 
 Locks are hashed and hold for Linux (x86-64, aarch64) and macOS. The +cpu build is not on PyPI: `write` looks for it in
@@ -31,6 +31,7 @@ from pathlib import Path
 from sft.pin_check import check
 from sft.pins import (
     CUDA_LIBRARY,
+    WITHOUT,
     Pin,
     is_variant,
     lock_sources,
@@ -144,6 +145,8 @@ def _variant(uv: _Uv, root: Path, lock: str, main: str, torch_index: str) -> str
         # Some need two versions of a package for two platforms, which a lock cannot hold.
         universal = ONLY_LINUX not in (root / lock_sources(root)[lock]).read_text(encoding="utf-8")
         made = uv.lock(source, lock, like=main, universal=universal)
+    for name in WITHOUT.findall((root / lock_sources(root)[lock]).read_text(encoding="utf-8")):
+        made = re.sub(rf"^{re.escape(name)}==.*\n(?:    .*\n)*", "", made, flags=re.MULTILINE)
     if on_cpu(Path(lock)):
         return _without_cuda(made, _cpu_torch(uv, root, pins["torch"].version, torch_index))
     return made

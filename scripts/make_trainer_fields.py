@@ -21,10 +21,11 @@ SIMPLE = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", li
 
 def trainer_fields() -> dict[str, Any]:
     """`{trl, transformers, fields: {name: "type | type"}}`; types are bool, int, float, str, dict, list, null."""
-    from trl import SFTConfig
+    from sft.training.backends.trl import arguments_class
 
-    hints = typing.get_type_hints(SFTConfig)
-    names = sorted(field.name for field in dataclasses.fields(SFTConfig) if field.init)
+    fields = arguments_class()
+    hints = typing.get_type_hints(fields)
+    names = sorted(field.name for field in dataclasses.fields(fields) if field.init)
     return {
         "trl": metadata.version("trl"),
         "transformers": metadata.version("transformers"),

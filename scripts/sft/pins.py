@@ -37,7 +37,7 @@ _ELSEWHERE = re.compile(
     re.IGNORECASE,
 )
 SEAL = re.compile(r"# seal: ([0-9a-f]{64})")
-# In a variant: a package of requirements.in that this environment goes without.
+# In a variant: a package that this environment goes without, of requirements.in or of what others ask for.
 WITHOUT = re.compile(r"^# without: ([A-Za-z0-9._-]+)", re.MULTILINE)
 
 

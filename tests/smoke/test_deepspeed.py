@@ -1,4 +1,4 @@
-"""ZeRO on two processes without a GPU: the rows and numbers of one process, a stop that goes on, a model that is proven.
+"""ZeRO on two processes without a GPU: the rows and numbers of one process, stops that go on, a proven model.
 
 DeepSpeed has an environment of its own, in which these tests run by themselves: make test-deepspeed.
 """

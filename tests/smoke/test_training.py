@@ -35,7 +35,7 @@ def _trl_alone(nodes: dict[str, Path], run: Path) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from sft.models.loading import load_model, load_processor
-    from sft.training.lm_head import score_labelled_positions_only
+    from sft.training.backends.trl import score_labelled_positions_only
     from sft.training.training_arguments import requested_arguments
 
     score_labelled_positions_only()
@@ -82,9 +82,9 @@ def test_losses_equal_those_of_trls_own_vision_collator(vision_nodes, tmp_path: 
 
 def test_logits_of_labelled_positions_only_give_the_loss_of_all(text_nodes, tmp_path: Path) -> None:
     def score_all() -> None:
-        from sft.training import lm_head
+        from sft.training.backends import trl
 
-        lm_head.score_labelled_positions_only = lambda: False
+        trl.score_labelled_positions_only = lambda: False
 
     some = runs.train_well(runs.write_run(tmp_path / "some", text_nodes, max_steps=4))
     every = runs.write_run(tmp_path / "every", text_nodes, max_steps=4)

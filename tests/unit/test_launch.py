@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 import train_model
 from sft.config.errors import ConfigError
@@ -113,3 +114,9 @@ def test_deepspeed_state_fits_the_same_layout_only(saved_by, strategy, processes
         return
     with pytest.raises(StageError, match="fits the same strategy on as many processes only"):
         require_same_layout(Path("checkpoint-2"), saved_by, strategy, processes)
+
+
+def test_adapters_that_cannot_be_saved_from_fsdp1_are_refused() -> None:
+    spread = TRAINING | {"distributed": {"strategy": "fsdp1", "processes": 2}}
+    with pytest.raises(ValidationError, match="PEFT does not save it"):
+        Cell(dataset="d", model="m", method="lora", lora={"use_dora": True}, training=spread)

@@ -61,6 +61,13 @@ class Cell(Section):
     def _adapters(self) -> "Cell":
         if self.method == "full" and self.lora is not None:
             raise FieldError("lora", "has no effect with method full", "Remove it, or write method: lora")
+        if (
+            self.lora
+            and self.training.distributed.strategy == "fsdp1"
+            and (self.lora.use_dora or self.lora.modules_to_save)
+        ):
+            key = "lora.use_dora" if self.lora.use_dora else "lora.modules_to_save"
+            raise FieldError(key, "PEFT does not save it from models that FSDP 1 has wrapped", "Use strategy: fsdp2")
         if self.method == "lora" and self.training.frozen:
             fix = "Choose what is adapted with lora.target_modules"
             raise FieldError("training.frozen", "has no effect with method lora: the base is frozen anyway", fix)

@@ -14,6 +14,9 @@ def missing(cell: Cell, execution: Execution) -> tuple[tuple[str, ...], str, str
     if strategy in DEEPSPEED and not _has(cell.environment, "deepspeed"):
         fix = "Write environment: deepspeed in the experiment, or cpu-deepspeed where there is no GPU"
         return ("training", "distributed", "strategy"), _lacks(strategy, "DeepSpeed", cell.environment), fix
+    if cell.training.backend == "unsloth" and not _has(cell.environment, "unsloth"):
+        fix = "Write environment: unsloth in the experiment, or cpu-unsloth where there is no GPU"
+        return ("training", "backend"), _lacks("backend unsloth", "Unsloth", cell.environment), fix
     return None
 
 

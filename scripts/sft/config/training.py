@@ -97,6 +97,9 @@ class Training(Section):
         describe="with method full: parameters that are not trained, as patterns of their names (visual: the tower)",
         added_with=(),
     )
+    backend: Literal["trl", "unsloth"] = identity(
+        "trl", describe="what trains; unsloth needs an environment of its own", added_with="trl"
+    )
     distributed: Distributed = execution(Distributed(), describe="the processes that train together")
     extra: dict[str, Any] = identity({}, describe="further fields of TRL's SFTConfig, checked against its names")
 
@@ -150,6 +153,17 @@ class Training(Section):
     @model_validator(mode="after")
     def _methods(self) -> "Training":
         methods.refuse(methods.in_training(self.model_dump()))
+        return self
+
+    @model_validator(mode="after")
+    def _alone(self) -> "Training":
+        if self.backend == "unsloth" and self.distributed.strategy != "none":
+            fix = "Use one process, or backend: trl"
+            raise FieldError("backend", "unsloth trains with one process here", fix)
+        stock = {name: field.default for name, field in type(self).model_fields.items()}
+        for name in ("quantization", "float8", "attention", "kernels", "compile", "activation_offloading"):
+            if self.backend == "unsloth" and getattr(self, name) != stock[name]:
+                raise FieldError(name, "is stock TRL's; unsloth brings its own", "Remove it, or use backend: trl")
         return self
 
     @model_validator(mode="after")

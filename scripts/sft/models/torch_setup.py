@@ -3,15 +3,23 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from sft.stage import StageError
 
 
-def prepare(threads: int, needs_bitsandbytes: bool, every_device: bool = False, needs_torchao: bool = False) -> None:
+def prepare(
+    threads: int,
+    needs_bitsandbytes: bool,
+    every_device: bool = False,
+    needs_torchao: bool = False,
+    first: Callable[[], None] = lambda: None,
+) -> None:
     """Import the training libraries and make them repeatable. Call before anything else imports torch.
 
-    `every_device`: leave all CUDA devices visible, for a rank, which takes the one of its number.
+    `every_device`: leave all CUDA devices visible, for a rank, which takes the one of its number. `first`: what has
+    to be imported before all else.
     """
     # Nothing may be fetched or reported: every input is a local, verified directory.
     os.environ |= {
@@ -25,6 +33,7 @@ def prepare(threads: int, needs_bitsandbytes: bool, every_device: bool = False, 
     if not every_device:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+    first()
     if needs_torchao:
         if sys.modules.get("torchao", ...) is None:
             del sys.modules["torchao"]

@@ -38,7 +38,7 @@ def new_adapter(model: nn.Module, lora: dict[str, Any], seed: int) -> PeftModel:
     except RuntimeError as error:
         # A whole copy of a layer whose weights are integers has no gradient.
         raise StageError(f"lora: {error}. Take quantised layers out of lora.modules_to_save") from None
-    _refuse_unmergeable(adapted)
+    refuse_unmergeable(adapted)
     return adapted
 
 
@@ -49,7 +49,8 @@ def stored_adapter(model: nn.Module, checkpoint: Path) -> PeftModel:
     return PeftModel.from_pretrained(model, checkpoint, is_trainable=True)
 
 
-def _refuse_unmergeable(model: PeftModel) -> None:
+def refuse_unmergeable(model: PeftModel) -> None:
+    """StageError for an adapter that could not be merged, or would not be trained."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = model.get_base_model()

@@ -8,11 +8,13 @@ Putting weights together takes memory for the whole model in the first process: 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.stage import StageError
 from sft.training.deepspeed_config import STAGES
+from sft.training.sharded_state import clean_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,6 +35,29 @@ def whole_weights(strategy: str, wrapped: Any, main: bool) -> dict[str, Tensor] 
     else:
         state = wrapped.module.state_dict()
     return {name: tensor.detach().cpu() for name, tensor in state.items()} if main else None
+
+
+def write_weights(model: nn.Module, whole: dict[str, Tensor], directory: Path) -> None:
+    """Write the whole state as an unspread model is saved: tied weights once, or an adapter only."""
+    if not hasattr(model, "peft_config"):
+        tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+        model.save_pretrained(directory, state_dict={name: kept for name, kept in whole.items() if name not in tied})
+        return
+    from peft import get_peft_model_state_dict
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+    from safetensors.torch import save_file
+
+    # PEFT 0.21 looks for an adapter's tensors below the modules that have one, by names with FSDP's wrappers in them.
+    # Where the state has none, `save_pretrained` writes a file without a tensor, and says nothing.
+    wrapped = {name: whole[clean_name(name)] for name, _ in model.named_parameters()}
+    adapter = get_peft_model_state_dict(model, state_dict=wrapped)
+    model.save_pretrained(directory, state_dict=wrapped)
+    # For the same reason it leaves the adapter's own name in those of FSDP 1.
+    stored = {
+        re.sub(r"(\.lora_[AB])\.default\b", r"\1", clean_name(name)): tensor.contiguous()
+        for name, tensor in adapter.items()
+    }
+    save_file(stored, directory / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
 
 
 def save_state(strategy: str, wrapped: Any, optimizer: Optimizer, staging: Path, step: int, main: bool) -> None:

@@ -5,6 +5,7 @@ import gc
 from sft.config.methods import needed_packages
 from sft.models import torch_setup
 from sft.training import attempts
+from sft.training.backends import backend
 from sft.training.out_of_memory import OutOfMemoryError, is_out_of_memory
 from sft.training.run_setup import Run, make_trainer
 
@@ -39,11 +40,13 @@ def train_run(run: Run) -> int:
     stage = run.stage
     distributed = run.plan is not None
     needed = needed_packages(stage.config["training"])
+    trained_by = backend(stage.config["training"].get("backend", "trl"))
     torch_setup.prepare(
         stage.options.threads,
         needs_bitsandbytes="bitsandbytes" in needed,
         needs_torchao="torchao" in needed,
         every_device=distributed,
+        first=lambda: trained_by.start(stage.options.device),
     )
     device = torch_setup.chosen_device(stage.options.device)
     trainer = make_trainer(run, device)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sft.stage import StageError
+from sft.training.backends.trl import label_scores
 from sft.training.collate import REAL_TOKENS, SAMPLE_IDS, Collator
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def require_separate_rows(
         batch = collator(rows)
         for name in (SAMPLE_IDS, REAL_TOKENS):
             batch.pop(name, None)
-        made = model(**prepare(batch), use_cache=False, fused_lm_head=True)
-        return -float(made.log_probs.sum(dtype=torch.float64))
+        log_probs, _, _ = label_scores(model, prepare(batch))
+        return -float(log_probs.sum(dtype=torch.float64))
 
     training = model.training
     with torch.no_grad():

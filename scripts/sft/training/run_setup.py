@@ -54,15 +54,14 @@ class Run:
 def make_trainer(run: Run, device: str) -> RunTrainer:
     """The trainer of `run`, holding the weights it starts from (base, adapter or checkpoint)."""
     from transformers import set_seed
-    from trl import SFTConfig
 
     from sft.models.loading import load_processor, tokenizer_of
     from sft.models.weight_check import parameter_counts
     from sft.training import probe, sharding
+    from sft.training.backends import backend, trl
     from sft.training.bookkeeping import Bookkeeping
     from sft.training.collate import Collator
     from sft.training.effective import effective_arguments
-    from sft.training.lm_head import score_labelled_positions_only
     from sft.training.methods import require_possible, trained_types_kept
     from sft.training.ranks import joined_ranks
     from sft.training.token_rows import load_rows
@@ -76,7 +75,8 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     processor = load_processor(stage.input("processor") / "processor")
     rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
     set_seed(config["seed"])
-    model, methods = load_start(run, device)
+    trained_by = backend(training.get("backend", "trl"))
+    model, methods = load_start(run, device, max(map(len, rows["train"]["input_ids"])))
     tokenizer = tokenizer_of(processor)
     collator = Collator(processor)
     inputs = probe.probe_inputs(
@@ -89,8 +89,9 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     requested = requested_arguments(
         config, device, options.micro_batch_size, str(run.checkpoints.directory), options.processes
     )
+    requested = trained_by.arguments(requested, device)
     requested |= sharding.arguments(options.strategy, model, requested, config["precision"], options.offload)
-    arguments = SFTConfig(**requested)
+    arguments = trl.arguments_class()(**requested)
     ranks = joined_ranks(options.processes)  # the arguments make the process group
     accounting = Accounting.load(run.start.path) if run.start.path else Accounting()
     accounting.note_code(run.start.step, run.provenance["code"], run.provenance["versions"])
@@ -131,7 +132,9 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         )
     if len(trainer.train_dataset) != len(rows["train"]):
         raise StageError(f"{len(rows['train'])} rows were prepared, {len(trainer.train_dataset)} reached the trainer")
-    books.effective["built"] = {"logits": "labelled positions" if score_labelled_positions_only() else "all positions"}
+    books.effective["built"] = {
+        "logits": "labelled positions" if trl.score_labelled_positions_only() else "all positions"
+    }
     if methods:
         books.effective["methods"] = methods
     every, trainable = parameter_counts(trainer.model)
@@ -171,26 +174,33 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
         raise StageError("training.frozen: nothing is left to train. Remove a pattern")
 
 
-def load_start(run: Run, device: str) -> tuple[nn.Module, dict[str, Any]]:
+def load_start(run: Run, device: str, longest: int) -> tuple[nn.Module, dict[str, Any]]:
     """The model that this attempt trains, its weights compared with the files they come from; and how it computes.
 
     In full: the base, or the checkpoint. LoRA: the base with a new adapter, or with that of the checkpoint. What is
-    trained is always float32; bfloat16 and FP8 are precisions of the computation, not of the weights.
+    trained is always float32; bfloat16 and FP8 are precisions of the computation, not of the weights. `longest` row in tokens.
     """
     from sft.models.loading import load_model
     from sft.models.sharded_weights import has_shards, load_shards
     from sft.models.weight_check import check_loaded
-    from sft.training.adapter import new_adapter, stored_adapter
+    from sft.training.backends import backend
     from sft.training.methods import as_configured, load_base
 
     config, training = run.stage.config, run.stage.config["training"]
+    trained_by = backend(training.get("backend", "trl"))
     base = model_directory(run.stage.input("model"), config.get("model_step"))
+    if problem := trained_by.refusal(config, base, device):
+        raise StageError(f"training.backend: {problem}")
     full_start = run.start.path if config["method"] == "full" else None
     if full_start and has_shards(full_start):
         model = load_model(base)
         count = load_shards(model, full_start)
         run.stage.say(f"loaded {full_start}: {count} tensors from shards")
         record: dict[str, Any] = {}
+    elif trained_by.LOADS_MODELS:
+        model, record = trained_by.load_model(full_start or base, config, longest), {}
+        count = check_loaded(model, full_start or base)
+        run.stage.say(f"loaded {full_start or base}: {count} tensors, equal to the files")
     elif full_start:
         model, record = load_model(full_start), {}
         count = check_loaded(model, full_start)
@@ -203,5 +213,5 @@ def load_start(run: Run, device: str) -> tuple[nn.Module, dict[str, Any]]:
         freeze(model, training.get("frozen", ()))
         return model, record
     if run.start.path:
-        return stored_adapter(model, run.start.path), record
-    return new_adapter(model, config["lora"], config["seed"]), record
+        return trained_by.stored_adapter(model, run.start.path), record
+    return trained_by.new_adapter(model, config["lora"], config["seed"]), record

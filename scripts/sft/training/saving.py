@@ -112,10 +112,7 @@ class SavesCheckpoints:
         """What the main process writes, for all."""
         books = self.books
         if whole is not None:
-            tied = set(getattr(plain, "all_tied_weights_keys", None) or ())
-            plain.save_pretrained(
-                staging, state_dict={name: value for name, value in whole.items() if name not in tied}
-            )
+            gathered_state.write_weights(plain, whole, staging)
             torch.save(self.lr_scheduler.state_dict(), staging / "scheduler.pt")
         elif not is_sharded(plain):
             plain.save_pretrained(staging)

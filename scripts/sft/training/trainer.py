@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import RandomSampler
-from trl import SFTTrainer
 
 from sft.stage import StageError
 from sft.training import probe, sharding
 from sft.training.accounting import samples_digest
+from sft.training.backends.trl import label_scores, loss_is_scaled, trainer_class
 from sft.training.bookkeeping import Bookkeeping, Step
 from sft.training.checkpoint import Checkpoint
 from sft.training.collate import IGNORED, REAL_TOKENS, SAMPLE_IDS
@@ -38,11 +38,11 @@ from sft.training.saving import SavesCheckpoints
 from sft.training.sharded_state import whole
 
 
-class RunTrainer(SavesCheckpoints, SFTTrainer):
+class RunTrainer(SavesCheckpoints, trainer_class()):
     """Trains one run. `resumed` is the checkpoint whose weights the given model already holds, None for a fresh run."""
 
     # compute_loss divides by the supervised tokens of the whole global batch, so accumulation needs no scaling.
-    loss_is_scaled_for_ga = True
+    loss_is_scaled_for_ga = loss_is_scaled()
 
     def __init__(
         self,
@@ -280,10 +280,10 @@ class RunTrainer(SavesCheckpoints, SFTTrainer):
             model.eval()
             for batch, counts in self._evaluation_batches():
                 names = batch.pop(SAMPLE_IDS)
-                made = model(**self._prepare_inputs(batch), use_cache=False, fused_lm_head=True)
+                log_probs, likeliest, labelled = label_scores(model, self._prepare_inputs(batch))
                 if counts:
-                    loss = float(made.log_probs.sum(dtype=torch.float64))
-                    sums.append((loss, int(made.is_top1.sum()), int(made.label_mask.sum()), len(names)))
+                    loss = float(log_probs.sum(dtype=torch.float64))
+                    sums.append((loss, int(likeliest.sum()), int(labelled.sum()), len(names)))
             model.train(training)
         # Added in the order of the rows, so that the sum does not depend on who had which batch.
         every = [one for turn in itertools.zip_longest(*self.ranks.gather(sums)) for one in turn if one is not None]

@@ -85,6 +85,7 @@ test-fast: setup-tests ## the tests of seconds, under a minute together
 .PHONY: test-gpu
 test-gpu: ## the tests that need a CUDA device; without .venv with what is installed (PYTHON=...), saying what is missing
 	@python=$(if $(PYTHON),$(PYTHON),$$([ -x $(BIN)/python ] && echo $(BIN)/python || echo python3)); $$python tests/gpu/run.py $(if $(ON),--on $(ON))
+
 .PHONY: test-deepspeed
 test-deepspeed: setup ## ZeRO on two CPU processes, in an environment of its own (minutes; needs g++)
 	@$(FIND_PYTHON); $$python -B scripts/set_up.py --environment .venv-cpu-deepspeed --only locks/cpu-deepspeed.txt --tests

@@ -84,6 +84,7 @@ TOGETHER = {
     ("training", "float8_emulated"): BASIC | {"float8": "rowwise", "float8_emulated": True},
     ("training", "attention"): BASIC | {"attention": "eager"},
     ("lora", "layers"): {"target_modules": ["q_proj"], "layers": [0]},
+    ("training", "backend"): None,  # of an environment with Unsloth: see test_launch.py
     ("distributed", "offload"): None,  # of an environment with DeepSpeed: see test_launch.py
     ("training", "num_train_epochs"): {
         "learning_rate": 1e-3,

@@ -53,6 +53,12 @@ def test_deepspeed_is_given_what_our_keys_say() -> None:
     assert deepspeed_config.of_run(*run_of("fsdp2")) is None
 
 
+def test_backend_is_part_of_the_identity_and_the_default_adds_nothing() -> None:
+    stock, other = (Training(**TRAINING, backend=name) for name in ("trl", "unsloth"))
+    assert "backend" not in key_fields(stock)
+    assert key_fields(other)["backend"] == "unsloth"
+
+
 def test_offloading_is_no_part_of_the_identity() -> None:
     plain, offloaded = (
         Training(**TRAINING, distributed={"strategy": "deepspeed_zero3", "processes": 8, "offload": offload})

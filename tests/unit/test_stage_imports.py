@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from sft.code import SCRIPTS, sources
-from sft.pins import normal, read_source, read_yaml
+from sft.pins import normal, read_lock, read_source, read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
 OURS = {path.stem for path in SCRIPTS.iterdir()}
+# What only an optional environment has, and the one file that imports it and says where it is missing.
+OPTIONAL = {"unsloth": "scripts/sft/training/backends/unsloth.py"}
 
 
 def stages() -> dict[str, str]:
@@ -42,7 +44,8 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return names - set(sys.stdlib_module_names) - OURS
+    optional = {name for name, file in OPTIONAL.items() if path == ROOT / file}
+    return names - set(sys.stdlib_module_names) - OURS - optional
 
 
 def missing(script: str, stage: str) -> list[str]:
@@ -53,6 +56,12 @@ def missing(script: str, stage: str) -> list[str]:
         for module in sorted(imported(path))
         if not distributions().get(module, {module}) & has
     ]
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_an_optional_package_has_its_locks(name: str) -> None:
+    for lock in (f"locks/{name}.txt", f"locks/cpu-{name}.txt"):
+        assert name in read_lock(ROOT / lock, ROOT).pins
 
 
 def test_every_rule_that_runs_a_script_has_an_environment():

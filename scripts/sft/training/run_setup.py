@@ -178,7 +178,8 @@ def load_start(run: Run, device: str, longest: int) -> tuple[nn.Module, dict[str
     """The model that this attempt trains, its weights compared with the files they come from; and how it computes.
 
     In full: the base, or the checkpoint. LoRA: the base with a new adapter, or with that of the checkpoint. What is
-    trained is always float32; bfloat16 and FP8 are precisions of the computation, not of the weights. `longest` row in tokens.
+    trained is always float32; bfloat16 and FP8 are precisions of the computation, not of the weights. The longest row
+    has `longest` tokens.
     """
     from sft.models.loading import load_model
     from sft.models.sharded_weights import has_shards, load_shards

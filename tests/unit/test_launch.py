@@ -59,6 +59,15 @@ def test_backend_is_part_of_the_identity_and_the_default_adds_nothing() -> None:
     assert key_fields(other)["backend"] == "unsloth"
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"distributed": {"strategy": "ddp", "processes": 2}}, "one process"), ({"attention": "eager"}, "brings its own")],
+)
+def test_what_unsloth_does_not_share_is_refused(changes, said) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Training(**TRAINING | changes, backend="unsloth")
+
+
 def test_offloading_is_no_part_of_the_identity() -> None:
     plain, offloaded = (
         Training(**TRAINING, distributed={"strategy": "deepspeed_zero3", "processes": 8, "offload": offload})

@@ -161,7 +161,7 @@ class Training(Section):
             fix = "Use one process, or backend: trl"
             raise FieldError("backend", "unsloth trains with one process here", fix)
         stock = {name: field.default for name, field in type(self).model_fields.items()}
-        for name in ("quantization", "float8", "attention", "kernels", "compile", "activation_offloading"):
+        for name in ("quantization", "float8", "attention", "kernels", "activation_offloading"):
             if self.backend == "unsloth" and getattr(self, name) != stock[name]:
                 raise FieldError(name, "is stock TRL's; unsloth brings its own", "Remove it, or use backend: trl")
         return self

@@ -26,8 +26,8 @@ NESTED = ("model", "module", "state_dict", "model_state_dict")
 def load_tensors_only(path: Path) -> Any:
     """The content of a torch file, mapped; StageError when it is damaged or holds more than tensors and containers."""
     try:
-        # DeepSpeed stores its loss scaler beside the weights; here it becomes an object without behaviour.
-        with torch.serialization.safe_globals([(_Inert, name) for name in _INERT]):
+        # DeepSpeed stores its loss scaler and stage beside the weights; here they become objects without behaviour.
+        with torch.serialization.safe_globals([(_Inert, name) for name in _INERT] + [(_Number, _STAGE)]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise StageError(f"{path} is missing") from None
@@ -47,6 +47,11 @@ class _Inert:
         """Keep nothing."""
 
 
+class _Number(int):
+    """Stands for a member of an enumeration of whole numbers."""
+
+
+_STAGE = "deepspeed.runtime.zero.config.ZeroStageEnum"
 _INERT = ("deepspeed.runtime.fp16.loss_scaler.LossScaler", "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler")
 
 

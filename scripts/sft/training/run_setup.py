@@ -70,12 +70,15 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     stage, config, options = run.stage, run.stage.config, run.stage.options
     training = config["training"]
     require_possible(training, device)
+    trained_by = backend(training.get("backend", "trl"))
+    base = model_directory(stage.input("model"), config.get("model_step"))
+    if problem := trained_by.refusal(config, base, device):
+        raise StageError(f"training.backend: {problem}")
     if device == "cpu":
         sharding.allow_on_cpu(options.strategy)
     processor = load_processor(stage.input("processor") / "processor")
     rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
     set_seed(config["seed"])
-    trained_by = backend(training.get("backend", "trl"))
     model, methods = load_start(run, device, max(map(len, rows["train"]["input_ids"])))
     tokenizer = tokenizer_of(processor)
     collator = Collator(processor)
@@ -190,8 +193,6 @@ def load_start(run: Run, device: str, longest: int) -> tuple[nn.Module, dict[str
     config, training = run.stage.config, run.stage.config["training"]
     trained_by = backend(training.get("backend", "trl"))
     base = model_directory(run.stage.input("model"), config.get("model_step"))
-    if problem := trained_by.refusal(config, base, device):
-        raise StageError(f"training.backend: {problem}")
     full_start = run.start.path if config["method"] == "full" else None
     if full_start and has_shards(full_start):
         model = load_model(base)

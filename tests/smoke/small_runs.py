@@ -150,7 +150,7 @@ def write_run(
             record(step)
             path = f"checkpoints/checkpoint-{step}"
             trained.save_pretrained(directory / path)
-            kept.append({"step": step, "path": path, "digest": weights_digest(trained)})
+            kept.append({"step": step, "path": path, "digest": weights_digest(trained.state_dict())})
     save_file({name: tensor.contiguous() for name, tensor in stored.items()}, directory / "probe.safetensors")
     (directory / "kept.json").write_text(json.dumps({"kept": kept, "probe": {}}))
     return finish(directory, {"method": method, "precision": "float32"}, "train_model")

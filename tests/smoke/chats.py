@@ -34,4 +34,7 @@ def text(content: str, identifier: str = "a") -> dict[str, Any]:
 
 def tokenised(processor: Any, examples: list[dict[str, Any]], **policy: Any) -> tuple[list[dict], dict[str, Any]]:
     tokenization = Tokenization(processor, POLICY | policy, "train")
-    return list(tokenization.tokenise(examples)), tokenization.facts()
+    rows = [
+        row | {name: list(row[name]) for name in ("input_ids", "labels")} for row in tokenization.tokenise(examples)
+    ]
+    return rows, tokenization.facts()

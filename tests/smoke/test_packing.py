@@ -109,7 +109,7 @@ def test_rows_that_see_each_other_stop_a_packed_run(llama):
 
 
 def log_probs(model: Any) -> None:
-    """Give a bare model the output that TRL's head gives: the log-probabilities of the labels."""
+    """Give a bare model the output that TRL's head gives: of each label its log-probability, and whether it is first."""
     plain = model.forward
 
     def forward(*args: Any, labels: Any, fused_lm_head: bool, **kwargs: Any) -> Any:
@@ -117,6 +117,7 @@ def log_probs(model: Any) -> None:
         kept = labels[:, 1:] != -100
         chosen = made.logits[:, :-1].log_softmax(-1).gather(2, labels[:, 1:].clamp(min=0)[:, :, None])[..., 0]
         made.log_probs = chosen[kept]
+        made.is_top1, made.label_mask = (made.logits[:, :-1].argmax(-1) == labels[:, 1:])[kept], kept
         return made
 
     model.forward = forward

@@ -40,7 +40,10 @@ def picture(side: int = 16) -> bytes:
 
 def tokenised(processor, examples, **policy):
     tokenization = Tokenization(processor, POLICY | policy, "train")
-    return list(tokenization.tokenise(examples)), tokenization.facts()
+    rows = [
+        row | {name: list(row[name]) for name in ("input_ids", "labels")} for row in tokenization.tokenise(examples)
+    ]
+    return rows, tokenization.facts()
 
 
 def stage(directory: Path, rule: str, config: dict, **inputs: Path) -> Stage:

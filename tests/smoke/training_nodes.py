@@ -64,7 +64,9 @@ def write_tokens(directory: Path, processor: Path, rows: list[dict[str, Any]], v
     splits = {}
     for split, part in (("train", rows[validation:]), ("validation", rows[:validation])):
         tokenization = Tokenization(made, config, split)
-        tokenised = list(tokenization.tokenise(part))
+        tokenised = [
+            row | {name: list(row[name]) for name in ("input_ids", "labels")} for row in tokenization.tokenise(part)
+        ]
         if not any(row["images"] for row in tokenised):
             tokenised = [{name: row[name] for name in ("id", "input_ids", "labels")} for row in tokenised]
         pq.write_table(pa.Table.from_pylist(tokenised), directory / f"{split}.parquet")

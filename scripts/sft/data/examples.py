@@ -17,6 +17,7 @@ Reading and writing go batch by batch: a data set of pictures need not fit into 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ class Writer:
 
     def _gather(self) -> None:
         if self._waiting:
-            self._batches.append(pyarrow.RecordBatch.from_pylist(self._waiting, schema=self.schema))
+            self._batches.append(_batch(self._waiting, self.schema))
             self._waiting = []
 
     def _flush(self) -> None:
@@ -99,6 +100,27 @@ class Writer:
             self._file.write_table(pyarrow.Table.from_batches(self._batches), row_group_size=2 * ROWS_PER_BATCH)
             self._batches = []
         self._bytes = 0
+
+
+def _batch(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.RecordBatch:
+    """Rows as a record batch. Tokens are put together as arrays: pyarrow looks at each number of a list."""
+    tokens = pyarrow.list_(pyarrow.int32())
+    columns = []
+    for field in schema:
+        values = [row.get(field.name) for row in rows]
+        if field.type == tokens and all(isinstance(value, array) for value in values):
+            ends, numbers = array("i", [0]), array("i")
+            for value in values:
+                numbers.extend(value)
+                ends.append(len(numbers))
+            columns.append(pyarrow.ListArray.from_arrays(_int32(ends), _int32(numbers)))
+        else:
+            columns.append(pyarrow.array(values, field.type))
+    return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _int32(numbers: array) -> pyarrow.Array:
+    return pyarrow.Array.from_buffers(pyarrow.int32(), len(numbers), [None, pyarrow.py_buffer(numbers)])
 
 
 def rows_within(file: pyarrow.parquet.ParquetFile, limit: int) -> int:

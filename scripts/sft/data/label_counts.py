@@ -1,8 +1,12 @@
 """What became of the rows of a split when they were tokenised, counted: one split of labels.json."""
 
 import heapq
+from array import array
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from sft.data.splitting import hash64
 
@@ -34,10 +38,10 @@ class LabelCounts:
         if self.counted[what] <= IDS_NAMED:
             self.named.setdefault(what, []).append(identifier)
 
-    def keep(self, identifier: str, ids: list[int], labels: list[int]) -> None:
+    def keep(self, identifier: str, ids: array, labels: array) -> None:
         """Count a row that is trained on."""
         self.kept += 1
-        self.supervised[len(labels) - labels.count(IGNORED)] += 1
+        self.supervised[learned(labels)] += 1
         order = -hash64("shown", identifier)
         if len(self._shown) < ROWS_SHOWN:
             heapq.heappush(self._shown, (order, identifier, ids, labels))
@@ -84,12 +88,18 @@ NOTED = (
 )
 
 
-def segments(tokenizer: Any, ids: list[int], labels: list[int]) -> list[dict[str, Any]]:
+def learned(labels: array) -> int:
+    """How many tokens of a row the loss counts."""
+    # `count` of an array makes an object of each number first.
+    return int(np.count_nonzero(np.frombuffer(labels, np.intc) != IGNORED))
+
+
+def segments(tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> list[dict[str, Any]]:
     """A row as text, cut where the mask changes: {"supervised", "text"}."""
     cut: list[tuple[bool, list[int]]] = []
     for number, label in zip(ids, labels, strict=True):
-        learned = label != IGNORED
-        if not cut or cut[-1][0] != learned:
-            cut.append((learned, []))
+        counts = label != IGNORED
+        if not cut or cut[-1][0] != counts:
+            cut.append((counts, []))
         cut[-1][1].append(number)
-    return [{"supervised": learned, "text": tokenizer.decode(part, skip_special_tokens=False)} for learned, part in cut]
+    return [{"supervised": counts, "text": tokenizer.decode(part, skip_special_tokens=False)} for counts, part in cut]

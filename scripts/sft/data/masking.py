@@ -6,6 +6,7 @@ would be trained on another prompt than it is asked with.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,17 +24,18 @@ if TYPE_CHECKING:
 class MaskedTokens:
     """Token ids of a rendered text, pictures not expanded, and which of them the loss counts.
 
+    Ids are an array of C integers (32 bits), which pyarrow and numpy read without looking at each number.
     `answers`: (first, behind the last) token of each answer. `ends`: the place of the token that closes each answer;
     None for one that nothing closes.
     """
 
-    ids: list[int]
+    ids: array
     answers: tuple[Span, ...]
     ends: tuple[int | None, ...]
 
-    def labels(self) -> list[int]:
+    def labels(self) -> array:
         """The ids where the loss counts, -100 elsewhere."""
-        made = [IGNORED] * len(self.ids)
+        made = array("i", [IGNORED]) * len(self.ids)
         for first, behind in self.answers:
             made[first:behind] = self.ids[first:behind]
         return made
@@ -70,16 +72,16 @@ def mask_rows(
 
 def _tokens(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], token_bytes: TokenBytes | None
-) -> Iterator[tuple[list[int], Places | None]]:
+) -> Iterator[tuple[array, Places | None]]:
     """The token ids of each text and where they are; None where a slow tokenizer does not say."""
     if token_bytes is not None:
         for text, ids in zip(texts, token_bytes.encode(texts), strict=True):
             places = token_bytes.places(ids, text)
-            yield next(_tokens(tokenizer, [text], None)) if places is None else (ids, places)
+            yield next(_tokens(tokenizer, [text], None)) if places is None else (places.ids, places)
         return
     made = tokenizer(text=texts, add_special_tokens=False, verbose=False, return_attention_mask=False)
     for number, ids in enumerate(made["input_ids"]):
-        yield ids, _Told(made[number]) if tokenizer.is_fast else None
+        yield array("i", ids), _Told(made[number]) if tokenizer.is_fast else None
 
 
 class Places(Protocol):
@@ -117,7 +119,7 @@ def closed(tokenizer: PreTrainedTokenizerBase, text: MaskedTokens) -> MaskedToke
     eos = tokenizer.eos_token_id
     if eos is not None and eos not in after:
         after = [*after, eos]
-    ids = [*before, *text.ids, *after]
+    ids = array("i", [*before, *text.ids, *after])
     end = len(before) + len(text.ids) + after.index(eos) if eos in after else None
     return MaskedTokens(ids, ((0, len(ids)),), (end,))
 
@@ -128,7 +130,7 @@ def expand(masked: MaskedTokens, ids: Sequence[int], placeholders: Collection[in
     StageError where the processor writes other tokens than its tokenizer outside of the pictures.
     """
     if len(masked.ids) == len(ids):
-        if masked.ids != list(ids):
+        if masked.ids != array("i", ids):
             raise _read_differently(identifier)
         return masked
     # Where each token of the text goes; the token behind the last one goes to the end.
@@ -152,14 +154,14 @@ def expand(masked: MaskedTokens, ids: Sequence[int], placeholders: Collection[in
         raise _read_differently(identifier)
     moved.append(place)
     answers = tuple((moved[first], moved[behind]) for first, behind in masked.answers)
-    return MaskedTokens(list(ids), answers, tuple(None if end is None else moved[end] for end in masked.ends))
+    return MaskedTokens(array("i", ids), answers, tuple(None if end is None else moved[end] for end in masked.ends))
 
 
 class _Reader:
     """Finds tokens of one text by its characters. `places`: where they are, if that is known."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, identifier: str, full: str, ids: list[int], places: Places | None
+        self, tokenizer: PreTrainedTokenizerBase, identifier: str, full: str, ids: array, places: Places | None
     ):
         self.tokenizer, self.identifier, self.full = tokenizer, identifier, full
         self.ids, self.places = ids, places
@@ -174,7 +176,7 @@ class _Reader:
         if number is not None:
             return number
         before = self.tokenizer(text=self.full[:at], add_special_tokens=False)["input_ids"]
-        if self.ids[: len(before)] != list(before):
+        if self.ids[: len(before)] != array("i", before):
             raise StageError(
                 f"id {self.identifier}: prompt and answer share a token (…{self.full[max(0, at - 20) : at + 20]!r}…). "
                 f"The template must end the prompt with something that no answer can join, such as a newline"

@@ -43,14 +43,15 @@ class TokenBytes:
         if b"".join(map(self._bytes.__getitem__, ids)) != text.encode():
             return None
         # By way of array: numpy takes three times as long to read a list.
-        numbers = np.frombuffer(array("i", ids), np.intc)
-        return TokenPlaces(text, self._lengths[numbers].cumsum())
+        numbers = array("i", ids)
+        return TokenPlaces(text, numbers, self._lengths[np.frombuffer(numbers, np.intc)].cumsum())
 
 
 class TokenPlaces:
-    """`ends`: the byte behind each token."""
+    """`ids`: the tokens; `ends`: the byte behind each of them."""
 
-    def __init__(self, text: str, ends: np.ndarray):
+    def __init__(self, text: str, ids: array, ends: np.ndarray):
+        self.ids = ids
         self._text, self._ends = text, ends
         self._ascii = text.isascii()
 

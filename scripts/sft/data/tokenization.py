@@ -9,12 +9,13 @@ placeholders that say nothing. Text without roles is learned whole, the tokenize
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sft.data import masking, rendering, turns
 from sft.data.control_tokens import POLICIES, ControlTokens, control_tokens_of
-from sft.data.label_counts import IGNORED, LabelCounts
+from sft.data.label_counts import IGNORED, LabelCounts, learned
 from sft.data.masking import MaskedTokens
 from sft.data.token_bytes import token_bytes_of
 from sft.stage import StageError
@@ -71,7 +72,7 @@ class Tokenization:
         self._tokens_kept = 0
 
     def tokenise(self, examples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Rows {"id", "input_ids", "labels", "images"} in order; too long ones as the policy says.
+        """Rows {"id", "input_ids", "labels", "images"} in order, tokens as arrays; too long ones as the policy says.
 
         StageError, once all rows were seen, where rows are too long or hold control tokens and that is not allowed.
         """
@@ -151,9 +152,9 @@ class Tokenization:
         counts.rows += 1
         counts.tokens[len(ids)] += 1
         bos = self.tokenizer.bos_token_id
-        counts.double_bos += bos is not None and ids[:2] == [bos, bos]
+        counts.double_bos += bos is not None and list(ids[:2]) == [bos, bos]
         if self.loss_on == "all":
-            labels = [IGNORED if number in self.placeholders else number for number in ids]
+            labels = array("i", [IGNORED if number in self.placeholders else number for number in ids])
         else:
             labels = whole.labels()
         if len(ids) > self.max_length and not self.splits_rows:
@@ -162,7 +163,7 @@ class Tokenization:
                 counts.note("dropped", example["id"])
                 return
             ids, labels, ends = self._cut(example["id"], ids, labels, ends)
-        if labels.count(IGNORED) == len(labels):
+        if not learned(labels):
             counts.note("fully_masked", example["id"])
             return
         counts.keep(example["id"], ids, labels)
@@ -175,20 +176,20 @@ class Tokenization:
         yield {"id": example["id"], "input_ids": ids, "labels": labels, "images": example["images"]}
 
     def _cut(
-        self, identifier: str, ids: list[int], labels: list[int], ends: Sequence[int | None]
-    ) -> tuple[list[int], list[int], list[int | None]]:
+        self, identifier: str, ids: array, labels: array, ends: Sequence[int | None]
+    ) -> tuple[array, array, list[int | None]]:
         """A row cut to max_length; counted apart where something that is learned is lost."""
         away = len(ids) - self.max_length
         lost = labels[:away] if self.side == "left" else labels[self.max_length :]
         if self.on_too_long == "truncate":
             self.counts.note("truncated", identifier)
-            if lost.count(IGNORED) < len(lost):
+            if learned(lost):
                 self.counts.note("answer_truncated", identifier)
         if self.side == "left":
             return ids[away:], labels[away:], [None if end is None else end - away for end in ends]
         return ids[: self.max_length], labels[: self.max_length], list(ends)
 
-    def _check_alone(self, example: dict[str, Any], prompt: str, images: list[Any], whole: list[int]) -> None:
+    def _check_alone(self, example: dict[str, Any], prompt: str, images: list[Any], whole: array) -> None:
         """StageError unless evaluation, which renders the prompt alone, asks with the tokens that training saw.
 
         Looked at are the first rows; the text of all rows is compared when they are rendered.
@@ -196,7 +197,7 @@ class Tokenization:
         if self.counts.rows >= ROWS_CHECKED_ALONE or turns.is_text(example):
             return
         alone = self._encode([prompt], [images], [example])[0]
-        if whole[: len(alone)] != alone:
+        if whole[: len(alone)] != array("i", alone):
             raise StageError(f"id {example['id']}: the prompt alone has other tokens than before its answer")
 
     def _decoded(self, example: dict[str, Any]) -> list[Any]:

@@ -93,9 +93,9 @@ class Targets:
         else:
             length = max(len(one.ids) for one in masked)
             pad = self.tokenizer.pad_token_id
-            rows = [one.ids + [pad if pad is not None else 0] * (length - len(one.ids)) for one in masked]
+            rows = [list(one.ids) + [pad if pad is not None else 0] * (length - len(one.ids)) for one in masked]
             mask = [[1] * len(one.ids) + [0] * (length - len(one.ids)) for one in masked]
             inputs = {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(mask)}
         width = inputs["input_ids"].shape[1]
-        learned = torch.tensor([one.labels() + [IGNORED] * (width - len(one.ids)) for one in masked]) != IGNORED
+        learned = torch.tensor([list(one.labels()) + [IGNORED] * (width - len(one.ids)) for one in masked]) != IGNORED
         return ids, inputs, learned

@@ -109,7 +109,7 @@ def test_rows_that_see_each_other_stop_a_packed_run(llama):
 
 
 def log_probs(model: Any) -> None:
-    """Give a bare model the output that TRL's head gives: of each label its log-probability, and whether it is first."""
+    """Give a bare model the output that TRL's head gives: log-probabilities of the labels, and which are likeliest."""
     plain = model.forward
 
     def forward(*args: Any, labels: Any, fused_lm_head: bool, **kwargs: Any) -> Any:

@@ -110,7 +110,7 @@ def _load_the_base_instead() -> None:
     from sft.models.model_directory import model_directory
     from sft.training import run_setup
 
-    run_setup.load_start = lambda run, _device: (load_model(model_directory(run.stage.input("model"))), {})
+    run_setup.load_start = lambda run, *_: (load_model(model_directory(run.stage.input("model"))), {})
 
 
 def _let_transformers_load() -> None:

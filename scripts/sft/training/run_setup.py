@@ -64,7 +64,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     from sft.training.effective import effective_arguments
     from sft.training.methods import require_possible, trained_types_kept
     from sft.training.ranks import joined_ranks
-    from sft.training.token_rows import load_rows
+    from sft.training.token_rows import load_rows, longest_row
     from sft.training.trainer import RunTrainer
 
     stage, config, options = run.stage, run.stage.config, run.stage.options
@@ -79,7 +79,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     processor = load_processor(stage.input("processor") / "processor")
     rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
     set_seed(config["seed"])
-    model, methods = load_start(run, device, max(map(len, rows["train"]["input_ids"])))
+    model, methods = load_start(run, device, longest_row(rows["train"]))
     tokenizer = tokenizer_of(processor)
     collator = Collator(processor)
     inputs = probe.probe_inputs(

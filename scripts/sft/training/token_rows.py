@@ -44,6 +44,13 @@ def prepare_rows(tokens: Path, split: str, say: Callable[[str], None]) -> None:
         _copy(tokens, split, say)
 
 
+def longest_row(rows: Dataset) -> int:
+    """Tokens of the longest row, from the offsets of the mapped lists; no token is read."""
+    import pyarrow.compute as pc
+
+    return pc.max(pc.list_value_length(rows.data.column("input_ids"))).as_py()
+
+
 def load_rows(tokens: Path, split: str) -> Dataset:
     """`<tokens>/<split>.parquet` as a mapped data set: id, input_ids, labels; images or seq_lengths (of packs).
 

@@ -17,11 +17,11 @@ from sft.training import metrics_stream
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 KILLS = int(os.environ.get("SFT_KILLS", "6"))
 KILLS_A_RUN = 6
-STEPS = 24
+STEPS = 72  # more than are trained between six kills, also on a fast machine
 OPTIONS = ("--keep-optimizer", "--micro-batch-size", "4")
 # A checkpoint after every step, so that writing and rotating fill much of the time. It changes no result.
 SAVING = ("--checkpoint-minutes", "0")
-SETTINGS = {"max_steps": STEPS, "save_steps": 8, "eval_steps": 6}
+SETTINGS = {"max_steps": STEPS, "save_steps": 24, "eval_steps": 18}
 
 
 def test_killed_at_random_moments(text_nodes, tmp_path: Path) -> None:
@@ -53,11 +53,16 @@ def _kill(run: Path, chance: random.Random, saving: bool) -> bool:
         child.wait_until(lambda: _steps_of(run, attempt + 1) >= steps or child.poll() is not None)
     if saving:
         deadline = time.monotonic() + 60
-        while not _half_written(run) and child.poll() is None and time.monotonic() < deadline:
-            pass
-        time.sleep(chance.uniform(0, 0.02))
+        while child.poll() is None and time.monotonic() < deadline:
+            if _half_written(run):
+                time.sleep(chance.uniform(0, 0.01))
+                # Held still, it stays where it is. If the save ended meanwhile, the next one is waited for.
+                os.kill(child.pid, signal.SIGSTOP)
+                if _half_written(run):
+                    break
+                os.kill(child.pid, signal.SIGCONT)
     else:
-        time.sleep(chance.uniform(0, 0.5))
+        time.sleep(chance.uniform(0, 0.1))
     assert child.kill() in (-signal.SIGKILL, 0), runs.log(run)
     return saving and _half_written(run)
 

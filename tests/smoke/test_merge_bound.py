@@ -30,9 +30,8 @@ def adapted(tmp_path_factory):
 def bounds(gate: Gate, checkpoint, trained, logits) -> dict[str, tuple[float, float]]:
     """{inputs: (how far the logits are from the trained model's, how far they may be)}"""
     drifts = gate._drifts(trained, logits)
-    return {
-        name: (drift["relative"], gate._merge_bound(checkpoint, trained, name, drift)) for name, drift in drifts.items()
-    }
+    allowed = gate._merge_bounds(checkpoint, trained, drifts)
+    return {name: (drift["relative"], allowed[name]) for name, drift in drifts.items()}
 
 
 def test_a_right_merge_is_within_what_the_model_makes_of_rounding(adapted, monkeypatch):

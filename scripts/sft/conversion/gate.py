@@ -169,7 +169,7 @@ class Gate:
         faults = judge("checkpoint_against_trained", recorded, trained, same)
         if self.dtype == "float32":
             drifts = self._drifts(trained, got)
-            bounds = {name: self._merge_bound(checkpoint, trained, name, drifts[name]) for name in drifts}
+            bounds = self._merge_bounds(checkpoint, trained, drifts)
             each = {name: drift | {"bound": bounds[name]} for name, drift in drifts.items()}
             report["merged_against_unmerged"] = {"bound": max(bounds.values()), **each}
             for name, drift in drifts.items():
@@ -182,17 +182,17 @@ class Gate:
             faults += judge(f"converted_against_checkpoint_in_{self.dtype}", narrow, got, 0.0)
         return faults + judge("converted_against_float32", trained, got, TYPE_FACTOR * rounding), report
 
-    def _merge_bound(
-        self, checkpoint: Path, trained: Mapping[str, Tensor], inputs: str, drift: Mapping[str, Any]
-    ) -> float:
-        """What a merge in float32 may move the logits of `inputs` by; measured where MERGE_BOUND is passed."""
-        if drift["relative"] <= MERGE_BOUND:
-            return MERGE_BOUND
-        answers = []
-        for seed in range(LAST_BITS_DRAWS):
+    def _merge_bounds(self, checkpoint: Path, trained: Mapping[str, Tensor], drifts: Drifts) -> dict[str, float]:
+        """{inputs: what a merge in float32 may move their logits by}; measured where MERGE_BOUND is passed."""
+        bounds = dict.fromkeys(drifts, MERGE_BOUND)
+        passed = [name for name, drift in drifts.items() if not drift["relative"] <= MERGE_BOUND]
+        for seed in range(LAST_BITS_DRAWS if passed else 0):
             other = self._logits(change_last_bits(self._ordinary(checkpoint, "float32"), seed))
-            answers.append(self._drifts(trained, other)[inputs]["relative"])
-        return min(max(MERGE_BOUND, LAST_BITS_FACTOR * max(answers)), LARGEST_MERGE_BOUND)
+            answers = self._drifts(trained, other)
+            for name in passed:
+                measured = min(LAST_BITS_FACTOR * answers[name]["relative"], LARGEST_MERGE_BOUND)
+                bounds[name] = max(bounds[name], measured)
+        return bounds
 
     def _quantised_and_shipped(self, trained: torch.nn.Module, reloaded: torch.nn.Module) -> dict[str, Any]:
         """The model as it was trained, with the products of its quantised layers, beside the one that is shipped."""

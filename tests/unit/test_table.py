@@ -82,6 +82,7 @@ def test_costs_by_rule_are_told_and_nothing_unmeasured_is_zero(ledger: Path, tmp
 def test_a_sum_with_an_unmeasured_part_is_not_measured():
     assert costs.total([1.5, "2"]) == 3.5
     assert costs.total([1.5, "not measured"]) == costs.total([1.5, math.nan]) == costs.total([""]) == "not measured"
+    assert costs.total([]) == "not measured", "a ledger from before costs were collected says nothing of them"
     assert costs.by_rule([]) == []
 
 

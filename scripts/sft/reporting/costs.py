@@ -86,8 +86,8 @@ def _summed(rule: str, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def total(values: Iterable[Any], digits: int = 2) -> float | str:
-    """The sum; "not measured" when one of the values is (an empty or missing one is, too)."""
+    """The sum; "not measured" when one of the values is (an empty or missing one is, too), and of no values."""
     found = list(values)
-    if any(value in (None, "", NOT_MEASURED) or value != value for value in found):
+    if not found or any(value in (None, "", NOT_MEASURED) or value != value for value in found):
         return NOT_MEASURED
     return round(sum(map(float, found)), digits)

@@ -5,22 +5,14 @@ from typing import Any
 
 import pytest
 import yaml
+from small_studies import DIGITS
 
 from sft.config.errors import ConfigError
 from sft.config.methods import needed_packages, on_device
 from sft.config.reader import load
 
 STUDY: dict[str, Any] = {
-    "datasets": {
-        "d": {
-            "source": {"package": "scikit-learn", "name": "digits"},
-            "format": "multiple_choice",
-            "prompt_key": "question",
-            "choice_key": "choices",
-            "answer_key": "answer",
-            "split": {"validation": {"rows": 200}},
-        }
-    },
+    "datasets": {"d": DIGITS},
     "models": {"m": {"source": {"initialise": "llama"}}},
 }
 TRAINING = {"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 120, "max_length": 64}
@@ -75,6 +67,13 @@ TABLE = [
         {},
         "activation_offloading",
         "Choose one",
+    ),
+    (
+        "chosen layers with Unsloth",
+        {"backend": "unsloth"},
+        {"lora": {"layers": [0], "target_modules": ["q_proj"]}},
+        "backend",
+        "lora.layers",
     ),
     ("an attention of nobody", {"attention": "flash"}, {}, "attention", "is not one of eager"),
 ]

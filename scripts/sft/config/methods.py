@@ -54,6 +54,8 @@ def in_cell(training: dict[str, Any], method: str, lora: dict[str, Any] | None) 
         if training["quantization"] == "int8" and lora and lora["use_dora"]:
             fix = "Use nf4, or use_dora: false"
             yield "quantization", "DoRA divides by norms of weights that int8 layers do not keep", fix
+    if training["backend"] == "unsloth" and lora and lora["layers"] is not None:
+        yield "backend", "unsloth is not told of lora.layers here", "Remove lora.layers, or use backend: trl"
 
 
 def on_device(training: dict[str, Any], device: str) -> Iterator[Refusal]:

@@ -17,17 +17,10 @@ def new_adapter(model: nn.Module, lora: dict[str, Any], seed: int) -> PeftModel:
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
-    targets, saved = lora["target_modules"], lora["modules_to_save"]
+    layers = lora.get("layers")
     config = LoraConfig(
-        r=lora["r"],
-        lora_alpha=lora["alpha"],
-        lora_dropout=lora["dropout"],
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        use_rslora=lora["use_rslora"],
-        use_dora=lora["use_dora"],
-        modules_to_save=list(saved) if saved else None,
-        layers_to_transform=list(lora["layers"]) if lora.get("layers") is not None else None,
-        bias="none",
+        **named_as_in_peft(lora),
+        layers_to_transform=list(layers) if layers is not None else None,
         task_type="CAUSAL_LM",
     )
     set_seed(seed)  # the adapter's first values are drawn here
@@ -40,6 +33,21 @@ def new_adapter(model: nn.Module, lora: dict[str, Any], seed: int) -> PeftModel:
         raise StageError(f"lora: {error}. Take quantised layers out of lora.modules_to_save") from None
     refuse_unmergeable(adapted)
     return adapted
+
+
+def named_as_in_peft(lora: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an adapter by the names that PEFT, and whoever wraps it, has for them."""
+    targets, saved = lora["target_modules"], lora["modules_to_save"]
+    return {
+        "r": lora["r"],
+        "lora_alpha": lora["alpha"],
+        "lora_dropout": lora["dropout"],
+        "target_modules": targets if isinstance(targets, str) else list(targets),
+        "use_rslora": lora["use_rslora"],
+        "use_dora": lora["use_dora"],
+        "modules_to_save": list(saved) if saved else None,
+        "bias": "none",
+    }
 
 
 def stored_adapter(model: nn.Module, checkpoint: Path) -> PeftModel:

@@ -5,7 +5,7 @@ one that sft.training.backends.trl names. Most of what Unsloth asks of its users
 tokenised, so nothing is formatted or mapped by its processes, and pictures are put into batches by our own collator,
 whose batches are those of a processor (tests/smoke/test_collate.py). What remains is below.
 
-Without a GPU, Unsloth trains text models only. What it does on one was not seen by us; tests of it are marked `gpu`.
+Without a GPU, Unsloth trains text models only. What it does on one was not seen by us, and no test of it needs one.
 """
 
 from __future__ import annotations
@@ -94,23 +94,12 @@ def load_model(directory: Path, config: dict[str, Any], longest: int) -> nn.Modu
 
 def new_adapter(model: nn.Module, lora: dict[str, Any], seed: int) -> nn.Module:
     """`model` with a freshly drawn adapter, by Unsloth's function, which draws as PEFT's does."""
-    from sft.training.adapter import refuse_unmergeable
+    from sft.training import adapter
 
-    targets = lora["target_modules"]
     adapted = _class_for(model.config).get_peft_model(
-        model,
-        r=lora["r"],
-        lora_alpha=lora["alpha"],
-        lora_dropout=lora["dropout"],
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        use_rslora=lora["use_rslora"],
-        use_dora=lora["use_dora"],
-        modules_to_save=list(lora["modules_to_save"]) or None,
-        bias="none",
-        random_state=seed,
-        use_gradient_checkpointing=False,
+        model, **adapter.named_as_in_peft(lora), random_state=seed, use_gradient_checkpointing=False
     )
-    refuse_unmergeable(adapted)
+    adapter.refuse_unmergeable(adapted)
     return adapted
 
 

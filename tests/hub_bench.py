@@ -36,6 +36,21 @@ def tables() -> dict[str, bytes]:
     return made
 
 
+def publish_tiny_llama(folder: Path) -> Path:
+    """Put a tiny Llama into `folder` as people publish them: two shards of weights, tokenizer, template, card, and
+    another format below."""
+    from sft.models.tiny_models import make_model, make_processor
+
+    tokenizer = make_processor("llama")
+    source = {"initialise": "llama", "hidden_size": 64, "num_layers": 1, "initializer_range": 0.02, "seed": 1}
+    make_model(source, tokenizer).save_pretrained(folder, max_shard_size="100KB")
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    (folder / "original").mkdir()
+    (folder / "original/consolidated.safetensors").write_bytes(b"another format")
+    return folder
+
+
 class Bench:
     """A stand-in with a data set, a cache, and the command that downloads."""
 

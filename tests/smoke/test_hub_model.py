@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hub_bench import publish_tiny_llama
 from hub_stand_in import HubStandIn
 from sft.models.model_files import needs_safetensors
 from sft.stage import StageError
@@ -21,17 +22,7 @@ TOKEN = "hf_madeUpTokenOfATest"
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama as people publish them: two shards of weights, tokenizer, template, card."""
-    from sft.models.tiny_models import make_model, make_processor
-
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = make_processor("llama")
-    source = {"initialise": "llama", "hidden_size": 64, "num_layers": 1, "initializer_range": 0.02, "seed": 1}
-    make_model(source, tokenizer).save_pretrained(folder, max_shard_size="100KB")
-    tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
-    (folder / "original").mkdir()
-    (folder / "original/consolidated.safetensors").write_bytes(b"another format")
-    return folder
+    return publish_tiny_llama(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

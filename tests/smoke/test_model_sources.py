@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hub_bench import Bench, open_bench
+from hub_bench import Bench, open_bench, publish_tiny_llama
 from sft.config.errors import ConfigError
 from sft.config.reader import load
 from sft.fetched import content
@@ -23,18 +23,9 @@ NAME = "someone/tiny-llama"
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama in two shards, with tokenizer, template, card, and what nobody should take."""
-    from sft.models.tiny_models import make_model, make_processor
-
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = make_processor("llama")
-    source = {"initialise": "llama", "hidden_size": 64, "num_layers": 1, "initializer_range": 0.02, "seed": 1}
-    make_model(source, tokenizer).save_pretrained(folder, max_shard_size="100KB")
-    tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    folder = publish_tiny_llama(tmp_path_factory.mktemp("model"))
     (folder / "modeling.py").write_text("raise SystemExit('was run')")
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
-    (folder / "original").mkdir()
-    (folder / "original/consolidated.safetensors").write_bytes(b"another format")
     return folder
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import made_up_experiment as made
 import pytest
 import yaml
+from small_studies import DIGITS
 
 import check_config
 import predict
@@ -20,14 +21,6 @@ from sft.stage import Stage, StageError
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = {
-    "source": {"package": "scikit-learn", "name": "digits"},
-    "format": "multiple_choice",
-    "prompt_key": "question",
-    "choice_key": "choices",
-    "answer_key": "answer",
-    "split": {"validation": {"rows": 200}},
-}
 TRAINING = {"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 20, "max_length": 64}
 
 
@@ -38,7 +31,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     variants = {"full": {"method": "full"}, "lora": {"method": "lora"}}
     experiment = {"dataset": "d", "model": "m", "seeds": [0, 1], "variants": variants, "training": TRAINING}
     return {
-        "datasets": {"d": DATA, "other": {**DATA, "image_transform": "invert"}},
+        "datasets": {"d": DIGITS, "other": {**DIGITS, "image_transform": "invert"}},
         "models": {"m": {"source": {"path": "published"}}, "made": {"source": {"initialise": "llama", "seed": 1}}},
         "experiments": {"e": experiment},
     }
@@ -189,7 +182,7 @@ def test_what_cannot_be_shown_together_is_refused(study, change: dict, told: str
 
 
 def test_a_bag_of_words_needs_choices(study):
-    study["datasets"]["d"] = {**DATA, "format": "prompt_completion", "completion_key": "completion"}
+    study["datasets"]["d"] = {**DIGITS, "format": "prompt_completion", "completion_key": "completion"}
     study["experiments"]["e"]["baselines"] = {"words": {"method": "bag_of_words"}}
     assert "a bag of words chooses among choices, and data set d is prompt_completion" in problem(study)
 

@@ -13,7 +13,8 @@ LLAMA_32_3B = Shape(3_212_749_824, 28, 3072, 8192, 1024, 128256)
 TINY_LLAMA = Shape(1_100_048_384, 22, 2048, 5632, 256, 32000)
 # bfloat16 weights, gradients and Adam states throughout ("bf16-true").
 NARROW = {"weight_bytes": 2, "compute_bytes": 2, "gradient_bytes": 2, "optimizer_bytes": 4}
-# litgpt's adapters on queries and values drop 5 % of what comes into the one matrix of both.
+# litgpt's adapters on queries and values drop 5 % of what comes into the one matrix of both (lora_dropout of setup() in
+# litgpt/finetune/lora.py).
 LITGPT_7B, LITGPT_13B = (NARROW | {"dropped": width} for width in (4096, 5120))
 # NF4: half a byte, and a float32 scale for every 64 values.
 NF4 = {"quantised_bytes": 0.5 + 4 / 64}

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 import yaml
 from pydantic import BaseModel
+from small_studies import DIGITS
 
 from sft.config.audit import Audit
 from sft.config.baseline import Baseline
@@ -24,15 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 STUDY: dict[str, Any] = {
     "datasets": {
-        "d": {
-            "source": {"package": "scikit-learn", "name": "digits"},
-            "format": "multiple_choice",
-            "prompt_key": "question",
-            "choice_key": "choices",
-            "answer_key": "answer",
-            "completion_key": "completion",
-            "split": {"validation": {"rows": 200}},
-        }
+        "d": DIGITS | {"completion_key": "completion"},
     },
     "models": {"m": {"source": {"initialise": "qwen2_5_vl"}}},
     "experiments": {

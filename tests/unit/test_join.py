@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_studies import DIGITS
 
 from sft.config.reader import load
 from sft.plan import Plan
@@ -83,16 +84,7 @@ def test_a_hundred_experiments_on_the_same_rows_tokenise_them_once(tmp_path: Pat
     """What a run does with tokens (learning rate, method, seed, batch) is no part of how they are made."""
     training = {"global_batch_size": 8, "max_steps": 2, "max_length": 64}
     study = {
-        "datasets": {
-            "d": {
-                "source": {"package": "scikit-learn", "name": "digits"},
-                "format": "multiple_choice",
-                "prompt_key": "question",
-                "choice_key": "choices",
-                "answer_key": "correct_answer",
-                "split": {"validation": {"rows": 200}},
-            }
-        },
+        "datasets": {"d": DIGITS},
         "models": {"m": {"source": {"initialise": "llama"}}},
         "experiments": {
             f"e{i}": {

@@ -20,7 +20,7 @@ def make(stage: Stage) -> None:
     from sft.models.loading import load_model, load_processor, tokenizer_of
     from sft.models.model_files import copy_model
     from sft.models.model_kind import is_vision
-    from sft.models.weights_digest import weights_digest
+    from sft.models.stored_weights import stored_weights_digest
 
     source, directory = stage.config["source"], stage.output("model")
     processor = load_processor(stage.input("processor") / "processor")
@@ -46,7 +46,7 @@ def make(stage: Stage) -> None:
     processor.save_pretrained(directory)
     load_processor(directory)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    weights = weights_digest(directory)
+    weights = stored_weights_digest(directory)
     stage.record(
         parameters=parameters,
         weights_sha256=weights,

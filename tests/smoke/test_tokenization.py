@@ -183,7 +183,7 @@ def test_the_text_family_loads_with_the_auto_classes(small):
 def test_a_path_gives_the_same_model_and_the_given_template(small, tmp_path):
     import download_model
     import download_processor
-    from sft.models.weights_digest import weights_digest
+    from sft.models.stored_weights import stored_weights_digest
 
     template = tmp_path / "template.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")
@@ -191,7 +191,7 @@ def test_a_path_gives_the_same_model_and_the_given_template(small, tmp_path):
     config = {"source": path, "chat_template": str(template)}
     processor = made(stage(tmp_path / "processor", "download_processor", config), download_processor.make)
     copied = made(stage(tmp_path / "m", "download_model", {"source": path}, processor=processor), download_model.make)
-    assert weights_digest(copied / "model") == weights_digest(small[1] / "model")
+    assert stored_weights_digest(copied / "model") == stored_weights_digest(small[1] / "model")
     assert load_processor(copied / "model").chat_template == template.read_text()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from sft.models.model_files import weight_files
 
 
-def weights_digest(directory: Path) -> str:
+def stored_weights_digest(directory: Path) -> str:
     """sha256 over name, type, shape and bytes of every tensor, by name: the same however the tensors are sharded."""
     from safetensors import safe_open
 

@@ -19,6 +19,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,6 +78,7 @@ def snakemake() -> list[str]:
     head.write_text(HEAD.format(client=str(client)))
     # Its output is nobody's: the jobs bring their own streams.
     server = subprocess.Popen([sys.executable, __file__, address], env=_clean_environment(), stdout=subprocess.DEVNULL)
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
     atexit.register(server.kill)
     end = time.monotonic() + SECONDS_TO_START
     while not Path(address).exists():

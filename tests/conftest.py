@@ -1,7 +1,22 @@
-"""Makes `sft` and the scripts importable, as they are when a script is run by its path."""
+"""Makes `sft` and the scripts importable, as they are when a script is run by its path; a disk that is soon full."""
 
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 600 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", disk], capture_output=True)
+    if made.returncode:
+        pytest.skip("file systems cannot be mounted here (needs root)")
+    yield disk
+    subprocess.run(["umount", disk], check=True)

@@ -122,14 +122,14 @@ class Claim:
     def _create(self) -> bool:
         """Make the claim unless there is one. A link is made whole or not at all, on NFS too (open(2), O_EXCL)."""
         ours = self.path.with_name(f".{NAME}.{self.token}")
-        ours.write_text(self._text())
         try:
+            ours.write_text(self._text())
             os.link(ours, self.path)
             self._claim = os.open(ours, os.O_RDONLY)
         except FileExistsError:
             return False
         finally:
-            ours.unlink()
+            ours.unlink(missing_ok=True)
         return True
 
     def _remove(self, claim: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ name. `config.json` may name results for this process to make first, so that one
 """
 
 import argparse
+import errno
 import gc
 import importlib
 import json
@@ -114,9 +115,12 @@ def run_stage(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.errno is None or error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and (error.errno is None or error.filename is None):
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        # Arrow and writes to an open file do not tell where: then it is where the result is made.
+        place, hint = error.filename or options.directory, ". Make room there and start again" if full else ""
+        print(f"error: {place}: {os.strerror(error.errno)}{hint}", file=sys.stderr)
         sys.exit(1)
     finally:
         gc.freeze()  # or Python takes a second to look for garbage in torch once more before it ends

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,27 @@ def test_full_disk_is_told_with_its_place(text_nodes, tmp_path: Path) -> None:
     assert "Traceback" not in runs.log(run)
     assert runs.saved_steps(run) == []
     runs.train_well(run)
+
+
+def test_disk_that_is_full_before_training_is_told_with_its_place(text_nodes, small_disk: Path, tmp_path: Path) -> None:
+    """A real one: where rows are copied to, and where the run itself is."""
+    run = runs.write_run(small_disk / "run", text_nodes | {"tokens": small_disk / "tokens"})
+    shutil.copytree(text_nodes["tokens"], small_disk / "tokens", ignore=shutil.ignore_patterns(".rows"))
+    filler = small_disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    for free, place in ((0, run / ".claim.json"), (16_384, small_disk / "tokens/.rows/train-")):
+        os.truncate(filler, filler.stat().st_size - free)
+        done = subprocess.run(runs.command(run), capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert f"error: {run if not free else place}" in done.stderr, done.stderr
+        assert "No space left on device. Make room there and start again" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not [path for path in small_disk.rglob("*") if path.name.startswith(place.name)]
+    filler.unlink()
+    # The run itself needs more than this disk has: it is the rows that are there now.
+    assert "steps to train" in subprocess.run(runs.command(run), capture_output=True, text=True, check=False).stderr
 
 
 def test_second_trainer_on_a_run_is_refused(text_nodes, tmp_path: Path) -> None:

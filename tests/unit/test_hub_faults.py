@@ -143,18 +143,6 @@ def test_no_hub_at_all(bench):
     assert f"{bench.hub.endpoint} cannot be reached" in bench.refused("got", {"hub": NAME})
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    """A file system of 600 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", disk], capture_output=True)
-    if made.returncode:
-        pytest.skip("file systems cannot be mounted here (needs root)")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def test_a_full_disk_is_told_before_and_noticed_during_the_download(bench, small_disk):
     bench.cache, source = small_disk, {"hub": NAME, "files": ["data/train-*"]}
     filler = small_disk / "filler"

@@ -110,5 +110,9 @@ def _write(path: Path, folder: Path, split: str, wanted: str, claim: Claim) -> N
         claim.require()
         part.rename(final)
         manifest.fsync_directory(folder)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(part)) from error  # Arrow does not tell where
     finally:
         part.unlink(missing_ok=True)

@@ -146,9 +146,8 @@ def step_bytes(
 
     `compute_bytes`: of an activation (2 under bfloat16). Narrow ones of float32 weights are autocast's, which keeps the
     weights of the blocks in the narrow type beside them. `accumulates`: gradients of micro batches before are there.
-    `dropped`: values of a token and block that an adapter's dropout copies, each with a byte of mask.
-    `shards`: processes that share weights, gradients and
-    optimizer; each still has one block whole while it is used.
+    `dropped`: values of a token and block that an adapter's dropout copies, each with a byte of mask. `shards`:
+    processes that share weights, gradients and optimizer; each still has one block whole while it is used.
     """
     tokens = rows * length
     full = trained >= shape.parameters
@@ -157,13 +156,12 @@ def step_bytes(
     # Gradients pass through one block at a time: of the gated layer's three inputs, and of the block's own.
     passing = (3 * shape.intermediate + shape.hidden) * compute_bytes
     kept = (shape.layers * shape.hidden * compute_bytes + block if checkpointing else shape.layers * block) + passing
-    outside_blocks = 2 * shape.vocabulary * shape.hidden
-    casts = 2 * max(shape.parameters - outside_blocks, 0) if mixed else 0
+    outside = 2 * shape.vocabulary * shape.hidden  # of the blocks: embeddings and head
+    casts = 2 * max(shape.parameters - outside, 0) if mixed else 0
     casts = casts // shape.layers if checkpointing or shards > 1 else casts
     whole_block = weight_bytes * shape.parameters / shape.layers if shards > 1 else 0
     weights = weight_bytes * shape.parameters
     if quantised_bytes is not None:
-        outside = 2 * shape.vocabulary * shape.hidden
         weights = weight_bytes * outside + quantised_bytes * (shape.parameters - outside)
         weights += compute_bytes * shape.hidden * shape.intermediate
     head = gradient_bytes * shape.vocabulary * shape.hidden if full else 0

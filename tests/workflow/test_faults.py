@@ -1,5 +1,6 @@
 """What breaks a run, and what is left and said: killed heads, damaged inputs, two heads at once."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -30,12 +31,21 @@ def wait_for(condition, seconds: float = 90.0) -> None:
         time.sleep(0.1)
 
 
+def running_scripts(head: int) -> list[psutil.Process]:
+    """What the head `head` started of our scripts and still runs; a process may end while it is looked at."""
+    scripts = []
+    for process in psutil.Process(head).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "scripts/" in " ".join(process.cmdline()):
+                scripts.append(process)
+    return scripts
+
+
 def test_killed_head_takes_its_jobs_along_and_the_next_run_completes(tmp_path: Path, finished: Checkout) -> None:
     checkout = new_checkout(tmp_path / "killed")
     head = start(checkout, "audits")
-    wait_for(lambda: any((checkout.path / "results").glob("*/*/.attempt-*")))
-    jobs = [p for p in psutil.Process(head.pid).children(recursive=True) if "scripts/" in " ".join(p.cmdline())]
-    assert jobs
+    wait_for(lambda: any((checkout.path / "results").glob("*/*/.attempt-*")) and running_scripts(head.pid))
+    jobs = running_scripts(head.pid)
     os.kill(head.pid, signal.SIGKILL)
     head.wait()
     psutil.wait_procs(jobs, timeout=10)

@@ -91,6 +91,7 @@ def test_extra_is_passed_on() -> None:
         ({"label_smoothing_factor": "0.1"}, "'0.1' is a str; it must be float"),
         ({"dataloader_persistent_workers": 1}, "1 is a int; it must be bool"),
         ({"activation_offloading": True}, "is set by training.activation_offloading"),
+        ({"torch_compile": True}, "is set by training.compile"),
         ({"train_sampling_strategy": "group_by_length"}, "cannot be resumed in the same order"),
     ],
 )

@@ -34,10 +34,20 @@ def in_training(training: dict[str, Any]) -> Iterator[Refusal]:
     if quantised and float8:
         fix = "Remove one of them"
         yield "float8", f"a base in {training['quantization']} has no weights that could be cast to FP8", fix
-    for key in ("quantization", "float8"):
+    for key in ("quantization", "float8", "compile"):
         if training[key] != "none" and strategy != "none":
             fix = f"Train in one process, or write {key}: none"
             yield key, f"was not shown to train right with strategy {strategy}", fix
+    if training["compile"] != "none":
+        if quantised:
+            fix = "Write compile: none"
+            yield "compile", f"bitsandbytes' {training['quantization']} layers are no whole graph for the compiler", fix
+        if training["kernels"] != "stock":
+            yield "compile", "a compiler and kernels written by hand replace the same code", "Choose one of them"
+        if training["attention"] == "flash_attention_2":
+            yield "compile", "flash_attention_2 breaks the graph in every block", "Use attention: sdpa"
+        if training["activation_offloading"]:
+            yield "compile", "the hooks of activation_offloading are not compiled", "Choose one of them"
     if training["attention"] == "flash_attention_2" and training["precision"] != "bfloat16":
         yield "attention", "flash_attention_2 has no float32", "Write precision: bfloat16, or attention: sdpa"
     if training["activation_offloading"] and training["activation_checkpointing"]:
@@ -62,7 +72,7 @@ def on_device(training: dict[str, Any], device: str) -> Iterator[Refusal]:
     """What cannot run on a device ("cpu" or "cuda"; "auto" is not known yet). Keys at their default may be left out."""
     if device != "cpu":
         return
-    attention = training.get("attention")
+    attention, mode = training.get("attention"), training.get("compile", "none")
     if training.get("kernels", "stock") == "liger":
         yield "kernels", "liger needs CUDA: its kernels are Triton's, which has no CPU", "Write kernels: stock"
     if attention == "flash_attention_2":
@@ -72,6 +82,8 @@ def on_device(training: dict[str, Any], device: str) -> Iterator[Refusal]:
     if training.get("activation_offloading"):
         fix = "Use activation_checkpointing: true"
         yield "activation_offloading", "needs CUDA: on a CPU activations are in the host's memory already", fix
+    if mode in ("reduce-overhead", "max-autotune"):
+        yield "compile", f"{mode} records CUDA graphs", "Write compile: default"
     if training.get("float8", "none") != "none" and not training.get("float8_emulated"):
         fix = "Write float8_emulated: true to try the road without the hardware, or device: cuda"
         yield "float8", "a CPU has no FP8; what runs there proves nothing about the hardware", fix

@@ -92,6 +92,9 @@ class Training(Section):
         describe="liger: fused kernels of liger-kernel for norms, MLP and positions; needs CUDA",
         added_with="stock",
     )
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = identity(
+        "none", describe="torch.compile of each block, in this mode", added_with="none"
+    )
     frozen: tuple[str, ...] = identity(
         (),
         describe="with method full: parameters that are not trained, as patterns of their names (visual: the tower)",
@@ -161,7 +164,7 @@ class Training(Section):
             fix = "Use one process, or backend: trl"
             raise FieldError("backend", "unsloth trains with one process here", fix)
         stock = {name: field.default for name, field in type(self).model_fields.items()}
-        for name in ("quantization", "float8", "attention", "kernels", "activation_offloading"):
+        for name in ("quantization", "float8", "attention", "kernels", "compile", "activation_offloading"):
             if self.backend == "unsloth" and getattr(self, name) != stock[name]:
                 raise FieldError(name, "is stock TRL's; unsloth brings its own", "Remove it, or use backend: trl")
         return self

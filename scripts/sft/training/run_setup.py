@@ -138,6 +138,10 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     books.effective["built"] = {
         "logits": "labelled positions" if trl.score_labelled_positions_only() else "all positions"
     }
+    if (mode := training.get("compile", "none")) != "none":
+        from sft.training.compiled import compile_blocks
+
+        methods["compile"] = compile_blocks(trainer.model, mode, device)
     if methods:
         books.effective["methods"] = methods
     every, trainable = parameter_counts(trainer.model)

@@ -60,8 +60,8 @@ def blocks(model: nn.Module) -> list[str]:
     found = sorted(named & {type(module).__name__ for module in model.modules()})
     if not found:
         raise StageError(
-            f"training.distributed.strategy: {type(model).__name__} does not say which of its blocks stay whole "
-            f"(_no_split_modules), so nothing would be sharded by block. Use strategy ddp"
+            f"training: {type(model).__name__} does not say which of its blocks stay whole (_no_split_modules), so "
+            f"nothing can be sharded or compiled by block. Use strategy ddp, and compile: none"
         )
     return found
 

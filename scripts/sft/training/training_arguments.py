@@ -28,9 +28,6 @@ EXTRA = (
     "optim_args",
     "optim_target_modules",
     "router_aux_loss_coef",
-    "torch_compile",
-    "torch_compile_backend",
-    "torch_compile_mode",
     "torch_empty_cache_steps",
     "train_sampling_strategy",
 )
@@ -59,6 +56,7 @@ ELSEWHERE = {
     "gradient_accumulation_steps": "training.global_batch_size (and --micro-batch-size)",
     "gradient_checkpointing": "training.activation_checkpointing",
     "activation_offloading": "training.activation_offloading",
+    **dict.fromkeys(("torch_compile", "torch_compile_backend", "torch_compile_mode"), "training.compile"),
     **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), "training.kernels"),
     "seed": "seed",
     "data_seed": "seed",
@@ -188,7 +186,7 @@ def requested_arguments(
         "neftune_noise_alpha": None,
         "average_tokens_across_devices": True,
         "activation_offloading": training.get("activation_offloading", False),
-        "torch_compile": False,
+        "torch_compile": False,  # block by block instead (sft.training.compiled)
         "use_liger_kernel": training.get("kernels") == "liger",
         "use_cache": False,
         # True (the library's default) replaces a loss that is not a number by the mean of the earlier ones.

@@ -1,12 +1,15 @@
 """Measured peaks of training against the estimate, for six configurations on a CPU.
 
 Trains two steps of each through train_model in a process forked after the imports, and compares the peak of its
-resident memory above the level after the imports with the estimate without its share for the framework.
+resident memory with the estimate. What Python and its libraries take is what the same training of a model of one block
+takes, less the estimate for that: a forked process counts pages of libraries only as it comes to use them, so that
+neither its first moments nor the process before tell.
 
     python benchmarks/estimate_memory.py        # all, or those of the given numbers: 0 2 3
 """
 
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -33,28 +36,19 @@ CONFIGURATIONS = [
 ]
 
 
-def measured(root: Path, hidden: int, layers: int, method: str, rows: int, checkpointing: bool) -> tuple[int, int, int]:
-    """(measured, estimated) MiB of a step above the framework, and tokens of the longest row."""
-    from sft.models.tiny_models import make_model, make_processor
+SMALLEST = (64, 1, 1, False)  # hidden size, layers, rows at once, activation checkpointing
 
+
+def measured(root: Path, hidden: int, layers: int, method: str, rows: int, checkpointing: bool) -> tuple[int, int, int]:
+    """(peak, estimated without the framework) MiB of a training, and tokens of the longest row."""
     nodes = root / f"nodes-{hidden}-{layers}"
     if not nodes.exists():
-        processor = make_processor("llama")
-        processor.save_pretrained(nodes / "processor" / "processor")
-        source = {
-            "initialise": "llama",
-            "hidden_size": hidden,
-            "num_layers": layers,
-            "initializer_range": 0.02,
-            "seed": 0,
-        }
-        make_model(source, processor).save_pretrained(nodes / "model" / "model")
-        processor.save_pretrained(nodes / "model" / "model")
-        examples = [row | {"prompt": row["prompt"] + "?" * 180} for row in small_runs.examples(18, pictures=False)]
-        runs.write_tokens(nodes / "tokens", small_runs.finish(nodes / "processor"), examples, validation=2)
-        small_runs.finish(nodes / "model")
-        (nodes / "audit").mkdir()
-        small_runs.finish(nodes / "audit")
+        # In a process of its own, so that nothing is left of it in those that are measured.
+        making = multiprocessing.get_context("fork").Process(target=_make_nodes, args=(nodes, hidden, layers))
+        making.start()
+        making.join()
+        if making.exitcode:
+            raise SystemExit(f"{nodes}: could not be made")
     import pyarrow.parquet as pq
 
     table = pq.read_table(nodes / "tokens/train.parquet")
@@ -66,8 +60,6 @@ def measured(root: Path, hidden: int, layers: int, method: str, rows: int, check
         del settings["lora"]
     runs.write_run(run, {name: nodes / name for name in ("tokens", "model", "processor", "audit")}, method, **settings)
     runs._import_libraries()
-    _adapt_something()  # PEFT imports most of itself when it first makes an adapter
-    level = _resident_mib()
     runs.train_well(run, "--micro-batch-size", str(rows))
     peak = json.loads((run / "manifest.json").read_text())["facts"]["peak_memory_mib"]
     training = runs.training(**{key: value for key, value in settings.items() if key != "lora"})
@@ -75,19 +67,28 @@ def measured(root: Path, hidden: int, layers: int, method: str, rows: int, check
     where = {"device": "cpu", "micro_batch_size": rows, "distributed": ALONE}
     shape = Shape.of_directory(nodes / "model" / "model")
     made = estimate(shape, training, method, {"r": 16}, where)
-    return peak - level, round((made.device_bytes - made.memory["framework"]) / MIB), length
+    return peak, round((made.device_bytes - made.memory["framework"]) / MIB), length
 
 
-def _adapt_something() -> None:
-    import torch
-    from peft import LoraConfig, get_peft_model
+def _make_nodes(nodes: Path, hidden: int, layers: int) -> None:
+    from sft.models.tiny_models import make_model, make_processor
 
-    get_peft_model(torch.nn.Sequential(torch.nn.Linear(2, 2)), LoraConfig(target_modules=["0"]))
-
-
-def _resident_mib() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
+    processor = make_processor("llama")
+    processor.save_pretrained(nodes / "processor" / "processor")
+    source = {
+        "initialise": "llama",
+        "hidden_size": hidden,
+        "num_layers": layers,
+        "initializer_range": 0.02,
+        "seed": 0,
+    }
+    make_model(source, processor).save_pretrained(nodes / "model" / "model")
+    processor.save_pretrained(nodes / "model" / "model")
+    examples = [row | {"prompt": row["prompt"] + "?" * 180} for row in small_runs.examples(18, pictures=False)]
+    runs.write_tokens(nodes / "tokens", small_runs.finish(nodes / "processor"), examples, validation=2)
+    small_runs.finish(nodes / "model")
+    (nodes / "audit").mkdir()
+    small_runs.finish(nodes / "audit")
 
 
 def main() -> None:
@@ -96,9 +97,16 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"})
     print("hidden  layers  method  rows  checkpointing  tokens  measured MiB  estimated MiB  difference")
     with tempfile.TemporaryDirectory() as folder:
+        levels = {}
+        for method in ("full", "lora"):
+            smallest_hidden, smallest_layers, *how = SMALLEST
+            peak, expected, _ = measured(Path(folder), smallest_hidden, smallest_layers, method, *how)
+            levels[method] = peak - expected
+        print(f"Python and its libraries: {levels['full']} MiB, with PEFT {levels['lora']} MiB")
         for configuration in [CONFIGURATIONS[int(n)] for n in sys.argv[1:]] or CONFIGURATIONS:
-            got, expected, length = measured(Path(folder), *configuration)
             hidden, layers, method, rows, checkpointing = configuration
+            peak, expected, length = measured(Path(folder), *configuration)
+            got = peak - levels[method]
             print(
                 f"{hidden:6}  {layers:6}  {method:6}  {rows:4}  {checkpointing!s:13}  {length:6}  {got:12}  "
                 f"{expected:13}  {expected / got - 1:+.1%}",

@@ -2,13 +2,16 @@
 
 Both turn the same DCP directory into safetensors, each in a process of its own; ours also checks every tensor against
 the base, reads back what it wrote and writes configuration and tokenizer. The stock tool is accelerate's
-merge_fsdp_weights, which writes weights alone.
+merge_fsdp_weights, which writes weights alone. They run in pairs, in alternating order, and medians are told: what a
+gigabyte costs to write depends on what the system has left to do from before.
 
     python benchmarks/convert_weights.py --layers 24 --hidden 1024       # 0.5 B with a vocabulary of 49,152
 """
 
 import argparse
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -46,7 +49,8 @@ def make(folder: Path, hidden: int, layers: int, vocabulary: int) -> int:
 def measured(command: list[str]) -> tuple[float, float, float]:
     """(wall seconds, CPU seconds, peak resident MiB) of a command."""
     clock = time.monotonic()
-    pid = os.posix_spawn(command[0], command, os.environ)
+    silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=silent)
     _, status, used = os.wait4(pid, 0)
     if status:
         raise SystemExit(f"failed: {' '.join(command)}")
@@ -58,6 +62,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--vocabulary", type=int, default=49152)
+    parser.add_argument("--pairs", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -72,14 +77,26 @@ def main() -> None:
         ours += ["--base", str(folder / "base"), "--output", str(folder / "ours")]
         stock = STOCK.format(source=str(checkpoint / "pytorch_model_fsdp_0"), target=str(folder / "stock"))
         imports = measured([sys.executable, "-c", IMPORTS])
-        rows = {"imports": imports, "ours": measured(ours), "stock": measured([sys.executable, "-c", stock])}
+        commands = {"ours": ours, "stock": [sys.executable, "-c", stock]}
+        seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
+        measured(ours)  # not counted: byte code is written, and files are in the system's cache from here on
+        for pair in range(options.pairs):
+            for name in list(commands)[:: 1 if pair % 2 else -1]:
+                shutil.rmtree(folder / name, ignore_errors=True)
+                os.sync()
+                seen[name].append(measured(commands[name]))
     size = parameters * 4 / 2**20
-    print(f"{parameters / 1e9:.2f} B parameters, {size:,.0f} MiB in float32")
-    for what, (wall, cpu, peak) in rows.items():
+    print(f"{parameters / 1e9:.2f} B parameters, {size:,.0f} MiB in float32; medians of {options.pairs} pairs")
+    for name, runs in {"imports": [imports], **seen}.items():
+        wall, cpu, peak = (statistics.median(values) for values in zip(*runs, strict=True))
         above = (peak - imports[2]) / size
         print(
-            f"{what:8} {wall:7.1f} s  {cpu:7.1f} CPU s  peak {peak:7,.0f} MiB  ({above:.2f} x the model above imports)"
+            f"{name:8} {wall:7.1f} s  {cpu:7.1f} CPU s  peak {peak:7,.0f} MiB  ({above:.2f} x the model above imports)"
         )
+    for place, what in enumerate(("wall", "CPU")):
+        ratios = sorted(one[place] / other[place] for one, other in zip(seen["ours"], seen["stock"], strict=True))
+        listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"{what} seconds, ours / stock: median {statistics.median(ratios):.2f} (pairs: {listed})")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 A DCP directory is `.metadata` (a pickle: names, shapes, which piece lies where) and `*.distcp` files of pieces.
 torch reads `.metadata` with plain pickle, so a checkpoint from elsewhere could run code. Here it is read through a
-list of the exact classes that DCP writes, pieces are read as tensors and nothing else, and no path may leave the
-directory. A tensor whose pieces do not cover it is refused: that is what one rank's shard saved as the whole is.
+list of the exact classes that DCP writes, most of them replaced by ones that hold values and have no code; pieces are
+read as tensors and nothing else, and no path may leave the directory. A tensor whose pieces do not cover it is refused:
+that is what one rank's shard saved as the whole is.
 """
 
 from __future__ import annotations
@@ -22,12 +23,39 @@ from sft.stage import StageError
 
 METADATA = ".metadata"
 _DCP = "torch.distributed.checkpoint.metadata"
+
+
+class _Described:
+    """What stands for an object of DCP's: its values, whatever the version of torch that wrote them calls them."""
+
+    transform_descriptors = None  # older ones do not have it
+
+    def __init__(self, *_values: Any):
+        """Enumerations are pickled as calls."""
+
+
+class TensorProperties(_Described):
+    """DCP pickles these without names, the type first."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """As pickle does."""
+        self.dtype = state[0]
+
+
+def _stand_in(name: str) -> type:
+    return type(name, (_Described,), {})
+
+
 # Seen in checkpoints of torch 2.13, full and sharded, of models and optimizers. Exact pairs: a prefix would let in
-# whatever else its module imports.
+# whatever else its module imports. DCP's own classes are replaced: importing them takes half a second.
+STAND_INS = {
+    **{(_DCP, n): _stand_in(n) for n in ("Metadata", "TensorStorageMetadata", "BytesStorageMetadata")},
+    **{(_DCP, n): _stand_in(n) for n in ("ChunkStorageMetadata", "MetadataIndex", "StorageMeta")},
+    (_DCP, "_MEM_FORMAT_ENCODING"): _stand_in("_MEM_FORMAT_ENCODING"),
+    (_DCP, "TensorProperties"): TensorProperties,
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"): _stand_in("_StorageInfo"),
+}
 ALLOWED = {
-    *((_DCP, name) for name in ("Metadata", "TensorStorageMetadata", "BytesStorageMetadata", "TensorProperties")),
-    *((_DCP, name) for name in ("ChunkStorageMetadata", "MetadataIndex", "StorageMeta", "_MEM_FORMAT_ENCODING")),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
     ("torch", "Size"),
     ("torch.serialization", "_get_layout"),
     ("pathlib", "PosixPath"),
@@ -174,6 +202,8 @@ class _Part(io.RawIOBase):
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in STAND_INS:
+            return STAND_INS[module, name]
         if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no DCP checkpoint needs")
         return super().find_class(module, name)

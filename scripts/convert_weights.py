@@ -22,7 +22,10 @@ import sys
 from pathlib import Path
 
 from sft.environment import quiet_environment
+from sft.models.quantisation_scheme import Scheme
 from sft.stage import StageError
+
+SCHEMES = {name: Scheme(name[:4], name == "nf4", "float32") for name in ("nf4", "nf4-single", "int8")}
 
 
 def main() -> int:
@@ -33,12 +36,18 @@ def main() -> int:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: the base's")
     parser.add_argument("--processor", type=Path, help="tokenizer or processor to ship (default: the base's)")
     parser.add_argument("--lora-alpha", type=float, help="scale of PEFT factors, where no adapter_config.json tells it")
+    parser.add_argument(
+        "--base-quantised",
+        choices=SCHEMES,
+        help="how bitsandbytes held the base while the adapter was trained; nf4-single: without double quantisation. "
+        "The adapter is merged into the values that it was trained on",
+    )
     parser.add_argument("--shard-gib", type=float, default=4.0, help="largest file of weights (default: 4)")
     parser.add_argument(
         "--logits",
         type=Path,
-        help="safetensors with input_ids and logits of the trained model (or a run's probe.safetensors): the result "
-        "has to give the same",
+        help="safetensors with input_ids and logits of the trained model, products made in float32 (or a run's "
+        "probe.safetensors): the result has to give the same",
     )
     parser.add_argument("--step", type=int, help="the step whose logits a probe.safetensors is read for")
     parser.add_argument("--may-equal-base", action="store_true", help="weights that did not change are no fault")
@@ -51,8 +60,10 @@ def main() -> int:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from sft.conversion.convert import Request, convert
 
+    others = ("output", "shard_gib", "threads", "base_quantised")
     request = Request(
-        **{name: value for name, value in vars(options).items() if name not in ("output", "shard_gib", "threads")},
+        **{name: value for name, value in vars(options).items() if name not in others},
+        quantised=SCHEMES.get(options.base_quantised),
         shard_bytes=int(options.shard_gib * 2**30),
     )
     target: Path = options.output

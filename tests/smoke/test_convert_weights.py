@@ -163,6 +163,27 @@ def test_a_wrong_factor_is_told_by_logits(text: Trained, tmp_path: Path, fault: 
         converted(text, source, tmp_path / "model", logits=text.lora / "probe.safetensors")
 
 
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_merged_logits_may_move_as_far_as_by_other_last_bits(
+    text: Trained, tmp_path: Path, monkeypatch, factor
+) -> None:
+    """Beyond the constant bound, a right merge is within what is measured then; one that is a thousandth off is not."""
+    source = shutil.copytree(text.adapter, tmp_path / "adapter")
+    factors = {
+        name: tensor * factor if "lora_B" in name else tensor.clone()
+        for name, tensor in WeightFiles(source, ADAPTER_FILES[1]).items()
+    }
+    save_file(factors, source / ADAPTER_FILES[1])
+    given = {"logits": text.lora / "probe.safetensors"}
+    if factor != 1:
+        with pytest.raises(StageError, match="converted against recorded: logits differ"):
+            converted(text, source, tmp_path / "model", **given)
+        return
+    monkeypatch.setattr("sft.conversion.convert.MERGE_BOUND", 0.0)
+    found = json.loads((converted(text, source, tmp_path / "model", **given) / "conversion.json").read_text())["logits"]
+    assert 0 < found["relative"] <= found["bound"] < 1e-4
+
+
 def test_the_tool_by_hand(text: Trained, tmp_path: Path) -> None:
     source = saved.as_full_state_dict(text.state, tmp_path / "full_weights.pt", "_orig_mod.")
     save_file(

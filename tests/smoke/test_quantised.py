@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import torch
 import training_nodes as runs
 from safetensors.torch import load_file
 
+from sft.conversion.convert import Request, convert
 from sft.conversion.export import write_merged
 from sft.conversion.gate import Gate
 from sft.conversion.merge import with_adapter
 from sft.models.loading import load_model
 from sft.models.quantisation_scheme import Scheme
+from sft.stage import StageError
 
 pytestmark = pytest.mark.slow
 LORA = runs.LORA | {"dropout": 0.0}
@@ -87,6 +90,26 @@ def test_the_shipped_model_is_the_trained_one(trained, vision_nodes, tmp_path: P
     if (name, dtype) == ("nf4", "float32"):
         assert both["shipped_against_trained"]["prompts"]["relative"] < 1e-5
         assert both["loss_of_prompts"]["trained"] == pytest.approx(both["loss_of_prompts"]["shipped"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["nf4", "nf4-bfloat16", "int8"])
+def test_adapters_of_others_are_merged_into_the_values_they_were_trained_on(
+    trained, vision_nodes, tmp_path: Path, name: str
+) -> None:
+    gate, scheme = gate_of(trained[name], vision_nodes)
+    checkpoint, digest, step = last(trained[name])
+    recorded = trained[name] / "probe.safetensors"
+    request = Request(checkpoint, gate.base, None, gate.processor, None, recorded, step, False, 2**30, scheme)
+    target = tmp_path / "model"
+    target.mkdir()
+    list(convert(request, target))
+    assert json.loads((target / "conversion.json").read_text())["base_quantised"]["kind"] == scheme.kind
+    faults, _ = gate.check(step, checkpoint, digest, target)
+    # Also the conversion rule's own checks, but for the adapter that it ships beside the model.
+    assert [fault for fault in faults if not fault.startswith("adapter/")] == []
+    (tmp_path / "whole").mkdir()
+    with pytest.raises(StageError, match="converted against recorded: logits differ"):
+        list(convert(replace(request, quantised=None), tmp_path / "whole"))
 
 
 def into_four_bit(checkpoint: Path, base: Path, scheme: Scheme, processor, target: Path) -> None:

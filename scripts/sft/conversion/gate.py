@@ -17,15 +17,14 @@ from torch import Tensor
 from sft.conversion import parity
 from sft.conversion.export import plain_base, required_files
 from sft.conversion.logit_drift import (
-    LARGEST_MERGE_BOUND,
     LARGEST_SPREAD,
     LAST_BITS_DRAWS,
-    LAST_BITS_FACTOR,
     MERGE_BOUND,
     TYPE_FACTOR,
     drift_faults,
     logit_drift,
     mean_loss,
+    merge_bound,
     reload_bound,
 )
 from sft.conversion.merge import (
@@ -184,15 +183,13 @@ class Gate:
 
     def _merge_bounds(self, checkpoint: Path, trained: Mapping[str, Tensor], drifts: Drifts) -> dict[str, float]:
         """{inputs: what a merge in float32 may move their logits by}; measured where MERGE_BOUND is passed."""
-        bounds = dict.fromkeys(drifts, MERGE_BOUND)
+        answers: dict[str, list[float]] = {name: [] for name in drifts}
         passed = [name for name, drift in drifts.items() if not drift["relative"] <= MERGE_BOUND]
         for seed in range(LAST_BITS_DRAWS if passed else 0):
             other = self._logits(change_last_bits(self._ordinary(checkpoint, "float32"), seed))
-            answers = self._drifts(trained, other)
-            for name in passed:
-                measured = min(LAST_BITS_FACTOR * answers[name]["relative"], LARGEST_MERGE_BOUND)
-                bounds[name] = max(bounds[name], measured)
-        return bounds
+            for name, drift in self._drifts(trained, other).items():
+                answers[name] += [drift["relative"]] if name in passed else []
+        return {name: merge_bound(found) for name, found in answers.items()}
 
     def _quantised_and_shipped(self, trained: torch.nn.Module, reloaded: torch.nn.Module) -> dict[str, Any]:
         """The model as it was trained, with the products of its quantised layers, beside the one that is shipped."""

@@ -8,7 +8,7 @@ how much depends on the model, so the error is compared with that of the unmerge
 inputs; a constant bound has been wrong for every project that set one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ TYPE_FACTOR = 4  # times the error of the unmerged model in the narrow type
 LARGEST_SPREAD = {"float32": 1e-3, "bfloat16": 5e-2}
 SPREAD_FACTOR = 4
 SPREAD_FLOOR = 1e-5
+
 CHUNK_VALUES = 2**24  # logits compared at once (128 MiB as float64)
 
 
@@ -77,6 +78,11 @@ def mean_loss(logits: Tensor, ids: Tensor, attended: Tensor | None = None) -> fl
         counted &= attended[:, 1:].flatten().bool()
     predicted = logits[:, :-1].flatten(0, 1)[counted].double()
     return float(torch.nn.functional.cross_entropy(predicted, targets[counted]))
+
+
+def merge_bound(answers: Iterable[float]) -> float:
+    """How far a merge in float32 may move logits; `answers`: how far the model moves them with other last bits."""
+    return max(MERGE_BOUND, min(LAST_BITS_FACTOR * max(answers, default=0.0), LARGEST_MERGE_BOUND))
 
 
 def drift_faults(what: str, drift: Mapping[str, Any], bound: float) -> list[str]:

@@ -6,7 +6,7 @@ that was not applied, applied twice, or applied to another layer does not agree 
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ def with_adapter(model: torch.nn.Module, adapter: Path) -> torch.nn.Module:
     return PeftModel.from_pretrained(model, adapter, is_trainable=False).eval()
 
 
-def change_last_bits(model: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """A `with_adapter` model whose adapted base weights are each the next number up or down, at random."""
+def change_last_bits(model: torch.nn.Module, seed: int, names: Collection[str] | None = None) -> torch.nn.Module:
+    """The parameters of `names` become the next number up or down, at random; by default an adapter's base weights."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if name.endswith(".base_layer.weight"):
+            if name.endswith(".base_layer.weight") if names is None else name in names:
                 up = torch.rand(weight.shape, generator=draw).to(weight.device) < 0.5
                 weight.copy_(torch.nextafter(weight, torch.where(up, torch.inf, -torch.inf).to(weight)))
     return model

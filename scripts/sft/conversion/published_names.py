@@ -31,16 +31,34 @@ class Named:
 
 def names_in_memory(base: Path) -> dict[str, str]:
     """`{name in memory: published name}` of the model of a directory, for names that differ by a renaming alone."""
+    return _names_in_memory(_without_values(base))
+
+
+def linear_names(base: Path) -> set[str]:
+    """Published names of the weights of linear layers but the output layer: those that bitsandbytes quantises."""
+    from torch.nn import Linear
+
+    model = _without_values(base)
+    published, head = _names_in_memory(model), model.get_output_embeddings()
+    linears = (name for name, module in model.named_modules() if isinstance(module, Linear) and module is not head)
+    return {published[f"{name}.weight"] for name in linears}
+
+
+def _without_values(base: Path) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-    from transformers.core_model_loading import revert_weight_conversion
 
     from sft.models.model_kind import is_vision
 
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     auto = AutoModelForImageTextToText if is_vision(base) else AutoModelForCausalLM
     with torch.device("meta"):
-        model = auto.from_config(config)
+        return auto.from_config(config)
+
+
+def _names_in_memory(model: Any) -> dict[str, str]:
+    from transformers.core_model_loading import revert_weight_conversion
+
     state = dict(model.state_dict())
     marks = {id(tensor): name for name, tensor in state.items()}
     published = revert_weight_conversion(model, dict(state))

@@ -94,8 +94,15 @@ def dequantised(layer: nn.Module) -> Tensor:
     weight = layer.weight
     if isinstance(layer, Frozen4bit):
         return bnb.functional.dequantize_4bit(weight.data, weight.quant_state).float()
-    # int8 of a row is its share of the row's largest value, in 127 steps (T. Dettmers et al., arXiv:2208.07339).
-    return weight.data.float() * (_scales(layer).float() / 127).unsqueeze(1)
+    return _of_int8(weight.data, _scales(layer))
+
+
+def stands_for(weight: Tensor, scheme: Scheme) -> Tensor:
+    """The values in float32 that a weight (outputs, inputs) has once it is quantised by `scheme`."""
+    made = _quantised(weight.float(), scheme)
+    if scheme.kind == "int8":
+        return _of_int8(made.data, made.SCB)
+    return bnb.functional.dequantize_4bit(made.data, made.quant_state).float()
 
 
 def load_dequantised(directory: Path | str, scheme: Scheme, dtype: str = "float32") -> nn.Module:
@@ -146,18 +153,27 @@ def check_quantised(model: nn.Module, directory: Path, scheme: Scheme) -> dict[s
 def _same(layer: nn.Module, stored: Tensor, scheme: Scheme) -> bool:
     """Whether a layer's weight is what quantising `stored` gives."""
     weight = layer.weight
+    again = _quantised(stored, scheme)
     if scheme.kind == "int8":
-        again = bnb.nn.Int8Params(stored.clone(), requires_grad=False).to("cpu")
         return torch.equal(again.data, weight.data.cpu()) and torch.equal(again.SCB, _scales(layer).cpu())
-    again = bnb.nn.Params4bit(
-        stored.clone(), requires_grad=False, compress_statistics=scheme.double, quant_type="nf4"
-    ).to("cpu")
     both = (again.quant_state, weight.quant_state)
     same = torch.equal(again.data, weight.data.cpu()) and torch.equal(both[0].absmax, both[1].absmax.cpu())
     if scheme.double:
         same &= torch.equal(both[0].state2.absmax, both[1].state2.absmax.cpu())
         same &= torch.equal(both[0].offset, both[1].offset.cpu())
     return same and weight.quant_type == "nf4" and both[0].nested == both[1].nested
+
+
+def _quantised(weight: Tensor, scheme: Scheme) -> Any:
+    if scheme.kind == "int8":
+        return bnb.nn.Int8Params(weight.clone(), requires_grad=False).to("cpu")
+    made = bnb.nn.Params4bit(weight.clone(), requires_grad=False, compress_statistics=scheme.double, quant_type="nf4")
+    return made.to("cpu")
+
+
+def _of_int8(values: Tensor, scales: Tensor) -> Tensor:
+    """int8 of a row is its share of the row's largest value, in 127 steps (T. Dettmers et al., arXiv:2208.07339)."""
+    return values.float() * (scales.float() / 127).unsqueeze(1)
 
 
 def _scales(layer: nn.Module) -> Tensor:

@@ -256,9 +256,16 @@ def test_job_that_slurm_forgets_fails_after_a_while() -> None:
     ask()
     assert ask() == {}
     clock.now = executor.FORGOTTEN_SECONDS + 1
-    assert ask() is None  # SLURM did not answer: that says nothing about the job
+    assert ask() == {}  # SLURM did not answer: that says nothing about the job
     assert ask() == {"1": "FAILED"}
-    assert "job 1 is unknown to SLURM" in said[0]
+    assert "job 1 is unknown to SLURM" in said[-1]
+
+
+def test_jobs_are_kept_while_slurm_does_not_answer() -> None:
+    """None would be the plugin's sign to look at them again, and after five of these it never does."""
+    ask, _, said = answers({"1": "RUNNING"}, None, None, {"1": "COMPLETED"})
+    assert [ask(), ask(), ask(), ask()] == [{"1": "RUNNING"}, {}, {}, {"1": "COMPLETED"}]
+    assert said == ["SLURM does not answer; jobs count as running until it does", "SLURM answers again"]
 
 
 def test_ended_job_that_is_purged_is_no_forgotten_one() -> None:
@@ -267,6 +274,15 @@ def test_ended_job_that_is_purged_is_no_forgotten_one() -> None:
     clock.now = executor.FORGOTTEN_SECONDS + 1
     assert ask() == {}
     assert not said
+
+
+def test_ctrl_c_while_states_are_asked_for_cancels_the_jobs(monkeypatch) -> None:
+    """Snakemake's list of active jobs is empty for as long as the question for their states takes."""
+    called, plugin = [], SimpleNamespace(Executor=type("Executor", (), {"run_uuid": "sft_1"}))
+    monkeypatch.setattr(queue, "run", lambda *command: called.append(command) or SimpleNamespace(returncode=0))
+    executor._cancel_all(plugin)
+    plugin.Executor().cancel_jobs([])
+    assert called == [("scancel", "--name=sft_1")]
 
 
 def test_without_slurm_nothing_is_known(monkeypatch, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 - Jobs that an earlier Snakemake left running are taken over instead of submitted a second time (`Leftovers`).
 - A retry after which a run has got further is not counted; one that fails as it failed before is the last (`judge`).
 - While the controller does not answer, submissions wait; the plugin would use up retries on them.
+- Ctrl-C cancels every job, whatever Snakemake does in that moment.
+- Jobs are not forgotten while the controller does not answer to the question for their states.
 - States that the plugin waits on for ever are told as failures: `CANCELLED by 0`, a preempted job that is not queued
   again, a job that SLURM has forgotten, one that waits for a reason that time does not mend.
 
@@ -37,6 +39,7 @@ HOPELESS = {
     *("job_requeued_in_held_state", "launch_failed_requeued_held"),
 }
 CONTROLLER_SECONDS = 3600.0
+MIN_JOB_AGE_SECONDS = 300  # how long squeue lists ended jobs where a site does not say: SLURM's default
 
 
 class ExecutorError(Exception):
@@ -96,7 +99,11 @@ def install(workflow: Any, say: Callable[[str], None]) -> None:
     leftovers.wait_for_others({rule.name for rule in workflow.rules}, say)
     _submit_once(plugin, leftovers, say)
     _judge_failures(plugin)
+    _cancel_all(plugin)
     plugin.query_job_status = _finite_states(plugin.query_job_status, say)
+    # Asked at every look, the plugin goes over to sacct, and waits for ever, when the controller is away just then.
+    known = plugin.get_min_job_age() or MIN_JOB_AGE_SECONDS
+    plugin.get_min_job_age = lambda: known
 
 
 def _submit_once(plugin: Any, leftovers: Leftovers, say: Callable[[str], None]) -> None:
@@ -136,6 +143,20 @@ def _wait_for_controller(say: Callable[[str], None]) -> None:
             say("SLURM's controller does not answer; submissions wait for it")
         told = True
         time.sleep(5)
+
+
+def _cancel_all(plugin: Any) -> None:
+    """Ctrl-C cancels every job that has the name of this Snakemake; while it asks for states, its own list is empty."""
+
+    def cancel_jobs(executor: Any, active_jobs: list[Any]) -> None:
+        done = queue.run("scancel", f"--name={executor.run_uuid}")
+        if done is None or done.returncode:
+            reason = done.stderr.strip() if done else "no answer"
+            executor.logger.warning(
+                f"SLURM did not cancel the jobs ({reason}). Later: scancel --name={executor.run_uuid}"
+            )
+
+    plugin.Executor.cancel_jobs = cancel_jobs
 
 
 def _judge_failures(plugin: Any) -> None:
@@ -203,6 +224,7 @@ def _finite_states(ask: Callable, say: Callable[[str], None], clock: Callable[[]
     """The plugin's `query_job_status`, with states that it knows how to end."""
     seen: set[str] = set()
     since: dict[str, float] = {}
+    away = False
 
     def given_up(job: str, seconds: float, why: str) -> bool:
         waited = clock() - since.setdefault(job, clock())
@@ -211,9 +233,14 @@ def _finite_states(ask: Callable, say: Callable[[str], None], clock: Callable[[]
         return waited >= seconds
 
     async def query_job_status(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
+        nonlocal away
         states, seconds = await ask(command, logger)
+        if (states is None) != away:
+            away = states is None
+            say("SLURM does not answer; jobs count as running until it does" if away else "SLURM answers again")
         if states is None:
-            return states, seconds
+            # After five failures in a row the plugin would never look at the jobs again. It does at those not listed.
+            return {}, 0.0
         states = {job: state.partition(" ")[0].rstrip("+") for job, state in states.items()}
         for job in _hopeless(command, states, say):
             states[job] = "FAILED"

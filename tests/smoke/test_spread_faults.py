@@ -118,7 +118,9 @@ def test_out_of_memory_halves_the_micro_batch(few_rows, tmp_path: Path, strategy
     assert f"out of memory with {rows} rows at once" in runs.log(run)
     assert f"going on with {rows // 2}, at the same global batch" in runs.log(run)
     # Not from the start: from the checkpoint that the attempt before had written.
-    assert [attempt["from_step"] for attempt in runs.attempts(run)] == [None, 2]
+    told = runs.attempts(run)
+    assert [attempt["from_step"] for attempt in told] == [None, 2]
+    assert (told[0]["out_of_memory"], told[1]["micro_batch_size"]) == (True, rows // 2)
 
 
 def test_one_row_that_does_not_fit_is_told(few_rows, tmp_path: Path) -> None:

@@ -75,12 +75,17 @@ def _events(run: Path) -> list[dict[str, Any]]:
 
 
 def counted(run: Path, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The attempts since the run last started at its base model; `lines` are the rows of its metrics stream.
+    """The attempts that the present result took; `lines` are the rows of its metrics stream.
 
-    Each with the steps it trained and `wall_seconds` from its start to its last row.
+    Attempts at a result that was finished and then made again from the base model are not among them; one that
+    failed before its first checkpoint is. Each with the steps it trained and `wall_seconds` from its start to its
+    last row, both 0 where another attempt started over.
     """
     attempts = {attempt["attempt"]: attempt for attempt in read(run)}
-    first = max((number for number, attempt in attempts.items() if attempt.get("from_step") is None), default=1)
+    first = 1
+    for number, attempt in attempts.items():
+        if attempt.get("from_step") is None and attempts.get(number - 1, {}).get("finished"):
+            first = number
     told = []
     for number, attempt in attempts.items():
         rows = [row for row in lines if row["attempt"] == number]

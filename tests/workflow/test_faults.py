@@ -67,7 +67,12 @@ def test_damaged_input_is_named_before_it_is_used(checkout: Checkout) -> None:
     log = next(
         p for p in (checkout.path / "results/runs").glob("*/train_model.log") if "is not what was" in p.read_text()
     )
-    assert f"error: input tokens: {tokens.relative_to(checkout.path)} is not what was written" in log.read_text()
+    message = f"error: input tokens: {tokens.relative_to(checkout.path)} is not what was written"
+    assert message in log.read_text()
+    # At its end Snakemake shows which result failed, its log, and how that ends.
+    place = log.relative_to(checkout.path)
+    assert f"failed: {place.parent}\nlog: {place}, which ends:\n" in done.stderr
+    assert f"\n    {message}" in done.stderr.partition(f"log: {place}, which ends:")[2]
     assert "Traceback" not in log.read_text()
 
 

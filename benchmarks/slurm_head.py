@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("scripts", "tests/slurm", "tes
 
 from checkouts import SNAKEMAKE, new_checkout  # noqa: E402
 from slurm_cluster import Cluster, die_with_parent, why_not  # noqa: E402
-from test_workflow_jobs import SMALL  # noqa: E402
+from test_whole_graph import SMALL  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
 WATCHED_SECONDS = 90

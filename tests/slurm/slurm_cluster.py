@@ -3,6 +3,8 @@
 Everything lies in one private folder, on ports and under node names of its own, so that two may run at once; no
 systemd, nothing below /etc. The daemons are children that are ended by pid. Each node has 8 pretended CPUs, 8000 MB
 and two pretended GPUs (links to /dev/null: SLURM counts them and sets CUDA_VISIBLE_DEVICES, nothing can use them).
+
+A third node, in the partition `apart` only, is for what takes minutes and must not meet the others' mishaps.
 """
 
 import ctypes
@@ -60,10 +62,11 @@ JobRequeue=1
 AccountingStorageType=accounting_storage/none
 GresTypes=gpu
 {node_lines}
-PartitionName=cpu Nodes=ALL Default=YES DefaultTime=5 PriorityTier=10 PreemptMode=OFF
-PartitionName=gpu Nodes=ALL DefaultTime=5 PriorityTier=10 PreemptMode=OFF
-PartitionName=short Nodes=ALL DefaultTime=5 MaxTime=5 PriorityTier=10 PreemptMode=OFF
-PartitionName=preemptible Nodes=ALL DefaultTime=5 PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=cpu Nodes={nodes} Default=YES DefaultTime=5 PriorityTier=10 PreemptMode=OFF
+PartitionName=gpu Nodes={nodes} DefaultTime=5 PriorityTier=10 PreemptMode=OFF
+PartitionName=short Nodes={nodes} DefaultTime=5 MaxTime=5 PriorityTier=10 PreemptMode=OFF
+PartitionName=preemptible Nodes={nodes} DefaultTime=5 PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=apart Nodes={apart} DefaultTime=5 PriorityTier=10 PreemptMode=OFF
 """
 NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=8000 Gres=gpu:fake:2"
 # freezer and memory: every process of a job is found, and one that takes too much memory is really killed.
@@ -115,18 +118,20 @@ class Cluster:
         for part in ("log", "state", "munge", "dev", "bin"):
             (folder / part).mkdir(parents=True)
         folder.chmod(0o755)
-        ports = _free_ports(1 + NODES)
-        self.nodes = [f"n{port}" for port in ports[1:]]
+        ports = _free_ports(2 + NODES)
+        *self.nodes, self.apart = (f"n{port}" for port in ports[1:])
         self.in_cgroups = cgroups()
         values = {"name": f"test{ports[0]}", "user": _user(), "folder": folder, "ports": ports}
         values |= {"track": "cgroup", "task": "cgroup"} if self.in_cgroups else {"track": "pgid", "task": "none"}
-        lines = [NODE.format(name=name, port=port) for name, port in zip(self.nodes, ports[1:], strict=True)]
+        values |= {"nodes": ",".join(self.nodes), "apart": self.apart}
+        everyone = [*self.nodes, self.apart]
+        lines = [NODE.format(name=name, port=port) for name, port in zip(everyone, ports[1:], strict=True)]
         (folder / "slurm.conf").write_text(CONFIGURATION.format(**values, node_lines="\n".join(lines)))
         (folder / "cgroup.conf").write_text(CGROUP)
         for gpu in range(2):
             (folder / f"dev/nvidia{gpu}").symlink_to("/dev/null")
         (folder / "gres.conf").write_text(
-            f"NodeName={','.join(self.nodes)} Name=gpu Type=fake Flags=nvidia_gpu_env File={folder}/dev/nvidia[0-1]\n"
+            f"NodeName={','.join(everyone)} Name=gpu Type=fake Flags=nvidia_gpu_env File={folder}/dev/nvidia[0-1]\n"
         )
         self._write_clients()
         self.environment = {
@@ -168,7 +173,7 @@ class Cluster:
         )
         self._wait("munged", lambda: (munge / "sock").exists())
         self.start_controller()
-        for node in self.nodes:
+        for node in (*self.nodes, self.apart):
             self.start_node(node)
         self._wait("idle nodes", lambda: self.idle_nodes() == sorted(self.nodes), 30)
 
@@ -218,7 +223,7 @@ class Cluster:
                 time.sleep(0.2)
         for name in reversed(list(self.daemons)):
             self._end(name)
-        for node in self.nodes:
+        for node in (*self.nodes, self.apart):
             for controller in ("freezer", "memory"):
                 root = CGROUPS / controller / f"slurm_{node}"
                 for group in sorted(root.rglob("*"), key=lambda path: -len(path.parts)):

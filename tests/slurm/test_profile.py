@@ -27,6 +27,30 @@ SHIPPED = {
     "tokenize_dataset": f"-p cpu -t 120 --mem 2000 {CPU}",
     "train_model": "-p gpu -t 60 --mem 2000 --nodes=1 --requeue --cpus-per-task=1 --signal=TERM@120 --gpus=1",
 }
+# A study that has all of the other stages too: a published model, asked as it is, a bag of words, meanings of the rows.
+EVERY_RULE = """\
+datasets:
+  words: {source: {path: data}, format: multiple_choice, prompt_key: prompt, choice_key: choices, answer_key: label,
+          choices_layout: none, target: text, split: {train: train*, test: test*, validation: {rows: 8}}}
+models:
+  published: {source: {path: published}}
+experiments:
+  words:
+    dataset: words
+    model: published
+    metric: accuracy_likelihood
+    training: {learning_rate: 1e-3, global_batch_size: 8, max_steps: 2, max_length: 128}
+    evaluation: {max_new_tokens: 2}
+    baselines: {words: {method: bag_of_words}}
+    audit: {embedding: {path: encoder}, limits: {meaning: 0}}
+    variants: {full: {method: full}, lora: {method: lora}}
+"""
+OTHERS = {
+    "ask_base": "-p gpu -t 60 --mem 2000 --nodes=1 --requeue --cpus-per-task=1 --gpus=1",
+    "download_encoder": f"-p cpu -t 60 --mem 1000 {CPU}",
+    "embed_rows": f"-p cpu -t 720 --mem 3000 {CPU[:-1]}2",
+    "fit_baseline": f"-p cpu -t 60 --mem 2000 {CPU}",
+}
 SITES = {
     "one-gpu": {
         "prepare_dataset": f"-p compute -t 60 --mem 2000 {CPU}",
@@ -61,6 +85,22 @@ def shipped_profile() -> dict:
 @pytest.mark.slow
 def test_what_each_rule_asks_for(checkout: Checkout) -> None:
     assert sbatch_lines(checkout, PROFILE) == SHIPPED
+
+
+@pytest.mark.slow
+def test_what_the_other_rules_ask_for(tmp_path: Path) -> None:
+    """And with them every rule that has jobs: what is not shown here or above runs on the login node."""
+    checkout = new_checkout(tmp_path / "checkout")
+    for folder in ("published", "encoder"):
+        (checkout.path / folder).mkdir()
+        (checkout.path / folder / "config.json").write_text("{}")
+    (checkout.path / "config/config.yaml").write_text(EVERY_RULE)
+    lines = sbatch_lines(checkout, PROFILE)
+    assert {rule: lines.pop(rule) for rule in OTHERS} == OTHERS
+    assert lines == {rule: SHIPPED[rule] for rule in lines}
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    rules = {rule.partition(":")[0]: rule for rule in re.split(r"(?m)^rule ", text)[1:]}
+    assert {name for name, rule in rules.items() if "localrule: True" not in rule} == {*SHIPPED, *OTHERS}
 
 
 @pytest.mark.slow
@@ -152,9 +192,10 @@ def test_every_line_of_the_profile_has_its_reason() -> None:
 
 
 def test_each_row_of_the_table_names_a_test_that_exists() -> None:
-    rows = re.findall(r"^\| .* \| .* \| (.*) \|$", (ROOT / "docs/slurm.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| .* \| .* \| (.*) \|$", (ROOT / "docs/slurm.md").read_text(), re.MULTILINE)[2:]
     named = {name for row in rows for name in re.findall(r"`(test_\w+)`", row)}
-    assert len(named) >= 5
+    assert len(rows) >= 15
+    assert [row for row in rows if not re.search(r"`test_\w+`|`tests/unit/test_\w+\.py`", row)] == []
     defined = {
         name
         for file in (ROOT / "tests").rglob("test_*.py")

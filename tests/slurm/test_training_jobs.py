@@ -4,6 +4,7 @@ The jobs start the trainer as a rule does (`srun --overlap …`, sft.slurm.launc
 """
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import training_nodes as runs
+from heads import START, Head, status
 from slurm_cluster import Cluster
 
 from sft.slurm.launch import on_first_node
@@ -57,6 +59,15 @@ def resumed_at(run: Path) -> list[int]:
     return [attempt["from_step"] for attempt in runs.attempts(run) if attempt["from_step"] is not None]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cut_short(cluster: Cluster, text_nodes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run and its job that meet a time limit, on a node of their own: minutes of waiting, beside the other tests."""
+    run = runs.write_run(tmp_path_factory.mktemp("cut-short") / "run", text_nodes, **SETTINGS)
+    # A minute is the shortest that SLURM knows. On a busy machine it passes while libraries are imported.
+    minutes = 1 + int(os.getloadavg()[0] / os.cpu_count() / 2)
+    return run, submit(cluster, run, "-p", "apart", "-t", str(minutes), pause=6.0 * minutes)
+
+
 def test_preempted_moved_and_cut_short(cluster: Cluster, undisturbed: Path, text_nodes, tmp_path: Path) -> None:
     """Preempted by a better job; then its node dies; each time it goes on where it was, as the same job."""
     if not cluster.in_cgroups:
@@ -87,21 +98,6 @@ def test_preempted_moved_and_cut_short(cluster: Cluster, undisturbed: Path, text
     runs.assert_same(undisturbed, run)
 
 
-def test_stops_by_itself_before_the_time_limit(cluster: Cluster, undisturbed: Path, text_nodes, tmp_path: Path) -> None:
-    """No signal is asked for: a short job ends with a checkpoint, queues itself again, and goes on."""
-    run = runs.write_run(tmp_path / "run", text_nodes, **SETTINGS)
-    # A minute is the shortest that SLURM knows. On a busy machine it passes while libraries are imported.
-    minutes = 1 + int(os.getloadavg()[0] / os.cpu_count() / 2)
-    job = submit(cluster, run, "-p", "cpu", "-t", str(minutes), pause=6.0 * minutes)
-    assert cluster.wait_for(job, "COMPLETED", "FAILED", "TIMEOUT", seconds=1500) == "COMPLETED"
-    told = runs.attempts(run)
-    assert len(told) >= 2
-    assert all(attempt["stopped"] == "time limit" for attempt in told[:-1])
-    assert all(attempt["steps_trained"] >= 1 for attempt in told)
-    assert len(resumed_at(run)) == len(told) - 1
-    runs.assert_same(undisturbed, run)
-
-
 def test_cancelled_run_saves_and_stays_cancelled(cluster: Cluster, text_nodes, tmp_path: Path) -> None:
     if not cluster.in_cgroups:
         pytest.skip("without cgroups (v1) signals of SLURM go to other processes than on a real cluster")
@@ -114,3 +110,79 @@ def test_cancelled_run_saves_and_stays_cancelled(cluster: Cluster, text_nodes, t
     time.sleep(7)  # longer than a requeued job waits on this cluster
     assert cluster.state(job) == "CANCELLED"
     assert attempts.read(run)[-1]["stopped"] == "SIGTERM"
+
+
+TRAINED = (
+    START
+    + """
+rule all:
+    input: "results/runs/disk/manifest.json", "results/runs/memory/manifest.json"
+rule train_model:
+    output: "results/runs/{{run}}/manifest.json"
+    log: "results/runs/{{run}}/train_model.log"
+    resources:
+        mem_mb=lambda wildcards, attempt: memory.asked(
+            Path(f"results/runs/{{wildcards.run}}/train_model.log"), {mebibytes}[wildcards.run], attempt
+        ),
+        runtime=20,
+    params: launch=on_first_node(1)
+    shell: "exec {{params.launch}} {python} {trainer} results/runs/{{wildcards.run}} {options} 2>> {{log}}"
+"""
+)
+
+
+def test_full_disk_and_too_little_memory(cluster: Cluster, text_nodes, tmp_path: Path) -> None:
+    """A scratch disk that fills up at the second checkpoint; a job that asks for half of the memory that it needs."""
+    if not cluster.in_cgroups:
+        pytest.skip("without cgroups (v1) nobody is killed for taking too much memory")
+    settings = {"max_steps": 12, "save_steps": 4, "eval_steps": 6}
+    whole = runs.train_well(runs.write_run(tmp_path / "whole", text_nodes, **settings), "--keep-optimizer")
+    checkpoint = sum(file.stat().st_size for file in (whole / "checkpoints/checkpoint-4").iterdir())
+    scratch = tmp_path / "results/runs/disk"
+    scratch.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(scratch), "-o"]
+    if subprocess.run([*mount, f"size={round(checkpoint * 1.6)}"], capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        disk, starved = (
+            runs.write_run(tmp_path / "results/runs" / name, text_nodes, **settings) for name in ("disk", "memory")
+        )
+        values = {"python": sys.executable, "trainer": SLOW, "options": " ".join(OPTIONS)}
+        values["mebibytes"] = {"disk": 3000, "memory": 1500}
+        (tmp_path / "Snakefile").write_text(TRAINED.format(**values))
+        head = Head(cluster, tmp_path, "--retries", "2", "--config", "unused=1", PAUSE="0", HOG="1300")
+        assert head.wait(900) == 1
+        place = "results/runs/disk/checkpoints"
+        assert f"{place}: the checkpoint of step 8 could not be written" in (disk / "train_model.log").read_text()
+        # The first failure got further than nothing, the second one got no further than the first.
+        assert "It got from step 0 to step 4, so this counts as no retry" in head.said
+        assert f"It failed twice at step 8 and is not tried again: {place}" in head.said
+        assert runs.saved_steps(disk) == [4]
+        assert "It ran out of memory; if it is tried again, then with more" in head.said
+        assert [attempt["memory_mib"] for attempt in runs.attempts(starved)] == [1500, 3000]
+        runs.assert_same(whole, starved)
+        shown = status(cluster, tmp_path)
+        assert (shown["disk"]["state"], shown["disk"]["step"], shown["memory"]["state"]) == ("failed", 8, "trained")
+        assert any("the checkpoint of step 8 could not be written" in line for line in shown["disk"]["log_ends"])
+
+        subprocess.run([*mount[:-1], "-o", "remount,size=64m"], check=True)
+        again = Head(cluster, tmp_path, "--config", "unused=1", PAUSE="0")
+        assert again.wait(600) == 0, again.said[-6000:]
+        assert runs.attempts(disk)[-1]["from_step"] == 4
+        runs.assert_same(whole, disk)
+    finally:
+        subprocess.run(["umount", scratch], check=True)
+
+
+def test_stops_by_itself_before_the_time_limit(
+    cluster: Cluster, undisturbed: Path, cut_short: tuple[Path, str]
+) -> None:
+    """No signal is asked for: a short job ends with a checkpoint, queues itself again, and goes on."""
+    run, job = cut_short
+    assert cluster.wait_for(job, "COMPLETED", "FAILED", "TIMEOUT", seconds=1500) == "COMPLETED"
+    told = runs.attempts(run)
+    assert len(told) >= 2
+    assert all(attempt["stopped"] == "time limit" for attempt in told[:-1])
+    assert all(attempt["steps_trained"] >= 1 for attempt in told)
+    assert len(resumed_at(run)) == len(told) - 1
+    runs.assert_same(undisturbed, run)

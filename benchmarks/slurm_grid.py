@@ -1,13 +1,14 @@
 """A grid of small, real trainings on a SLURM cluster of this machine, killed at random moments.
 
-    python benchmarks/slurm_grid.py --runs 200 --kills 10
+    python benchmarks/slurm_grid.py --runs 200 --kills 10 --alone 60 --together 4
 
-Every run is trained twice: in a job of its own that Snakemake submits with the profile, while trainers, jobs, nodes and
-Snakemake itself are killed, and undisturbed in a process of this program. The files of each pair must be the same
-bytes: weights and optimizer at every checkpoint, metrics, order of the samples.
+Every run is trained twice: in a job that Snakemake submits with the profile, while trainers, jobs, nodes and Snakemake
+itself are killed, and undisturbed in a process of this program. The files of each pair must be the same bytes: weights
+and optimizer at every checkpoint, metrics, order of the samples.
 
 The trainers are forked from a process that has imported torch (forked_trainers.py). What is left of a job's cost are
-the two Snakemakes inside of it, 6 CPU seconds; with --together, several runs share a job (Snakemake's groups).
+the two Snakemakes inside of it, 6 CPU seconds. So only the runs of --alone have a job each, as with the profile; of the
+others, --together share one (Snakemake's groups).
 Needs what tests/slurm needs: root, and Debian's slurmctld, slurmd and munge.
 """
 
@@ -47,13 +48,18 @@ onstart:
     executor.install(workflow, lambda text: print(text, file=sys.stderr, flush=True))
 
 rule all:
-    input: expand("results/runs/run-{{n}}/manifest.json", n=range({runs}))
+    input: expand("results/runs/{{run}}/manifest.json", run={names})
 rule train_model:
     output: "results/runs/{{run}}/manifest.json"
+    wildcard_constraints: run="alone-[0-9]+"
     log: "results/runs/{{run}}/train_model.log"
     resources: mem_mb=1000, runtime=60
     params: launch=on_first_node(1)
     shell: "exec {{params.launch}} {trainer} results/runs/{{wildcards.run}} --device cpu --keep-optimizer 2>> {{log}}"
+use rule train_model as train_together with:
+    output: "results/runs/{{run}}/manifest.json"
+    log: "results/runs/{{run}}/train_model.log"
+    wildcard_constraints: run="together-[0-9]+"
 """
 
 
@@ -62,7 +68,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--at-once", type=int, default=6, help="jobs in the queue at a time (default: 6)")
-    parser.add_argument("--together", type=int, default=1, help="runs in a job (default: 1)")
+    parser.add_argument("--alone", type=int, default=60, help="runs with a job of their own (default: 60)")
+    parser.add_argument("--together", type=int, default=4, help="of the others, runs in a job (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and victims of the kills")
     options = parser.parse_args()
     if reason := why_not():
@@ -87,19 +94,21 @@ def grid(cluster: Cluster, folder: Path, options: argparse.Namespace) -> None:
     """Train the grid under kills, train it undisturbed, and compare."""
     nodes = runs.write_nodes(folder / "nodes", "llama")
     place = folder / "grid"
+    names = [f"{'alone' if n < options.alone else 'together'}-{n}" for n in range(options.runs)]
     disturbed = [
-        runs.write_run(place / f"results/runs/run-{n}", nodes, **SETTINGS, seed=n) for n in range(options.runs)
+        runs.write_run(place / "results/runs" / name, nodes, **SETTINGS, seed=n) for n, name in enumerate(names)
     ]
     trainer = f"{sys.executable} {FORKED} {folder / 'trainers'}"
-    text = GRID.format(scripts=str(ROOT / "scripts"), runs=options.runs, trainer=trainer)
+    text = GRID.format(scripts=str(ROOT / "scripts"), names=names, trainer=trainer)
     (place / "Snakefile").write_text(text)
     clock = time.monotonic()
     killed = disturb(cluster, place, disturbed, options)
     seconds = time.monotonic() - clock
     os.environ["PAUSE"] = "0"
     for n, run in enumerate(disturbed):
-        twin = runs.write_run(folder / f"undisturbed/run-{n}", nodes, **SETTINGS, seed=n)
+        twin = runs.write_run(folder / f"undisturbed/{n}", nodes, **SETTINGS, seed=n)
         runs.assert_same(runs.train_well(twin, "--keep-optimizer"), run)
+        shutil.rmtree(twin)
     tell(place, disturbed, killed, seconds)
 
 
@@ -109,9 +118,8 @@ def disturb(cluster: Cluster, place: Path, expected: list[Path], options: argpar
     kinds = [KINDS[n % len(KINDS)] for n in range(options.kills)]
     chance.shuffle(kinds)
     due = [options.runs * (n + chance.random()) / options.kills for n in range(options.kills)]
-    arguments = ["--jobs", str(options.at_once)]
-    if options.together > 1:
-        arguments += ["--groups", "train_model=pack", "--group-components", f"pack={options.together}"]
+    arguments = ["--jobs", str(options.at_once), "--groups", "train_together=pack"]
+    arguments += ["--group-components", f"pack={options.together}"]
     head = start_head(cluster, place, *arguments)
     while head.poll() is None:
         time.sleep(1)
@@ -125,13 +133,15 @@ def disturb(cluster: Cluster, place: Path, expected: list[Path], options: argpar
             subprocess.run([SNAKEMAKE, "--unlock"], cwd=place, env=cluster.environment, check=True, capture_output=True)
             head = start_head(cluster, place, *arguments)
         elif kinds[0] == "trainer":
-            if not (trainers := trainers_in(place)):
+            try:
+                os.kill(chance.choice(trainers_in(place)), signal.SIGKILL)
+            except (IndexError, ProcessLookupError):
                 continue  # none trains in this second
-            os.kill(chance.choice(trainers), signal.SIGKILL)
         elif not running:
             continue
         elif kinds[0] == "job":
-            cluster.client("scancel", chance.choice(running)[0])
+            if cluster.client("scancel", chance.choice(running)[0], check=False).returncode:
+                continue  # it has just ended
         else:
             node = chance.choice(running)[2]
             cluster.kill_node(node)

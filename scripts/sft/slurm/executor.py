@@ -3,7 +3,7 @@
 - Jobs that an earlier Snakemake left running are taken over instead of submitted a second time (`Leftovers`).
 - A retry after which a run has got further is not counted; one that fails as it failed before is the last (`judge`).
 - While the controller does not answer, submissions wait; the plugin would use up retries on them.
-- Ctrl-C cancels every job, whatever Snakemake does in that moment.
+- States are asked for at a steady pace, and Ctrl-C cancels every job, whatever Snakemake does in that moment.
 - Jobs are not forgotten while the controller does not answer to the question for their states.
 - States that the plugin waits on for ever are told as failures: `CANCELLED by 0`, a preempted job that is not queued
   again, a job that SLURM has forgotten, one that waits for a reason that time does not mend.
@@ -100,6 +100,7 @@ def install(workflow: Any, say: Callable[[str], None]) -> None:
     _submit_once(plugin, leftovers, say)
     _judge_failures(plugin)
     _cancel_all(plugin)
+    _ask_steadily(plugin)
     plugin.query_job_status = _finite_states(plugin.query_job_status, say)
     # Asked at every look, the plugin goes over to sacct, and waits for ever, when the controller is away just then.
     known = plugin.get_min_job_age() or MIN_JOB_AGE_SECONDS
@@ -157,6 +158,17 @@ def _cancel_all(plugin: Any) -> None:
             )
 
     plugin.Executor.cancel_jobs = cancel_jobs
+
+
+def _ask_steadily(plugin: Any) -> None:
+    """Ask for states every seconds-between-status-checks of the profile; the plugin adds 10 s each time, up to 180.
+
+    For so long nobody would hear of a cancelled job, and Ctrl-C would wait.
+    """
+    plugin.Executor.next_seconds_between_status_checks = property(
+        lambda executor: executor.workflow.remote_execution_settings.seconds_between_status_checks,
+        lambda executor, seconds: None,
+    )
 
 
 def _judge_failures(plugin: Any) -> None:

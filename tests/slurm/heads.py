@@ -59,7 +59,7 @@ class Head:
             self.process.kill()
             pytest.fail(f"Snakemake was still there after {seconds} s:\n{self.said[-6000:]}")
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 90) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 180) -> None:
         """Return when `condition` holds; fail when Snakemake ends before, or after `seconds`."""
         end = time.monotonic() + seconds
         while not condition():

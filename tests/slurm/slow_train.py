@@ -1,6 +1,8 @@
-"""scripts/train_model.py with a pause after every optimizer step, so that a run of milliseconds can be interrupted.
+"""scripts/train_model.py that can be held still after an optimizer step, so that a run of milliseconds can be met.
 
-PAUSE: seconds; the ranks of a run on several processes pause as well. HOG: MiB that are taken besides, after a step.
+While there is a file `hold` in the run's directory, every step ends with waiting until it is gone or a stop is asked
+for; the ranks of a run on several processes wait as well. PAUSE: seconds to wait in any case. HOG: MiB that are taken
+besides, after a step.
 """
 
 import os
@@ -14,9 +16,11 @@ import train_model
 from sft.stage import run_stage
 from sft.training import launch
 from sft.training.metrics_stream import MetricsStream
+from sft.training.stop_request import StopRequest
 
-append = MetricsStream.append
+append, request = MetricsStream.append, StopRequest.request
 taken: list[bytes] = []
+asked: list[str] = []
 
 
 def append_and_pause(stream: MetricsStream, row: dict) -> None:
@@ -24,10 +28,19 @@ def append_and_pause(stream: MetricsStream, row: dict) -> None:
     if row["split"] == "train":
         if not taken:
             taken.append(b"x" * (int(os.environ.get("HOG", "0")) * 2**20))
-        time.sleep(float(os.environ["PAUSE"]))
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+        run = Path(stream._file.name).parent
+        while (run / "hold").exists() and not asked and not any(run.glob(".attempt-*/ranks/stop")):
+            time.sleep(0.05)
+
+
+def request_and_go_on(stop: StopRequest, reason: str) -> None:
+    asked.append(reason)
+    request(stop, reason)
 
 
 MetricsStream.append = append_and_pause
+StopRequest.request = request_and_go_on
 launch.RANK = str(Path(__file__).with_name("slow_rank.py"))
 
 if __name__ == "__main__":

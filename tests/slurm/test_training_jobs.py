@@ -32,7 +32,7 @@ def undisturbed(text_nodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs.train_well(run, "--keep-optimizer")
 
 
-def submit(cluster: Cluster, run: Path, *options: str, pause: float = 1.0) -> str:
+def submit(cluster: Cluster, run: Path, *options: str, pause: float = 0.0) -> str:
     """Submit the training of `run` as a job; the number of the job."""
     # Without the variables that the plugin's job step drops, as in a real job of Snakemake.
     clean = (
@@ -47,7 +47,7 @@ def submit(cluster: Cluster, run: Path, *options: str, pause: float = 1.0) -> st
     )
 
 
-def wait(run: Path, condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait(run: Path, condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         log = run / "train_model.log"
@@ -55,28 +55,41 @@ def wait(run: Path, condition: Callable[[], bool], seconds: float = 120) -> None
         time.sleep(0.2)
 
 
+def held(run: Path) -> Path:
+    """`run`, which will stand still after each step until it is asked to stop, or the file is gone (slow_train.py)."""
+    (run / "hold").touch()
+    return run
+
+
 def resumed_at(run: Path) -> list[int]:
     return [attempt["from_step"] for attempt in runs.attempts(run) if attempt["from_step"] is not None]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cut_short(cluster: Cluster, text_nodes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run and its job that meet a time limit, on a node of their own: minutes of waiting, beside the other tests."""
-    run = runs.write_run(tmp_path_factory.mktemp("cut-short") / "run", text_nodes, **SETTINGS)
+def cut_short(cluster: Cluster, text_nodes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """Runs and their jobs that meet a time limit, on a node of their own: minutes of waiting, beside the other tests.
+
+    One is told by a signal two minutes before, the other one by nobody.
+    """
     # A minute is the shortest that SLURM knows. On a busy machine it passes while libraries are imported.
     minutes = 1 + int(os.getloadavg()[0] / os.cpu_count() / 2)
-    return run, submit(cluster, run, "-p", "apart", "-t", str(minutes), pause=6.0 * minutes)
+    limits = {"signal": ("-t", str(minutes + 2), "--signal=TERM@120"), "clock": ("-t", str(minutes))}
+    made = {}
+    for name, options in limits.items():
+        run = runs.write_run(tmp_path_factory.mktemp("cut-short") / "run", text_nodes, **SETTINGS)
+        made[name] = run, submit(cluster, run, "-p", "apart", *options, pause=7.0 * minutes)
+    return made
 
 
 def test_preempted_moved_and_cut_short(cluster: Cluster, undisturbed: Path, text_nodes, tmp_path: Path) -> None:
     """Preempted by a better job; then its node dies; each time it goes on where it was, as the same job."""
     if not cluster.in_cgroups:
         pytest.skip("without cgroups (v1) signals of SLURM go to other processes than on a real cluster")
-    run = runs.write_run(tmp_path / "run", text_nodes, **SETTINGS)
+    run = held(runs.write_run(tmp_path / "run", text_nodes, **SETTINGS))
     job = submit(cluster, run, "-p", "preemptible", "-t", "20")
-    wait(run, lambda: runs.last_step(run) >= 2)
+    wait(run, lambda: runs.last_step(run) == 1)
     node = attempts.read(run)[0]["node"]
-    urgent = cluster.submit("sleep 3", "-p", "gpu", "--exclusive", f"--nodelist={node}", folder=tmp_path)
+    urgent = cluster.submit("true", "-p", "gpu", "--exclusive", f"--nodelist={node}", folder=tmp_path)
     wait(run, lambda: len(runs.saved_steps(run)) == 1)
     cluster.wait_for(urgent, "COMPLETED")
     first = attempts.read(run)[0]
@@ -87,6 +100,7 @@ def test_preempted_moved_and_cut_short(cluster: Cluster, undisturbed: Path, text
     # The node dies without a word. SLURM notices after SlurmdTimeout and starts the job on the other one.
     node = attempts.read(run)[1]["node"]
     cluster.kill_node(node)
+    (run / "hold").unlink()
     try:
         assert cluster.wait_for(job, "COMPLETED", "FAILED", "NODE_FAIL", "CANCELLED", seconds=180) == "COMPLETED"
     finally:
@@ -101,14 +115,12 @@ def test_preempted_moved_and_cut_short(cluster: Cluster, undisturbed: Path, text
 def test_cancelled_run_saves_and_stays_cancelled(cluster: Cluster, text_nodes, tmp_path: Path) -> None:
     if not cluster.in_cgroups:
         pytest.skip("without cgroups (v1) signals of SLURM go to other processes than on a real cluster")
-    run = runs.write_run(tmp_path / "run", text_nodes, **SETTINGS)
+    run = held(runs.write_run(tmp_path / "run", text_nodes, **SETTINGS))
     job = submit(cluster, run, "-p", "cpu", "-t", "20")
-    wait(run, lambda: runs.last_step(run) >= 1)
+    wait(run, lambda: runs.last_step(run) == 1)
     cluster.client("scancel", job)
     cluster.wait_for(job, "CANCELLED")
     wait(run, lambda: runs.saved_steps(run) != [] or "stopped" in attempts.read(run)[-1])
-    time.sleep(7)  # longer than a requeued job waits on this cluster
-    assert cluster.state(job) == "CANCELLED"
     assert attempts.read(run)[-1]["stopped"] == "SIGTERM"
 
 
@@ -150,7 +162,7 @@ def test_full_disk_and_too_little_memory(cluster: Cluster, text_nodes, tmp_path:
         values = {"python": sys.executable, "trainer": SLOW, "options": " ".join(OPTIONS)}
         values["mebibytes"] = {"disk": 3000, "memory": 1500}
         (tmp_path / "Snakefile").write_text(TRAINED.format(**values))
-        head = Head(cluster, tmp_path, "--retries", "2", "--config", "unused=1", PAUSE="0", HOG="1300")
+        head = Head(cluster, tmp_path, "--retries", "2", "--config", "unused=1", HOG="1300")
         assert head.wait(900) == 1
         place = "results/runs/disk/checkpoints"
         assert f"{place}: the checkpoint of step 8 could not be written" in (disk / "train_model.log").read_text()
@@ -166,7 +178,7 @@ def test_full_disk_and_too_little_memory(cluster: Cluster, text_nodes, tmp_path:
         assert any("the checkpoint of step 8 could not be written" in line for line in shown["disk"]["log_ends"])
 
         subprocess.run([*mount[:-1], "-o", "remount,size=64m"], check=True)
-        again = Head(cluster, tmp_path, "--config", "unused=1", PAUSE="0")
+        again = Head(cluster, tmp_path, "--config", "unused=1")
         assert again.wait(600) == 0, again.said[-6000:]
         assert runs.attempts(disk)[-1]["from_step"] == 4
         runs.assert_same(whole, disk)
@@ -174,15 +186,23 @@ def test_full_disk_and_too_little_memory(cluster: Cluster, text_nodes, tmp_path:
         subprocess.run(["umount", scratch], check=True)
 
 
-def test_stops_by_itself_before_the_time_limit(
-    cluster: Cluster, undisturbed: Path, cut_short: tuple[Path, str]
-) -> None:
+def test_stops_before_the_time_limit_by_a_signal(cluster: Cluster, undisturbed: Path, cut_short) -> None:
+    """`--signal=TERM@120`, as in the profile: SLURM sends it to the trainer, which has an srun of its own."""
+    if not cluster.in_cgroups:
+        pytest.skip("without cgroups (v1) signals of SLURM go to other processes than on a real cluster")
+    assert_cut_short(cluster, undisturbed, *cut_short["signal"], "SIGTERM")
+
+
+def test_stops_by_itself_before_the_time_limit(cluster: Cluster, undisturbed: Path, cut_short) -> None:
     """No signal is asked for: a short job ends with a checkpoint, queues itself again, and goes on."""
-    run, job = cut_short
+    assert_cut_short(cluster, undisturbed, *cut_short["clock"], "time limit")
+
+
+def assert_cut_short(cluster: Cluster, undisturbed: Path, run: Path, job: str, reason: str) -> None:
     assert cluster.wait_for(job, "COMPLETED", "FAILED", "TIMEOUT", seconds=1500) == "COMPLETED"
     told = runs.attempts(run)
     assert len(told) >= 2
-    assert all(attempt["stopped"] == "time limit" for attempt in told[:-1])
+    assert all(attempt["stopped"] == reason for attempt in told[:-1])
     assert all(attempt["steps_trained"] >= 1 for attempt in told)
     assert len(resumed_at(run)) == len(told) - 1
     runs.assert_same(undisturbed, run)

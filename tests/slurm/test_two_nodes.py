@@ -17,7 +17,7 @@ from heads import START, Head, status
 from slurm_cluster import Cluster
 from spread_runs import BOUND, SETTINGS, assert_close
 
-from sft.training import attempts
+from sft.training import attempts, metrics_stream
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -73,10 +73,13 @@ def test_two_nodes_train_as_one_process(cluster: Cluster, text_nodes, tmp_path: 
     ddp, fsdp2 = (runs.write_run(tmp_path / "results/runs" / name, text_nodes, **settings) for name in ("ddp", "fsdp2"))
     trainer = Path(__file__).with_name("slow_train.py")
     (tmp_path / "Snakefile").write_text(SPREAD.format(python=sys.executable, trainer=trainer))
-    head = Head(cluster, tmp_path, "--retries", "2", "--config", "unused=1", PAUSE="2")
-    head.wait_until(lambda: runs.last_step(ddp) >= 1, 300)
+    for run in (ddp, fsdp2):
+        (run / "hold").touch()  # after its first step
+    head = Head(cluster, tmp_path, "--retries", "2", "--config", "unused=1")
+    head.wait_until(lambda: trained(ddp, attempt=1), 300)
     look_at_ranks(cluster, ddp)
-    head.wait_until(lambda: runs.last_step(fsdp2) >= 1, 300)
+    (ddp / "hold").unlink()
+    head.wait_until(lambda: trained(fsdp2, attempt=1), 300)
     look_at_ranks(cluster, fsdp2)
     shown = status(cluster, tmp_path)
     assert (shown["ddp"]["state"], shown["fsdp2"]["state"]) == ("trained", "running")
@@ -95,6 +98,11 @@ def test_two_nodes_train_as_one_process(cluster: Cluster, text_nodes, tmp_path: 
     assert last["from_step"] == stopped["step"]
     assert [stopped["restarts"], last["restarts"]] == [0, 1]
     assert stopped["job"] == last["job"] != broken["job"]
+
+
+def trained(run: Path, attempt: int) -> bool:
+    """Whether that attempt has trained a step."""
+    return any(row["attempt"] == attempt for row in metrics_stream.read_lines(run / metrics_stream.NAME))
 
 
 def look_at_ranks(cluster: Cluster, run: Path) -> None:
@@ -116,13 +124,15 @@ def break_and_stop(cluster: Cluster, head: Head, run: Path) -> None:
     """A rank of the second node dies: the job ends at once, and the retry starts; SIGTERM: all save together."""
     before = time.monotonic()
     os.kill(int(ranks_of(run)[1]["pid"]), signal.SIGKILL)
-    head.wait_until(lambda: "failed" in attempts.read(run)[0], 60)
-    assert time.monotonic() - before < 30
+    (run / "hold").unlink()
+    head.wait_until(lambda: "failed" in attempts.read(run)[0])
+    assert time.monotonic() - before < 60
     assert not ranks_of(run)
     log = (run / "train_model.log").read_text()
     assert re.search(r"^1: .*Signal 9 \(SIGKILL\)", log, re.MULTILINE), log
 
-    head.wait_until(lambda: len(attempts.read(run)) == 2 and len(ranks_of(run)) == 2, 200)
-    head.wait_until(lambda: runs.last_step(run) >= 2, 200)
+    (run / "hold").touch()
+    head.wait_until(lambda: trained(run, attempt=2), 300)
     cluster.client("scancel", "--signal=TERM", attempts.read(run)[1]["job"])
-    head.wait_until(lambda: len(runs.saved_steps(run)) == 1, 60)
+    head.wait_until(lambda: len(runs.saved_steps(run)) == 1)
+    (run / "hold").unlink()

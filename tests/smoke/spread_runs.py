@@ -17,6 +17,8 @@ SETTINGS = {"max_steps": 4, "save_steps": None, "eval_steps": None, "warmup_step
 # Relative to the value, float32: what is left is the order of additions, which Adam then carries on. Measured over
 # all cases below: 6e-7 in the loss, 9e-7 in the gradient norm.
 BOUND = 5e-6
+# Where a sum that rounds the other way meets the next of FP8's 8 values between powers of two. Measured: 4e-3, 2e-2.
+FP8_BOUND = 5e-2
 SAME = ("samples", "tokens_seen", "supervised_tokens_seen", "epoch", "learning_rate", "loss_tokens", "correct_tokens")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import small_runs
 import training_nodes as runs
-from spread_runs import assert_close, digest, run_of, spread_over, stopped, train_spread
+from spread_runs import BOUND, FP8_BOUND, assert_close, digest, run_of, spread_over, stopped, train_spread
 
 from sft.code import SCRIPTS
 
@@ -37,6 +37,28 @@ def test_same_run_as_on_one_process(few_rows, tmp_path: Path, kind, method, stra
     assert told["effective"]["deepspeed"]["zero_optimization"]["stage"] == int(strategy[-1])
     if strategy == "deepspeed_zero3":
         assert max(told["distributed"]["parameters_by_rank"]) < 0.6 * told["distributed"]["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "strategy", "bound"),
+    [
+        ("lora", {"quantization": "nf4"}, "deepspeed_zero2", BOUND),
+        ("full", {"float8": "tensorwise", "float8_emulated": True}, "deepspeed_zero3", FP8_BOUND),
+    ],
+    ids=["nf4", "float8"],
+)
+def test_methods_take_the_steps_of_one_process(few_rows, tmp_path, method, settings, strategy, bound) -> None:
+    nodes = few_rows["text"]
+    alone = runs.train_well(run_of(tmp_path / "alone", nodes, method, **settings), "--micro-batch-size", "4")
+    spread = train_spread(run_of(tmp_path / "spread", nodes, method, **settings), strategy)
+    assert_close(alone, spread, bound)
+    if method == "lora":
+        config = {"dtype": "float32", "method": "lora", "steps": "last"}
+        inputs = {"run": spread, "model": nodes["model"], "processor": nodes["processor"]}
+        target = small_runs.write_node(tmp_path / "float32", "convert_checkpoint", config, inputs)
+        command = [sys.executable, SCRIPTS / "convert_checkpoint.py", target]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_precision_is_autocast_over_float32_weights(few_rows, tmp_path: Path) -> None:

@@ -22,7 +22,21 @@ FSDP2 = {"strategy": "fsdp2", "processes": 2}
 TABLE = [
     ("full weights in 4 bit", {"quantization": "nf4"}, {"method": "full"}, "quantization", "only adapters on them"),
     ("full weights in 8 bit", {"quantization": "int8"}, {"method": "full"}, "quantization", "only adapters on them"),
-    ("4 bit in shards", {"quantization": "nf4", "distributed": FSDP2}, {}, "quantization", "one process"),
+    ("8 bit in shards", {"quantization": "int8", "distributed": FSDP2}, {}, "quantization", "Use nf4 with fsdp2"),
+    (
+        "4 bit in shards without scales",
+        {"quantization": "nf4", "distributed": FSDP2 | {"strategy": "fsdp1"}},
+        {},
+        "quantization",
+        "Use strategy fsdp2",
+    ),
+    (
+        "DoRA on 4 bit in shards",
+        {"quantization": "nf4", "distributed": FSDP2},
+        {"lora": {"use_dora": True}},
+        "quantization",
+        "Use strategy ddp",
+    ),
     ("DoRA on 8 bit", {"quantization": "int8"}, {"lora": {"use_dora": True}}, "quantization", "Use nf4"),
     ("one scale of nothing", {"double_quantization": False}, {}, "double_quantization", "no effect"),
     (
@@ -41,7 +55,6 @@ TABLE = [
         "in 8 bit",
     ),
     ("FP8 of 4 bit", {"quantization": "nf4", "float8": "tensorwise"}, {}, "float8", "cast to FP8"),
-    ("FP8 in shards", {"float8": "tensorwise", "distributed": FSDP2}, {}, "float8", "strategy fsdp2"),
     ("emulated nothing", {"float8_emulated": True}, {}, "float8_emulated", "no effect"),
     ("FP8 on a CPU", {"float8": "rowwise"}, {"execution": {"device": "cpu"}}, "float8", "float8_emulated: true"),
     ("compiled 4 bit", {"quantization": "nf4", "compile": "default"}, {}, "compile", "Write compile: none"),
@@ -134,7 +147,10 @@ def test_layers_need_listed_modules(lora: dict[str, Any], says: str, tmp_path: P
     ("training", "not_on_a_cpu"),
     [
         ({"quantization": "nf4", "double_quantization": False, "quantization_compute": "bfloat16"}, set()),
-        ({"quantization": "int8"}, set()),
+        ({"quantization": "nf4", "distributed": FSDP2, "precision": "bfloat16"}, set()),
+        ({"quantization": "int8", "distributed": FSDP2 | {"strategy": "ddp"}}, set()),
+        ({"float8": "rowwise", "float8_emulated": True, "distributed": FSDP2}, set()),
+        ({"compile": "default", "distributed": FSDP2 | {"strategy": "ddp"}}, set()),
         ({"float8": "tensorwise", "float8_emulated": True, "compile": "default"}, set()),
         ({"float8": "tensorwise", "compile": "max-autotune"}, {"float8", "compile"}),
         ({"kernels": "liger", "activation_offloading": True}, {"kernels", "activation_offloading"}),

@@ -13,6 +13,8 @@ from sft.config.errors import FieldError
 from sft.config.fields import Integer, Section, Truth, execution
 
 DEEPSPEED = ("deepspeed_zero2", "deepspeed_zero3")
+# Strategies with which every weight is on one device only.
+SHARDED_WEIGHTS = ("fsdp2", "fsdp1", "deepspeed_zero3")
 # Strategies that keep the optimizer's state in shards.
 SHARDED_STATE = ("fsdp2", "fsdp1", *DEEPSPEED)
 

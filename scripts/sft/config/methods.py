@@ -22,7 +22,6 @@ def refuse(refusals: Iterator[Refusal]) -> None:
 def in_training(training: dict[str, Any]) -> Iterator[Refusal]:
     """What the settings of a training exclude among each other."""
     quantised, float8 = training["quantization"] != "none", training["float8"] != "none"
-    strategy: str = training["distributed"]["strategy"]
     if not quantised and training["quantization_compute"] is not None:
         yield "quantization_compute", "has no effect with quantization: none", "Remove it, or write quantization: nf4"
     if training["quantization"] != "nf4" and not training["double_quantization"]:
@@ -34,10 +33,7 @@ def in_training(training: dict[str, Any]) -> Iterator[Refusal]:
     if quantised and float8:
         fix = "Remove one of them"
         yield "float8", f"a base in {training['quantization']} has no weights that could be cast to FP8", fix
-    for key in ("quantization", "float8", "compile"):
-        if training[key] != "none" and strategy != "none":
-            fix = f"Train in one process, or write {key}: none"
-            yield key, f"was not shown to train right with strategy {strategy}", fix
+    yield from _in_several_processes(training, training["distributed"]["strategy"])
     if training["compile"] != "none":
         if quantised:
             fix = "Write compile: none"
@@ -55,6 +51,19 @@ def in_training(training: dict[str, Any]) -> Iterator[Refusal]:
         yield "activation_offloading", "with activation_checkpointing there is little left to offload", fix
 
 
+def _in_several_processes(training: dict[str, Any], strategy: str) -> Iterator[Refusal]:
+    """What a strategy excludes. What it does not is held against one process in tests/smoke/test_spread_methods.py."""
+    if training["quantization"] == "int8" and strategy not in ("none", "ddp"):
+        problem = "int8 layers keep weights and scales beside their parameters, which is not what"
+        yield "quantization", f"{problem} strategy {strategy} spreads", "Use nf4 with fsdp2, or strategy ddp"
+    if training["quantization"] == "nf4" and strategy in ("fsdp1", "deepspeed_zero3"):
+        problem = f"strategy {strategy} puts 4-bit weights together without their scales, so that nothing proves them"
+        yield "quantization", problem, "Use strategy fsdp2, deepspeed_zero2 or ddp"
+    if training["compile"] != "none" and strategy not in ("none", "ddp"):
+        fix = "Use strategy ddp, or write compile: none"
+        yield "compile", f"compiled blocks were not shown to train right with strategy {strategy}", fix
+
+
 def in_cell(training: dict[str, Any], method: str, lora: dict[str, Any] | None) -> Iterator[Refusal]:
     """What the settings of a training exclude together with the method."""
     if training["quantization"] != "none":
@@ -64,6 +73,13 @@ def in_cell(training: dict[str, Any], method: str, lora: dict[str, Any] | None) 
         if training["quantization"] == "int8" and lora and lora["use_dora"]:
             fix = "Use nf4, or use_dora: false"
             yield "quantization", "DoRA divides by norms of weights that int8 layers do not keep", fix
+        if training["distributed"]["strategy"] == "fsdp2" and lora and lora["use_dora"]:
+            fix = "Use strategy ddp, or use_dora: false"
+            yield (
+                "quantization",
+                "DoRA reads 4-bit weights beside their layer, where fsdp2 has only shards of them",
+                fix,
+            )
     if training["backend"] == "unsloth" and lora and lora["layers"] is not None:
         yield "backend", "unsloth is not told of lora.layers here", "Remove lora.layers, or use backend: trl"
 

@@ -37,8 +37,30 @@ class Frozen4bit(bnb.nn.Linear4bit):
     def forward(self, x: Tensor) -> Tensor:
         if self.exact_products:
             return linear(x, dequantised(self), self.bias)
-        made = bnb.matmul_4bit(x.to(self.compute_dtype), self.weight, quant_state=self.weight.quant_state).to(x.dtype)
+        made = bnb.matmul_4bit(x.to(self.compute_dtype), self.weight, quant_state=_state(self)).to(x.dtype)
         return made if self.bias is None else made + self.bias.to(made.dtype)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        # As bytes with their scales, whichever type they are stored as, whole or in shards: one digest for all.
+        nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
+        in_shards = hasattr(self.weight, "full_tensor")
+        destination[f"{prefix}weight"] = BytesInShards(self.weight) if in_shards else _as_bytes(self.weight)
+        scales = _state(self).as_dict(packed=True)
+        destination.update({f"{prefix}weight.{name}": value for name, value in scales.items()})
+
+
+class BytesInShards:
+    """A 4-bit weight of which each rank has a shard, as a tensor of bytes that is put together when it is asked for."""
+
+    dtype = torch.uint8
+
+    def __init__(self, stored: Tensor):
+        self.stored = stored
+        self.shape = (stored.numel() * stored.itemsize, 1)
+
+    def full_tensor(self) -> Tensor:
+        """The whole, on every rank; all have to ask."""
+        return _as_bytes(self.stored.full_tensor())
 
 
 class Frozen8bit(bnb.nn.Linear8bitLt):
@@ -56,8 +78,11 @@ class Frozen8bit(bnb.nn.Linear8bitLt):
         return made if self.bias is None else made + self.bias.to(made.dtype)
 
 
-def load_quantised(directory: Path | str, scheme: Scheme, device: str = "cpu") -> nn.Module:
-    """The model of `directory`, its linear layers but the head quantised by `scheme`, all else in float32."""
+def load_quantised(directory: Path | str, scheme: Scheme, device: str = "cpu", storage: str = "uint8") -> nn.Module:
+    """The model of `directory`, its linear layers but the head quantised by `scheme`, all else in float32.
+
+    `storage`: the type as which torch sees the bytes of 4-bit weights.
+    """
     from transformers import BitsAndBytesConfig
 
     if scheme.kind == "nf4":
@@ -66,6 +91,7 @@ def load_quantised(directory: Path | str, scheme: Scheme, device: str = "cpu") -
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=scheme.double,
             bnb_4bit_compute_dtype=getattr(torch, scheme.compute),
+            bnb_4bit_quant_storage=storage,
         )
     else:
         how = BitsAndBytesConfig(load_in_8bit=True)
@@ -76,6 +102,7 @@ def load_quantised(directory: Path | str, scheme: Scheme, device: str = "cpu") -
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.__class__ = Frozen4bit
+            module.quant_state = module.weight.quant_state
         elif isinstance(module, bnb.nn.Linear8bitLt):
             module.__class__ = Frozen8bit
     if device != "cpu":
@@ -93,7 +120,7 @@ def dequantised(layer: nn.Module) -> Tensor:
     """The weight that a quantised layer stands for, in float32."""
     weight = layer.weight
     if isinstance(layer, Frozen4bit):
-        return bnb.functional.dequantize_4bit(weight.data, weight.quant_state).float()
+        return bnb.functional.dequantize_4bit(weight.data, _state(layer)).float()
     return _of_int8(weight.data, _scales(layer))
 
 
@@ -157,7 +184,8 @@ def _same(layer: nn.Module, stored: Tensor, scheme: Scheme) -> bool:
     if scheme.kind == "int8":
         return torch.equal(again.data, weight.data.cpu()) and torch.equal(again.SCB, _scales(layer).cpu())
     both = (again.quant_state, weight.quant_state)
-    same = torch.equal(again.data, weight.data.cpu()) and torch.equal(both[0].absmax, both[1].absmax.cpu())
+    same = torch.equal(_as_bytes(again), _as_bytes(weight).cpu())
+    same &= torch.equal(both[0].absmax, both[1].absmax.cpu())
     if scheme.double:
         same &= torch.equal(both[0].state2.absmax, both[1].state2.absmax.cpu())
         same &= torch.equal(both[0].offset, both[1].offset.cpu())
@@ -174,6 +202,16 @@ def _quantised(weight: Tensor, scheme: Scheme) -> Any:
 def _of_int8(values: Tensor, scales: Tensor) -> Tensor:
     """int8 of a row is its share of the row's largest value, in 127 steps (T. Dettmers et al., arXiv:2208.07339)."""
     return values.float() * (scales.float() / 127).unsqueeze(1)
+
+
+def _as_bytes(weight: Tensor) -> Tensor:
+    """What a 4-bit weight holds, in the form that bitsandbytes gives it, whichever type it is stored as."""
+    return weight.data.view(torch.uint8).reshape(-1, 1)
+
+
+def _state(layer: nn.Module) -> Any:
+    """Scales and shape of a 4-bit layer's weight; a weight that comes from shards has none of its own."""
+    return getattr(layer.weight, "quant_state", None) or layer.quant_state
 
 
 def _scales(layer: nn.Module) -> Tensor:

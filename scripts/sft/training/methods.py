@@ -27,7 +27,9 @@ def require_possible(training: dict[str, Any], device: str) -> None:
         raise StageError(f"training.{key}: {problem}. {fix}")
 
 
-def load_base(base: Path, config: dict[str, Any], device: str) -> tuple[nn.Module, dict[str, Any]]:
+def load_base(
+    base: Path, config: dict[str, Any], device: str, strategy: str = "none"
+) -> tuple[nn.Module, dict[str, Any]]:
     """The base model as `config` wants it, its weights held against the files; and what it is, for the record."""
     scheme = Scheme.of(config)
     if scheme is None:
@@ -35,7 +37,9 @@ def load_base(base: Path, config: dict[str, Any], device: str) -> tuple[nn.Modul
         return model, {"tensors": check_loaded(model, base)}
     from sft.models.quantised import check_quantised, load_quantised
 
-    model = load_quantised(base, scheme, device)
+    # FSDP 2 shards what looks like numbers, and casts them to the precision of training if they are not in it.
+    storage = config["precision"] if strategy == "fsdp2" else "uint8"
+    model = load_quantised(base, scheme, device, storage)
     return model, {"quantization": check_quantised(model, base, scheme), "tensors": len(model.state_dict())}
 
 

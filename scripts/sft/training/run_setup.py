@@ -212,7 +212,7 @@ def load_start(run: Run, device: str, longest: int) -> tuple[nn.Module, dict[str
         count = check_loaded(model, full_start)
         run.stage.say(f"loaded {full_start}: {count} tensors, equal to the files")
     else:
-        model, record = load_base(base, config, device)
+        model, record = load_base(base, config, device, run.stage.options.strategy)
         run.stage.say(f"loaded {base}: {record.pop('tensors')} tensors, equal to the files")
     record |= as_configured(model, training, device)
     if config["method"] == "full":

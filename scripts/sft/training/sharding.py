@@ -10,6 +10,7 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
+from sft.config.distributed import SHARDED_WEIGHTS
 from sft.stage import StageError
 from sft.training.deepspeed_config import STAGES, deepspeed_config
 
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from sft.training.ranks import Ranks
-
-
-# Strategies with which every weight is on one device only.
-SHARDED = ("fsdp2", "fsdp1", "deepspeed_zero3")
 
 
 def arguments(
@@ -163,7 +160,7 @@ def require_as_asked(asked: dict[str, Any], got: dict[str, Any]) -> None:
     # A CUDA group may name both ("cpu:gloo,cuda:nccl").
     differences = [] if backend in str(got["backend"]) else [f"backend: asked {backend}, got {got['backend']}"]
     classes = set(wanted.pop("wrapped_classes"))
-    if strategy in SHARDED:
+    if strategy in SHARDED_WEIGHTS:
         if missing := sorted(classes - set(got["wrapped_classes"])):
             differences.append(f"wrapped classes: {', '.join(missing)} stayed whole")
         if got["sharded_parameters"] < got["parameters"]:

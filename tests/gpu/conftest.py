@@ -8,7 +8,7 @@ import sys
 import pytest
 from device_tools import ROOT, needed
 
-for folder in ("scripts", "benchmarks"):
+for folder in ("scripts", "benchmarks", "tests/unit", "tests/smoke"):
     if str(ROOT / folder) not in sys.path:
         sys.path.insert(0, str(ROOT / folder))
 

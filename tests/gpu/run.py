@@ -15,6 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "torchao", "flash-attn", "trl", "pydantic")
+PACKAGES += ("deepspeed", "unsloth")
 
 
 def main() -> int:

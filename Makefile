@@ -89,7 +89,7 @@ test-gpu: ## the tests that need a CUDA device; without .venv with what is insta
 .PHONY: test-deepspeed
 test-deepspeed: setup ## ZeRO on two CPU processes, in an environment of its own (minutes; needs g++)
 	@$(FIND_PYTHON); $$python -B scripts/set_up.py --environment .venv-cpu-deepspeed --only locks/cpu-deepspeed.txt --tests
-	PATH="$(CURDIR)/.venv-cpu-deepspeed/bin:$$PATH" .venv-cpu-deepspeed/bin/python -m pytest tests/smoke/test_deepspeed.py
+	PATH="$(CURDIR)/.venv-cpu-deepspeed/bin:$$PATH" .venv-cpu-deepspeed/bin/python -m pytest tests/smoke/test_deepspeed.py tests/workflow/test_published_deepspeed.py
 
 .PHONY: test-unsloth
 test-unsloth: setup-tests ## Unsloth on a CPU against TRL, in an environment of its own (minutes)

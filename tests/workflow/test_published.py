@@ -41,6 +41,7 @@ def with_pages(path: Path) -> Checkout:
     checkout = new_checkout(path / "checkout")
     for page in PAGES:
         shutil.copy(ROOT / page, checkout.path)
+    (checkout.path / "locks").symlink_to(ROOT / "locks")
     return checkout
 
 
@@ -111,6 +112,12 @@ def facts(results: Path, pattern: str) -> dict:
     return json.loads(path.read_text())["facts"]
 
 
+def strategies(results: Path) -> list[tuple[str, int]]:
+    """How each run really was spread: strategy and processes."""
+    told = [json.loads(path.read_text())["distributed"] for path in results.glob("runs/*/effective.json")]
+    return [(one["strategy"], one["world_size"]) for one in told]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_robo2vlm_goes_through_two_processes(fresh: Checkout) -> None:
@@ -122,9 +129,7 @@ def test_robo2vlm_goes_through_two_processes(fresh: Checkout) -> None:
     asked = rows_of(results, "runs/*/evaluations/*/predictions.parquet")
     assert {(row["step"], len(row["choice_log_likelihoods"])) for row in asked} == {(0, 5), (3, 5), (6, 5)}
     assert len(asked) == 3 * 12
-    [effective] = results.glob("runs/*/effective.json")
-    built = json.loads(effective.read_text())["built"]
-    assert (built["processes"], built["model_class"]) == (2, "FSDPQwen2_5_VLForConditionalGeneration")
+    assert strategies(results) == [("fsdp1", 2)]
 
 
 @pytest.mark.slow
@@ -160,6 +165,7 @@ def test_open_r1_holds_rows_out_and_compares_adapters_with_all_weights(fresh: Ch
     assert sum(split["unused"].values()) == 20, "the other folders hold the same rows again"
     text = rows_of(results, "datasets/*/examples.parquet")[0]["completion"]
     assert text.startswith("<think>")
+    assert strategies(results) == 2 * [("fsdp2", 2)]
     with (results / "experiments/open_r1_distill/table/results.csv").open() as file:
         assert {row["cell"] for row in csv.DictReader(file)} >= {"full", "lora"}
 

@@ -159,7 +159,7 @@ def step_bytes(
     outside = 2 * shape.vocabulary * shape.hidden  # of the blocks: embeddings and head
     casts = 2 * max(shape.parameters - outside, 0) if mixed else 0
     casts = casts // shape.layers if checkpointing or shards > 1 else casts
-    whole_block = weight_bytes * shape.parameters / shape.layers if shards > 1 else 0
+    whole_block = (quantised_bytes or weight_bytes) * shape.parameters / shape.layers if shards > 1 else 0
     weights = weight_bytes * shape.parameters
     if quantised_bytes is not None:
         weights = weight_bytes * outside + quantised_bytes * (shape.parameters - outside)

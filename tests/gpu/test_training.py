@@ -16,9 +16,9 @@ import pytest
 from device_tools import ROOT, needed
 
 WHOLE = "needs the workflow's environment: make setup TORCH=cuda"
-runs = pytest.importorskip("training_nodes", reason=WHOLE, exc_type=ImportError)
-spread_runs = pytest.importorskip("spread_runs", reason=WHOLE, exc_type=ImportError)
-methods = pytest.importorskip("sft.config.methods", reason=WHOLE, exc_type=ImportError)
+runs = pytest.importorskip("training_nodes", reason=WHOLE)
+spread_runs = pytest.importorskip("spread_runs", reason=WHOLE)
+methods = pytest.importorskip("sft.config.methods", reason=WHOLE)
 absent = [name for name in ("trl", "peft", "accelerate") if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.gpu,

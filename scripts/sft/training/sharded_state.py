@@ -52,13 +52,10 @@ def save_weights(model: nn.Module, directory: Path) -> None:
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """The whole state of a sharded PEFT model's adapter, by the names in the model; on every rank."""
-    from peft import get_peft_model_state_dict
-
+    """The whole of what is trained of a sharded PEFT model, by its names in the model; on every rank."""
     # By name first: gathering the frozen base as well would cost a whole model.
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    state = {name: whole(parameter.detach()).cpu().contiguous() for name, parameter in named.items()}
-    return get_peft_model_state_dict(model, state_dict=state)
+    return {name: whole(parameter.detach()).cpu().contiguous() for name, parameter in named.items()}
 
 
 def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: Path) -> None:

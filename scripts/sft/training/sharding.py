@@ -38,6 +38,7 @@ def arguments(
         return {"deepspeed": deepspeed_config(strategy, requested, precision, offload), "bf16": False}
     if strategy not in ("fsdp2", "fsdp1"):
         return {}
+    _refuse_torn_ties(model, strategy)
     config = {
         "version": int(strategy.removeprefix("fsdp")),
         "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
@@ -49,6 +50,25 @@ def arguments(
         # Every process has loaded the same verified weights; sending them around needs an accelerator.
         config |= {"sync_module_states": False, "cpu_ram_efficient_loading": False, "use_orig_params": True}
     return {"fsdp": True, "fsdp_config": config}
+
+
+def _refuse_torn_ties(model: nn.Module, strategy: str) -> None:
+    """StageError where an adapter's whole copy (modules_to_save) belongs to one of two tied layers.
+
+    The copy is a group of shards of its own, and the tensor that both layers share would be in two groups.
+    """
+    if not hasattr(model, "peft_config"):
+        return
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    for shared in names.values():
+        if len(shared) > 1 and any(".original_module." in name for name in shared):
+            raise StageError(
+                f"training.distributed.strategy {strategy}: {' and '.join(shared)} are one tensor (tied embeddings), "
+                f"which cannot be in shards beside lora.modules_to_save. Use strategy ddp, or leave it out of "
+                f"lora.modules_to_save"
+            )
 
 
 def blocks(model: nn.Module) -> list[str]:

@@ -53,6 +53,21 @@ def test_deepspeed_is_given_what_our_keys_say() -> None:
     assert deepspeed_config.of_run(*run_of("fsdp2")) is None
 
 
+def test_a_compilation_that_was_killed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch waits for its lock for ever: the file is where torch itself looks for it."""
+    from torch.utils import cpp_extension
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    assert deepspeed_config.waits_for() is None
+    for folder in (None, tmp_path / "extensions"):
+        if folder:
+            monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(folder))
+        lock = Path(cpp_extension._get_build_directory("deepspeed_shm_comm", verbose=False)) / "lock"
+        lock.touch()
+        assert f"{lock} is there" in deepspeed_config.waits_for()
+
+
 def test_backend_is_part_of_the_identity_and_the_default_adds_nothing() -> None:
     stock, other = (Training(**TRAINING, backend=name) for name in ("trl", "unsloth"))
     assert "backend" not in key_fields(stock)

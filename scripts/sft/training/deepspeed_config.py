@@ -4,6 +4,8 @@ keep in step. `make check` shows it, the trainer is handed it, and effective.jso
 Imports nothing heavy.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 from sft.training.training_arguments import requested_arguments
@@ -36,6 +38,22 @@ def deepspeed_config(strategy: str, requested: dict[str, Any], precision: str, o
         "torch_autocast": {"enabled": precision == "bfloat16", "dtype": "bfloat16"},
         "steps_per_print": 10**9,  # the metrics stream has it all
     }
+
+
+def waits_for() -> str | None:
+    """What to tell before DeepSpeed waits, without a word and for ever, for a compilation that may have been killed.
+
+    torch keeps compiled operators where these variables say, with a file `lock` beside those that are being compiled.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch_extensions"
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cache)
+    locks = sorted([*root.glob("*/lock"), *root.glob("*/*/lock")])
+    if not locks:
+        return None
+    return (
+        f"warning: {locks[0]} is there: another process compiles DeepSpeed's operators, or one was killed meanwhile. "
+        f"This run waits until the file is gone; if nothing compiles, delete it"
+    )
 
 
 def of_run(config: dict[str, Any], execution: dict[str, Any]) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from sft.orphan import PR_SET_PDEATHSIG
 from sft.slurm import job
 from sft.stage import EXIT_RESUMABLE, Stage
 from sft.training import launch
+from sft.training.deepspeed_config import STAGES, waits_for
 from sft.training.out_of_memory import OutOfMemoryError
 from sft.training.ranks_plan import RanksPlan
 from sft.training.stop_request import StopRequest
@@ -39,6 +40,8 @@ def train_on_ranks(stage: Stage, content: dict[str, Any], stop: StopRequest) -> 
     there = launch.rendezvous_here(stage.id, job.address()) if options.nodes > 1 else None
     command = launch.rank_command(path, distributed, rendezvous=there, prefix=shlex.split(options.launch_prefix))
     stage.say(f"starting {options.processes} processes: {launch.shown(command)}")
+    if options.strategy in STAGES and (waiting := waits_for()):
+        stage.say(waiting)
     stop.defer()
     try:
         code = _watched(command, plan, stop, _threads(options.threads, distributed))

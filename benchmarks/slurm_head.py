@@ -73,10 +73,11 @@ class Head:
             time.sleep(0.5)
         return time.monotonic() - self.began
 
-    def mebibytes(self) -> float:
-        """The most that was resident at once."""
+    def mebibytes(self) -> tuple[float, float]:
+        """What is resident now, and the most that was at once."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+        now, most = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024 for name in ("VmRSS", "VmHWM"))
+        return now, most
 
     def cpu(self) -> float:
         """CPU seconds so far, with those of the commands that it called."""
@@ -97,16 +98,11 @@ def measure(cluster: Cluster, folder: Path, runs: int) -> None:
     head = Head(cluster, checkout.path, runs)
     begun = head.seconds_until("has been submitted with SLURM jobid", 1)
     done = head.seconds_until("has been submitted with SLURM jobid", runs)
-    print(
-        f"{runs} runs: the first is submitted after {begun:.0f} s, the last after {done:.0f} s; {told(head)}",
-        flush=True,
-    )
+    say(f"{runs} runs: the first is submitted after {begun:.0f} s, the last after {done:.0f} s; {told(head)}")
 
     before = head.cpu()
     time.sleep(WATCHED_SECONDS)
-    print(
-        f"waiting for them: {(head.cpu() - before) * 60 / WATCHED_SECONDS:.1f} CPU s a minute; {told(head)}", flush=True
-    )
+    say(f"waiting for them: {(head.cpu() - before) * 60 / WATCHED_SECONDS:.1f} CPU s a minute; {told(head)}")
     clock = time.monotonic()
     cluster.client("squeue", "-h", "--me", "--states=all", "-o", "%i|%T")
     say(f"one squeue for all of them: {time.monotonic() - clock:.2f} s")
@@ -116,9 +112,7 @@ def measure(cluster: Cluster, folder: Path, runs: int) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     states = [run["state"] for run in json.loads(shown.stdout)]
-    print(
-        f"make status: {time.monotonic() - clock:.1f} s, {states.count('queued')} of {len(states)} queued", flush=True
-    )
+    say(f"make status: {time.monotonic() - clock:.1f} s, {states.count('queued')} of {len(states)} queued")
 
     head.process.kill()
     head.process.wait()
@@ -141,7 +135,8 @@ def say(text: str) -> None:
 
 
 def told(head: Head) -> str:
-    return f"{head.mebibytes():.0f} MiB resident at most, {head.cpu():.0f} CPU s in all"
+    now, most = head.mebibytes()
+    return f"{now:.0f} MiB resident, {most:.0f} at most before; {head.cpu():.0f} CPU s in all"
 
 
 if __name__ == "__main__":

@@ -86,9 +86,10 @@ LONG = (
     START
     + """
 rule all:
-    input: expand("made-{n}", n=range(3))
+    input: expand("made-{n}", n=range(4))
 rule long:
     output: "made-{n}"
+    priority: lambda wildcards: int(wildcards.n)
     resources: mem_mb=1000, runtime=10
     shell: "echo $SLURM_JOB_ID >> started-{wildcards.n};"
            " until [ -e go-{wildcards.n} ]; do sleep 0.3; done; touch {output}"
@@ -103,7 +104,8 @@ def test_killed_head_takes_its_jobs_over(cluster: Cluster, tmp_path: Path) -> No
     def started() -> list[str]:
         return [path.read_text() for path in sorted(tmp_path.glob("started-*"))]
 
-    first = Head(cluster, tmp_path, "--retries", "0")
+    (tmp_path / "go-3").touch()
+    first = Head(cluster, tmp_path, "--retries", "0", "made-0", "made-1", "made-2")
     first.wait_until(lambda: len(started()) == 3)
     os.kill(first.process.pid, signal.SIGKILL)
     first.process.wait()
@@ -112,7 +114,8 @@ def test_killed_head_takes_its_jobs_over(cluster: Cluster, tmp_path: Path) -> No
     jobs = sorted(row[0] for row in cluster.queue())
     assert len(jobs) == 3
 
-    second = Head(cluster, tmp_path, "--retries", "0")
+    # The fourth job would come first, but those that are there already are the three that it may have.
+    second = Head(cluster, tmp_path, "--retries", "0", "--jobs", "3")
     second.wait_until(lambda: second.said.count("submitted earlier") == 3)
     assert sorted(row[0] for row in cluster.queue()) == jobs
     assert submissions(second) == 0
@@ -123,17 +126,17 @@ def test_killed_head_takes_its_jobs_over(cluster: Cluster, tmp_path: Path) -> No
     time.sleep(62)
     assert second.process.poll() is None
     cluster.start_controller()
-    second.wait_until(lambda: "1 of 4 steps" in second.said)
+    second.wait_until(lambda: "2 of 5 steps" in second.said)
 
     (tmp_path / "go-2").touch()
-    second.wait_until(lambda: "2 of 4 steps" in second.said)
+    second.wait_until(lambda: "3 of 5 steps" in second.said)
 
     cluster.client("scancel", (tmp_path / "started-1").read_text().strip())
     assert second.wait(60) == 1
     assert "CANCELLED" in second.said
     assert (tmp_path / "made-2").exists()
     assert not (tmp_path / "made-1").exists()
-    assert [text.count("\n") for text in started()] == [1, 1, 1]  # nothing ever ran twice
+    assert [text.count("\n") for text in started()] == [1, 1, 1, 1]  # nothing ever ran twice
 
     third = Head(cluster, tmp_path)
     third.wait_until(lambda: started()[1].count("\n") == 2)

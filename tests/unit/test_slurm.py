@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sft.slurm import executor, job, memory, queue
+from sft.slurm import executor, job, leftovers, memory, queue
 from sft.stage import StageError
 from sft.training.ranks_plan import RanksPlan
 from sft.training.time_limit import TimeLimit
@@ -283,6 +283,21 @@ def test_ctrl_c_while_states_are_asked_for_cancels_the_jobs(monkeypatch) -> None
     executor._cancel_all(plugin)
     plugin.Executor().cancel_jobs([])
     assert called == [("scancel", "--name=sft_1")]
+
+
+def test_leftover_that_completes_before_it_is_taken_over_is_not_submitted_again(monkeypatch) -> None:
+    job = queue.QueuedJob("7", "RUNNING", "", "n1", "sft_old", ".", "rule_train_model_wildcards_a", "0:10", "50:00")
+    found = leftovers.Leftovers([job])
+    monkeypatch.setattr(queue, "run", lambda *_: SimpleNamespace(returncode=1))  # ended jobs cannot be renamed
+    monkeypatch.setattr(queue, "state", lambda _: "COMPLETED")
+    assert found.take(job.comment, "sft_new") == "7"
+    assert found.take(job.comment, "sft_new") is None
+
+    async def nothing(_command, _logger):
+        return {}, 0.1
+
+    asked = executor._finite_states(nothing, print, ended=found.ended)
+    assert asyncio.run(asked("squeue", None))[0] == {"7": "COMPLETED"}
 
 
 def test_without_slurm_nothing_is_known(monkeypatch, tmp_path: Path) -> None:

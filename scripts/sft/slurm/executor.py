@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.slurm import memory, queue
-from sft.slurm.job import SUBMITTED
+from sft.slurm.leftovers import ExecutorError, Leftovers
 from sft.training import attempts
 from sft.training.checkpoint import Checkpoints
 
@@ -42,47 +42,6 @@ CONTROLLER_SECONDS = 3600.0
 MIN_JOB_AGE_SECONDS = 300  # how long squeue lists ended jobs where a site does not say: SLURM's default
 
 
-class ExecutorError(Exception):
-    """The workflow cannot be run with this executor; says why."""
-
-
-@dataclass
-class Leftovers:
-    """Jobs of an earlier Snakemake in this directory that wait or run; their comment tells rule and wildcards."""
-
-    jobs: list[queue.QueuedJob]
-
-    @classmethod
-    def find(cls, say: Callable[[str], None]) -> "Leftovers":
-        listed = queue.jobs_of(str(Path.cwd()))
-        if listed is None:
-            raise ExecutorError(
-                "SLURM does not list this user's jobs, so what still runs here is unknown. Try again later"
-            )
-        found = [job for job in listed if job.comment.startswith(SUBMITTED)]
-        for job in found:
-            say(f"job {job.id} ({job.comment}) of an earlier Snakemake is {job.state}: waited for, not submitted again")
-        return cls(found)
-
-    def take(self, comment: str, name: str) -> str | None:
-        """Give the job with that comment the `name` by which this Snakemake asks for states; the job's number."""
-        job = next((job for job in self.jobs if job.comment == comment), None)
-        if job is None:
-            return None
-        self.jobs.remove(job)
-        done = queue.run("scontrol", "update", f"JobId={job.id}", f"JobName={name}")
-        return job.id if done is not None and done.returncode == 0 else None
-
-    def wait_for_others(self, rules: set[str], say: Callable[[str], None]) -> None:
-        """Wait for jobs that no single job of this workflow corresponds to: groups, whose comments name no results."""
-        single = {f"rule_{rule}" for rule in rules}
-        for job in [job for job in self.jobs if job.comment.partition("_wildcards_")[0] not in single]:
-            say(f"waiting for job {job.id} ({job.comment}), a group of an earlier Snakemake")
-            self.jobs.remove(job)
-            while (state := queue.state(job.id)) is None or state in queue.ALIVE | queue.WAITING:
-                time.sleep(5)
-
-
 def install(workflow: Any, say: Callable[[str], None]) -> None:
     """Replace what is missing in the plugin, for the Snakemake of this process; before its first job is submitted."""
     import snakemake_executor_plugin_slurm as plugin
@@ -97,14 +56,21 @@ def install(workflow: Any, say: Callable[[str], None]) -> None:
     _wait_for_controller(say)
     leftovers = Leftovers.find(say)
     leftovers.wait_for_others({rule.name for rule in workflow.rules}, say)
+    leftovers.first(workflow, lambda job: _comment(plugin, job))
     _submit_once(plugin, leftovers, say)
     _judge_failures(plugin)
     _cancel_all(plugin)
     _ask_steadily(plugin)
-    plugin.query_job_status = _finite_states(plugin.query_job_status, say)
+    plugin.query_job_status = _finite_states(plugin.query_job_status, say, ended=leftovers.ended)
     # Asked at every look, the plugin goes over to sacct, and waits for ever, when the controller is away just then.
     known = plugin.get_min_job_age() or MIN_JOB_AGE_SECONDS
     plugin.get_min_job_age = lambda: known
+
+
+def _comment(plugin: Any, job: Any) -> str:
+    """The comment by which the plugin submits a single job."""
+    wildcards = plugin.get_job_wildcards(job)
+    return f"rule_{job.name}_wildcards_{wildcards}" if wildcards else f"rule_{job.name}"
 
 
 def _submit_once(plugin: Any, leftovers: Leftovers, say: Callable[[str], None]) -> None:
@@ -115,11 +81,10 @@ def _submit_once(plugin: Any, leftovers: Leftovers, say: Callable[[str], None]) 
             _wait_for_controller(say)
             job.reached_at_start = _reached(job)
             if not job.is_group():
-                wildcards = plugin.get_job_wildcards(job)
-                comment = f"rule_{job.name}_wildcards_{wildcards}" if wildcards else f"rule_{job.name}"
-                number = leftovers.take(comment, executor.run_uuid)
+                number = leftovers.take(_comment(plugin, job), executor.run_uuid)
                 if number is not None:
-                    log = executor.slurm_logdir / f"rule_{job.name}" / wildcards / f"{number}.log"
+                    folder = executor.slurm_logdir / f"rule_{job.name}" / plugin.get_job_wildcards(job)
+                    log = folder / f"{number}.log"
                     executor.logger.info(f"Job {job.jobid} is SLURM job {number}, submitted earlier (log: {log}).")
                     info = plugin.SubmittedJobInfo(job, external_jobid=number, aux={"slurm_logfile": log})
                     executor._report_job_submission_threadsafe(info)
@@ -232,8 +197,13 @@ def _reached(job: Any) -> int:
     return (Checkpoints(run / "checkpoints", print).reached() if run else 0) or 0
 
 
-def _finite_states(ask: Callable, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Callable:
-    """The plugin's `query_job_status`, with states that it knows how to end."""
+def _finite_states(
+    ask: Callable,
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    ended: dict[str, str] | None = None,
+) -> Callable:
+    """The plugin's `query_job_status`, with states that it knows how to end; `ended`: some that are known already."""
     seen: set[str] = set()
     since: dict[str, float] = {}
     away = False
@@ -253,7 +223,7 @@ def _finite_states(ask: Callable, say: Callable[[str], None], clock: Callable[[]
         if states is None:
             # After five failures in a row the plugin would never look at the jobs again. It does at those not listed.
             return {}, 0.0
-        states = {job: state.partition(" ")[0].rstrip("+") for job, state in states.items()}
+        states = (ended or {}) | {job: state.partition(" ")[0].rstrip("+") for job, state in states.items()}
         for job in _hopeless(command, states, say):
             states[job] = "FAILED"
         for job in seen - states.keys():

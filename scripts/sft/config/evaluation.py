@@ -29,7 +29,12 @@ class Execution(Section):
     micro_batch_size: Integer | None = execution(
         None, describe="rows at once on a device; must divide global_batch_size; null: all", unit="rows", gt=0
     )
-    memory_mib: Integer = execution(2000, describe="memory asked for a training or prediction job", unit="MiB", gt=0)
+    memory_mib: Integer | None = execution(
+        None,
+        describe="memory asked for a training, conversion or prediction job; null: by the size of its model",
+        unit="MiB",
+        gt=0,
+    )
     device_memory_mib: Integer | None = execution(
         None, describe="memory of a device; runs that are estimated to need more are refused", unit="MiB", gt=0
     )

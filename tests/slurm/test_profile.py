@@ -21,11 +21,11 @@ SHIPPED = {
     "convert_checkpoint": f"-p cpu -t 60 --mem 2000 {CPU}",
     "download_model": f"-p cpu -t 240 --mem 2000 {CPU}",
     "download_processor": f"-p cpu -t 60 --mem 2000 {CPU}",
-    "predict": "-p gpu -t 60 --mem 2000 --nodes=1 --requeue --cpus-per-task=1 --gpus=1",
+    "predict": "-p gpu -t 60 --mem 3000 --nodes=1 --requeue --cpus-per-task=1 --gpus=1",
     "prepare_dataset": f"-p cpu -t 60 --mem 2000 {CPU}",
     "split_dataset": f"-p cpu -t 60 --mem 2000 {CPU}",
     "tokenize_dataset": f"-p cpu -t 120 --mem 2000 {CPU}",
-    "train_model": "-p gpu -t 60 --mem 2000 --nodes=1 --requeue --cpus-per-task=1 --signal=TERM@120 --gpus=1",
+    "train_model": "-p gpu -t 60 --mem 3000 --nodes=1 --requeue --cpus-per-task=1 --signal=TERM@120 --gpus=1",
 }
 # A study that has all of the other stages too: a published model, asked as it is, a bag of words, meanings of the rows.
 EVERY_RULE = """\
@@ -54,20 +54,20 @@ OTHERS = {
 SITES = {
     "one-gpu": {
         "prepare_dataset": f"-p compute -t 60 --mem 2000 {CPU}",
-        "train_model": "-p gpu -t 60 --mem 2000 --nodes=1 --requeue --cpus-per-task=1 --signal=TERM@120 --gpus=1",
-        "predict": "-p gpu -t 60 --mem 2000 --nodes=1 --requeue --cpus-per-task=1 --gpus=1",
+        "train_model": "-p gpu -t 60 --mem 3000 --nodes=1 --requeue --cpus-per-task=1 --signal=TERM@120 --gpus=1",
+        "predict": "-p gpu -t 60 --mem 3000 --nodes=1 --requeue --cpus-per-task=1 --gpus=1",
     },
     "multi-node": {
         "prepare_dataset": f"-p cpu -t 60 --mem 2000 {CPU}",
-        "train_model": "-p h100 -t 60 --mem 2000 --nodes=2 --requeue --ntasks=2 --cpus-per-task=1 --signal=TERM@300 "
+        "train_model": "-p h100 -t 60 --mem 3000 --nodes=2 --requeue --ntasks=2 --cpus-per-task=1 --signal=TERM@300 "
         "--gres=gpu:8",
-        "predict": "-p h100 -t 60 --mem 2000 --nodes=1 --requeue --cpus-per-task=1 --gpus=1",
+        "predict": "-p h100 -t 60 --mem 3000 --nodes=1 --requeue --cpus-per-task=1 --gpus=1",
     },
     "account": {
         "prepare_dataset": f"-A proj0042 -p batch -t 60 -C rome --qos=normal --mem 2000 {CPU}",
-        "train_model": "-A proj0042 -p batch -t 60 -C a100 --qos=gpu --mem 2000 --nodes=1 --requeue --cpus-per-task=1 "
+        "train_model": "-A proj0042 -p batch -t 60 -C a100 --qos=gpu --mem 3000 --nodes=1 --requeue --cpus-per-task=1 "
         "--signal=TERM@120 --gpus=a100:1",
-        "predict": "-A proj0042 -p batch -t 60 -C a100 --qos=gpu --mem 2000 --nodes=1 --requeue --cpus-per-task=1 "
+        "predict": "-A proj0042 -p batch -t 60 -C a100 --qos=gpu --mem 3000 --nodes=1 --requeue --cpus-per-task=1 "
         "--gpus=a100:1",
     },
 }

@@ -32,10 +32,13 @@ def job_mib(node: Node) -> int:
         shape = shape_of(node)
     except KeyError:  # a configuration that does not name its sizes in the usual way
         shape = None
+    least = LEAST_MIB
+    if node.execution["device"] == "cuda" and node.rule != "convert_checkpoint":
+        least = BESIDE_DEVICE // MIB
     if shape is None:
-        return LEAST_MIB
+        return least
     size = {"train_model": _training, "convert_checkpoint": _conversion}.get(node.rule, _prediction)(node, shape)
-    return max(LEAST_MIB, -(-round(size / MIB) // STEP_MIB) * STEP_MIB)
+    return max(least, -(-round(size / MIB) // STEP_MIB) * STEP_MIB)
 
 
 def _training(node: Node, shape: Shape) -> float:

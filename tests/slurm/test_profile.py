@@ -46,7 +46,7 @@ experiments:
     variants: {full: {method: full}, lora: {method: lora}}
 """
 OTHERS = {
-    "ask_base": "-p gpu -t 60 --mem 2000 --nodes=1 --requeue --cpus-per-task=1 --gpus=1",
+    "ask_base": "-p gpu -t 60 --mem 3000 --nodes=1 --requeue --cpus-per-task=1 --gpus=1",
     "download_encoder": f"-p cpu -t 60 --mem 1000 {CPU}",
     "embed_rows": f"-p cpu -t 720 --mem 3000 {CPU[:-1]}2",
     "fit_baseline": f"-p cpu -t 60 --mem 2000 {CPU}",

@@ -1,4 +1,5 @@
-"""Writes published weights shard by shard: never more in memory than one output shard and two tensors.
+"""Writes published weights shard by shard: never more in memory than two output shards, one of which is being
+written, and two tensors.
 
 Shards are planned from the base model's shapes before anything is read; `model-0000k-of-0000n.safetensors` with an
 index, or one `model.safetensors`. Values are cast once, at the end of float32 arithmetic.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ def write_weights(
 ) -> list[str]:
     """Write `tensor_of(name)` for every name of `shapes` as `dtype` into `target`; returns the files' names.
 
-    Every file is read back and held against what was in memory, byte for byte, before the next is made: StageError.
+    Every file is read back and held against what was in memory, byte for byte, while the next one is put together;
+    StageError where it differs.
     """
     kind = getattr(torch, dtype)
     shards = list(_shards(shapes, kind.itemsize, shard_bytes))
@@ -41,22 +44,32 @@ def write_weights(
         "model.safetensors" if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors"
         for i in range(1, len(shards) + 1)
     ]
-    for file, shard in zip(names, shards, strict=True):
-        content = {name: _as(tensor_of(name), kind) for name in shard}
-        save_file(content, target / file, {"format": "pt"})
-        stored = WeightFiles(target, file)
-        if stored.keys() != content.keys():
-            raise StageError(f"{target / file}: what was written has other tensors than it should")
-        for name, tensor in content.items():
-            if not same_bytes(stored.lend(name), tensor):
-                raise StageError(f"{target / file}: {name}: what was written is not what was read")
-        del content, stored  # before the next shard is made
+    with ThreadPoolExecutor(1) as writer:
+        written: Future[None] | None = None
+        for file, shard in zip(names, shards, strict=True):
+            content = {name: _as(tensor_of(name), kind) for name in shard}
+            if written is not None:
+                written.result()
+            written = writer.submit(_write, target, file, content)
+            del content
+        if written is not None:
+            written.result()
     if len(shards) > 1:
         where = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
         total = sum(math.prod(shape) for shape in shapes.values()) * kind.itemsize
         index: dict[str, Any] = {"metadata": {"total_size": total}, "weight_map": where}
         (target / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     return names
+
+
+def _write(target: Path, file: str, content: dict[str, Tensor]) -> None:
+    save_file(content, target / file, {"format": "pt"})
+    stored = WeightFiles(target, file)
+    if stored.keys() != content.keys():
+        raise StageError(f"{target / file}: what was written has other tensors than it should")
+    for name, tensor in content.items():
+        if not same_bytes(stored.lend(name), tensor):
+            raise StageError(f"{target / file}: {name}: what was written is not what was read")
 
 
 def _as(tensor: Tensor, kind: torch.dtype) -> Tensor:

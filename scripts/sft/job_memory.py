@@ -2,13 +2,13 @@
 
 A training on a CPU takes what is estimated for each of its processes. With a device, the weights pass through the
 host's memory once a process, are held against their files there, and stay only where they are offloaded to. What a
-conversion takes was measured (models of 19 and 53 M parameters, both methods, float32 and bfloat16): 3.2 to 5.5 times
+conversion takes was measured (benchmarks/conversion_memory.py: both methods, float32 and bfloat16): 3.2 to 5.7 times
 the weights in float32, and 400 MiB. A job that still runs out of memory is tried again with twice as much.
 
 Imports nothing heavy. A model that is not here yet has no size until it is; Snakemake asks when a job is to start.
 """
 
-from sft.config.distributed import SHARDED_WEIGHTS
+from sft.config.distributed import GATHERED, SHARDED_WEIGHTS
 from sft.estimate import MIB, Shape
 from sft.node import Node
 from sft.run_estimates import of_run, shape_of
@@ -20,8 +20,6 @@ STEP_MIB = 100
 BESIDE_DEVICE = 3000 * MIB
 CONVERSION_TIMES, CONVERSION_OF_QUANTISED_TIMES = 6, 8
 LIBRARIES = 1000 * MIB
-# Strategies whose first process puts the whole weights together to save them.
-GATHERED = ("fsdp1", "deepspeed_zero3")
 
 
 def job_mib(node: Node) -> int:

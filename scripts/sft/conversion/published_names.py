@@ -35,13 +35,23 @@ def names_in_memory(base: Path) -> dict[str, str]:
 
 
 def linear_names(base: Path) -> set[str]:
-    """Published names of the weights of linear layers but the output layer: those that bitsandbytes quantises."""
+    """Published names of the weights of linear layers but the output layer: those that bitsandbytes quantises.
+
+    StageError for a model whose files hold them in other pieces.
+    """
     from torch.nn import Linear
 
     model = _without_values(base)
     published, head = _names_in_memory(model), model.get_output_embeddings()
-    linears = (name for name, module in model.named_modules() if isinstance(module, Linear) and module is not head)
-    return {published[f"{name}.weight"] for name in linears}
+    linears = {
+        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Linear) and module is not head
+    }
+    if elsewhere := sorted(linears - published.keys()):
+        raise StageError(
+            f"{base}: {len(elsewhere)} linear layers are in its files in other pieces than in memory "
+            f"({', '.join(elsewhere[:3])}), so what they were quantised to is not known here. Merge with PEFT"
+        )
+    return {published[name] for name in linears}
 
 
 def _without_values(base: Path) -> Any:

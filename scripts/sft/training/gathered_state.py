@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-GATHERED = ("fsdp1", *STAGES)
 DEEPSPEED_STATE = "global_step*"  # the names that transformers looks for
 
 

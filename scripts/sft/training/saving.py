@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import set_seed
 
+from sft.config.distributed import GATHERED
 from sft.models.weight_check import weights_digest
 from sft.stage import StageError
 from sft.training import gathered_state, probe
@@ -173,7 +174,7 @@ class SavesCheckpoints:
 
     @property
     def _is_gathered(self) -> bool:
-        return self.asked.get("strategy") in gathered_state.GATHERED
+        return self.asked.get("strategy") in GATHERED
 
     def _whole_weights(self) -> dict[str, torch.Tensor] | None:
         """Where shards are put together to be saved: the weights, in the first process."""

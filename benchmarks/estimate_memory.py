@@ -44,7 +44,7 @@ def measured(root: Path, hidden: int, layers: int, method: str, rows: int, check
     nodes = root / f"nodes-{hidden}-{layers}"
     if not nodes.exists():
         # In a process of its own, so that nothing is left of it in those that are measured.
-        making = multiprocessing.get_context("fork").Process(target=_make_nodes, args=(nodes, hidden, layers))
+        making = multiprocessing.get_context("fork").Process(target=make_nodes, args=(nodes, hidden, layers))
         making.start()
         making.join()
         if making.exitcode:
@@ -70,7 +70,8 @@ def measured(root: Path, hidden: int, layers: int, method: str, rows: int, check
     return peak, round((made.device_bytes - made.memory["framework"]) / MIB), length
 
 
-def _make_nodes(nodes: Path, hidden: int, layers: int) -> None:
+def make_nodes(nodes: Path, hidden: int, layers: int) -> None:
+    """A base model of that size with tokenizer, tokens and audit, below `nodes`."""
     from sft.models.tiny_models import make_model, make_processor
 
     processor = make_processor("llama")

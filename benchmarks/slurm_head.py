@@ -13,11 +13,9 @@ import argparse
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -25,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / folder) for folder in ("scripts", "tests/slurm", "tests/smoke", "tests/workflow")]
 
 from checkouts import SNAKEMAKE, new_checkout  # noqa: E402
-from slurm_cluster import Cluster, die_with_parent, why_not  # noqa: E402
+from slurm_cluster import Cluster, die_with_parent, running_cluster, why_not  # noqa: E402
 from test_whole_graph import SMALL  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,14 +36,8 @@ def main() -> None:
     options = parser.parse_args()
     if reason := why_not():
         sys.exit(f"error: {reason}")
-    folder = Path(tempfile.mkdtemp(prefix="sft-slurm-"))
-    cluster = Cluster(folder / "cluster")
-    try:
-        cluster.start()
+    with running_cluster() as (cluster, folder):
         measure(cluster, folder, options.runs)
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Head:

@@ -8,9 +8,7 @@ optimizer, metrics, order of the samples. Needs what tests/slurm needs: root, an
 """
 
 import argparse
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("scripts", "tests/slurm", "tes
 
 import training_nodes as runs  # noqa: E402
 from heads import START, Head  # noqa: E402
-from slurm_cluster import Cluster, why_not  # noqa: E402
+from slurm_cluster import Cluster, running_cluster, why_not  # noqa: E402
 
 from sft.training import attempts  # noqa: E402
 
@@ -47,14 +45,8 @@ def main() -> None:
     options = parser.parse_args()
     if reason := why_not():
         sys.exit(f"error: {reason}")
-    folder = Path(tempfile.mkdtemp(prefix="sft-slurm-"))
-    cluster = Cluster(folder / "cluster")
-    try:
-        cluster.start()
+    with running_cluster() as (cluster, folder):
         preempt(cluster, folder, options.times)
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def preempt(cluster: Cluster, folder: Path, times: int) -> None:

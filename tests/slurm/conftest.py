@@ -1,7 +1,5 @@
 """One cluster for the tests of a session (of each worker of pytest-xdist: two may run at once)."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +13,8 @@ def cluster() -> Iterator[slurm_cluster.Cluster]:
     """A cluster with two nodes, up; skipped, with the reason, where none can be had."""
     if reason := slurm_cluster.why_not():
         pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="sft-slurm-"))
-    made = slurm_cluster.Cluster(folder / "cluster")
-    try:
-        made.start()
+    with slurm_cluster.running_cluster() as (made, _):
         yield made
-    finally:
-        made.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -296,6 +298,19 @@ class Cluster:
                 logs = "".join(f"\n== {log.name}\n{log.read_text()[-2000:]}" for log in self.folder.glob("log/*"))
                 raise RuntimeError(f"waited in vain for {what}; ended: {dead}; {self.queue()}{logs}")
             time.sleep(0.1)
+
+
+@contextmanager
+def running_cluster() -> Iterator[tuple[Cluster, Path]]:
+    """A cluster that is up, and a new folder for whoever uses it; both are gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="sft-slurm-"))
+    cluster = Cluster(folder / "cluster")
+    try:
+        cluster.start()
+        yield cluster, folder
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def die_with_parent() -> None:

@@ -6,6 +6,8 @@ it was trained. Their files are those that `train_model` leaves behind.
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sft import manifest
+from sft.code import SCRIPTS
 from sft.data import rendering
 from sft.data.examples import SCHEMA
 from sft.models.loading import load_model, load_processor
@@ -50,6 +53,17 @@ def write_node(directory: Path, rule: str, config: dict[str, Any], inputs: dict[
     node = {"rule": rule, "id": f"{rule}-small", "config": config, "identity": config, "inputs": paths}
     (directory / "config.json").write_text(json.dumps(node))
     return directory
+
+
+def converted(run: Path, nodes: dict[str, Path], method: str, target: Path) -> Path:
+    """The last checkpoint of `run`, converted to float32 by the rule's own command, which proves it."""
+    config = {"dtype": "float32", "method": method, "steps": "last"}
+    inputs = {"run": run, "model": nodes["model"], "processor": nodes["processor"]}
+    write_node(target, "convert_checkpoint", config, inputs)
+    command = [sys.executable, SCRIPTS / "convert_checkpoint.py", target]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return target
 
 
 def picture(digit: int, seed: int) -> bytes:

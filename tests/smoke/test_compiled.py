@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,6 @@ import small_runs
 import training_nodes as runs
 from safetensors.torch import load_file
 from spread_runs import BOUND, assert_close
-
-from sft.code import SCRIPTS
 
 pytestmark = pytest.mark.slow
 SHORT = {"max_steps": 6, "save_steps": 3, "eval_steps": 3}
@@ -44,12 +40,7 @@ def test_the_checkpoint_is_that_of_any_run(trained, text_nodes, tmp_path: Path) 
     names = load_file(trained / "checkpoints/checkpoint-6/model.safetensors").keys()
     assert "model.layers.1.mlp.up_proj.weight" in names
     assert not any("_orig_mod" in name for name in names)
-    config = {"dtype": "float32", "method": "full", "steps": "last"}
-    inputs = {"run": trained, "model": text_nodes["model"], "processor": text_nodes["processor"]}
-    target = small_runs.write_node(tmp_path / "float32", "convert_checkpoint", config, inputs)
-    command = [sys.executable, SCRIPTS / "convert_checkpoint.py", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    target = small_runs.converted(trained, text_nodes, "full", tmp_path / "float32")
     report = json.loads((target / "parity.json").read_text())["steps"]["6"]
     assert report["logits"]["converted_against_trained"]["prompts"]["max_difference"] == 0.0
 

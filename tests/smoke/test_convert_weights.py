@@ -17,6 +17,7 @@ from sft.conversion.convert import Request, convert
 from sft.conversion.merge import ADAPTER_FILES
 from sft.conversion.weights import WeightFiles
 from sft.models.loading import load_model, load_processor
+from sft.models.quantisation_scheme import Scheme
 from sft.stage import StageError
 
 pytestmark = pytest.mark.slow
@@ -182,6 +183,11 @@ def test_merged_logits_may_move_as_far_as_by_other_last_bits(
     monkeypatch.setattr("sft.conversion.convert.MERGE_BOUND", 0.0)
     found = json.loads((converted(text, source, tmp_path / "model", **given) / "conversion.json").read_text())["logits"]
     assert 0 < found["relative"] <= found["bound"] < 1e-4
+
+
+def test_a_quantised_base_belongs_to_an_adapter(text: Trained, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"has no adapter, and --base-quantised is for adapters alone\. Leave it out"):
+        converted(text, text.checkpoint, tmp_path / "model", quantised=Scheme("nf4", True, "float32"))
 
 
 def test_the_tool_by_hand(text: Trained, tmp_path: Path) -> None:

@@ -53,12 +53,7 @@ def test_methods_take_the_steps_of_one_process(few_rows, tmp_path, method, setti
     spread = train_spread(run_of(tmp_path / "spread", nodes, method, **settings), strategy)
     assert_close(alone, spread, bound)
     if method == "lora":
-        config = {"dtype": "float32", "method": "lora", "steps": "last"}
-        inputs = {"run": spread, "model": nodes["model"], "processor": nodes["processor"]}
-        target = small_runs.write_node(tmp_path / "float32", "convert_checkpoint", config, inputs)
-        command = [sys.executable, SCRIPTS / "convert_checkpoint.py", target]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        small_runs.converted(spread, nodes, "lora", tmp_path / "float32")
 
 
 def test_precision_is_autocast_over_float32_weights(few_rows, tmp_path: Path) -> None:
@@ -86,12 +81,7 @@ def test_stopped_run_goes_on_bit_by_bit_and_nowhere_else(few_rows, tmp_path: Pat
 def test_checkpoint_is_converted_through_the_gate(few_rows, tmp_path: Path) -> None:
     nodes = few_rows["vision"]
     run = train_spread(run_of(tmp_path / "run", nodes, "full"), "deepspeed_zero3")
-    config = {"dtype": "float32", "method": "full", "steps": "last"}
-    inputs = {"run": run, "model": nodes["model"], "processor": nodes["processor"]}
-    target = small_runs.write_node(tmp_path / "float32", "convert_checkpoint", config, inputs)
-    command = [sys.executable, SCRIPTS / "convert_checkpoint.py", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    target = small_runs.converted(run, nodes, "full", tmp_path / "float32")
     # And by the tool for anybody's checkpoints, from DeepSpeed's own files.
     shards = next((run / "checkpoints/checkpoint-4").glob("global_step*"))
     command = [sys.executable, SCRIPTS / "convert_weights.py", shards, "--output", tmp_path / "by-hand"]

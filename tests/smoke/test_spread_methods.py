@@ -5,8 +5,6 @@ LLM.int8 leaves out.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,6 @@ import pytest
 import small_runs
 import training_nodes as runs
 from spread_runs import BOUND, FP8_BOUND, assert_close, digest, run_of, stopped, train_spread
-
-from sft.code import SCRIPTS
 
 pytestmark = pytest.mark.slow
 NF4 = {"quantization": "nf4"}
@@ -75,12 +71,7 @@ def test_four_bit_stops_goes_on_and_is_shipped_as_trained(few_rows, tmp_path: Pa
     train_spread(parts, strategy)
     assert runs.rows(parts) == runs.rows(whole)
     assert digest(parts) == digest(whole)
-    config = {"dtype": "float32", "method": "lora", "steps": "last"}
-    inputs = {"run": parts, "model": nodes["model"], "processor": nodes["processor"]}
-    target = small_runs.write_node(tmp_path / "float32", "convert_checkpoint", config, inputs)
-    command = [sys.executable, SCRIPTS / "convert_checkpoint.py", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    target = small_runs.converted(parts, nodes, "lora", tmp_path / "float32")
     report = json.loads((target / "parity.json").read_text())["steps"]["4"]
     assert report["logits"]["checkpoint_against_trained"]["prompts"]["max_difference"] == 0.0
     assert report["quantised"]["shipped_against_trained"]["prompts"]["relative"] < 0.1

@@ -1,8 +1,6 @@
 """What is trained in shards is converted, proven and frozen as what is not."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ import training_nodes as runs
 from forked_ranks import fork_ranks
 from spread_runs import assert_close, digest, run_of, spread_over, stopped, train_spread
 
-from sft.code import SCRIPTS
 from sft.conversion.convert import Request, convert
 from sft.conversion.merge import ADAPTER_FILES
 from sft.conversion.weights import WeightFiles
@@ -27,13 +24,7 @@ def test_shards_are_converted_and_shown_to_be_the_trained_model(few_rows, tmp_pa
     """Two processes in shards, conversion through the gate, and an answer from what came out."""
     nodes = few_rows[kind]
     run = train_spread(run_of(tmp_path / "run", nodes, "full"), strategy)
-    inputs = {"run": run, "model": nodes["model"], "processor": nodes["processor"]}
-    config = {"dtype": "float32", "method": "full", "steps": "last"}
-    target = small_runs.write_node(tmp_path / "float32", "convert_checkpoint", config, inputs)
-    done = subprocess.run(
-        [sys.executable, SCRIPTS / "convert_checkpoint.py", target], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    target = small_runs.converted(run, nodes, "full", tmp_path / "float32")
     report = json.loads((target / "parity.json").read_text())["steps"]["4"]
     assert report["logits"]["converted_against_trained"]["prompts"]["relative"] <= 1e-5
     assert report["tensors"]["equal_bytes"] == report["tensors"]["tensors"]

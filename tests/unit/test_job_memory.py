@@ -94,6 +94,14 @@ def test_with_a_device_the_host_holds_weights_on_their_way(study: Path) -> None:
     assert offloaded == pytest.approx(2 * (3000 + 2.75 * weights) + 1000 + weights, abs=100)
 
 
+@pytest.mark.parametrize(("strategy", "times"), [("fsdp2", 0), ("fsdp1", 1), ("deepspeed_zero2", 1), ("ddp", 0)])
+def test_who_puts_whole_weights_together_has_room_for_them(study: Path, strategy: str, times: int) -> None:
+    spread = {"strategy": strategy, "processes": 2}
+    plan = plan_of(study, LARGE, execution={"device": "cuda"}, distributed=spread)
+    weights = 4 * shape_of(plan.of_rule("train_model")[0]).parameters / MIB
+    assert asked(plan)["train_model"] == pytest.approx(2 * (3000 + 1.25 * weights) + 1000 + times * weights, abs=100)
+
+
 def test_conversions_of_quantised_bases_hold_more(study: Path) -> None:
     plain, quantised = (asked(plan_of(study, LARGE, "lora", quantization=kind)) for kind in ("none", "nf4"))
     assert quantised["convert_checkpoint"] > plain["convert_checkpoint"] > plain["predict"]

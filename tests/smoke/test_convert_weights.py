@@ -190,6 +190,18 @@ def test_a_quantised_base_belongs_to_an_adapter(text: Trained, tmp_path: Path) -
         converted(text, text.checkpoint, tmp_path / "model", quantised=Scheme("nf4", True, "float32"))
 
 
+def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(text: Trained, small_disk: Path) -> None:
+    """The text model takes more than the 600 kB that are there."""
+    target = small_disk / "model"
+    command = [sys.executable, SCRIPTS / "convert_weights.py", text.checkpoint, "--base", text.base]
+    done = subprocess.run([*command, "--output", target], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "model.safetensors: cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(small_disk.iterdir())
+
+
 def test_the_tool_by_hand(text: Trained, tmp_path: Path) -> None:
     source = saved.as_full_state_dict(text.state, tmp_path / "full_weights.pt", "_orig_mod.")
     save_file(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -63,7 +64,10 @@ def write_weights(
 
 
 def _write(target: Path, file: str, content: dict[str, Tensor]) -> None:
-    save_file(content, target / file, {"format": "pt"})
+    try:
+        save_file(content, target / file, {"format": "pt"})
+    except SafetensorError as error:  # of a full disk as well
+        raise StageError(f"{target / file}: cannot be written ({error}). Make room, or give another place") from None
     stored = WeightFiles(target, file)
     if stored.keys() != content.keys():
         raise StageError(f"{target / file}: what was written has other tensors than it should")

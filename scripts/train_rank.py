@@ -5,7 +5,7 @@ python -m torch.distributed.run --standalone --nproc-per-node 2 scripts/train_ra
 
 import sys
 
-from sft.training.rank import train
+from sft.training.rank import leave, train
 
 if __name__ == "__main__":
-    sys.exit(train(sys.argv[1]))
+    leave(train(sys.argv[1]))

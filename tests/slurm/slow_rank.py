@@ -4,7 +4,7 @@ import sys
 
 import slow_train  # noqa: F401
 
-from sft.training.rank import train
+from sft.training.rank import leave, train
 
 if __name__ == "__main__":
-    sys.exit(train(sys.argv[1]))
+    leave(train(sys.argv[1]))

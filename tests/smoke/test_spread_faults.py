@@ -76,8 +76,23 @@ def test_fault_stops_all_ranks_with_its_reason(few_rows, tmp_path: Path, fault, 
     assert not list(run.glob(".attempt-*"))
 
 
-def test_by_torchrun(few_rows, tmp_path: Path) -> None:
-    """The real command, once: agent, ranks in processes of their own, a request to stop, and the end."""
+# What is left when an interpreter is taken apart; a rank in which that happens aborts.
+LAST = """\
+import os, sys
+class Last:
+    def __del__(self, abort=os.abort): abort()
+if "RANK" in os.environ:
+    sys.last_of_all = Last()
+"""
+
+
+def test_by_torchrun(few_rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real command, once: agent, ranks in processes of their own, a request to stop, and the end.
+
+    The ranks end without taking their interpreters apart, in which threads of gloo may abort them.
+    """
+    (tmp_path / "sitecustomize.py").write_text(LAST)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     run = runs.write_run(tmp_path / "run", few_rows["text"], max_steps=400, save_steps=None, eval_steps=None)
     child = runs.Child(run, *spread_over("ddp"))
     child.wait_for(step=3)

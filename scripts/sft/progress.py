@@ -12,7 +12,7 @@ from typing import Any
 from sft import claim, manifest
 from sft.failures import last_lines
 from sft.reporting.costs import NOT_MEASURED
-from sft.slurm import queue
+from sft.slurm import comments, queue
 from sft.training import attempts, metrics_stream
 from sft.training.checkpoint import Checkpoints
 
@@ -107,10 +107,10 @@ def _state(
     run: Path, tried: list[dict[str, Any]], jobs: list[queue.QueuedJob]
 ) -> tuple[str, str, queue.QueuedJob | None]:
     """(state, detail in words, the SLURM job of the run's next or present step)."""
-    named = re.compile(rf"(^|_){re.escape(run.name)}(_|$)")
+    named = re.compile(rf"_{re.escape(run.name)}(_|\{comments.JOINT}|$)")
     name = run.name  # found fast; a pattern for each of a thousand runs and jobs takes ten seconds
     ours = [job for job in jobs if name in job.comment and named.search(job.comment)]
-    training = next((job for job in ours if job.comment.startswith("rule_train_model")), None)
+    training = next((job for job in ours if "train_model" in comments.rules(job.comment)), None)
     if manifest.read(run) is not None:
         return _after_training(run, ours)
     if claim.alive(run):
@@ -142,11 +142,7 @@ def _after_training(run: Path, ours: list[queue.QueuedJob]) -> tuple[str, str, q
     if held is not None:
         return done, f"{held.parent.name}: {claim.holder(claim.read(held))}", job
     if job is not None:
-        return (
-            done,
-            f"job {job.id} ({job.comment.removeprefix('rule_').partition('_wildcards_')[0]}) is {job.state}",
-            job,
-        )
+        return done, f"job {job.id} ({', '.join(comments.rules(job.comment))}) is {job.state}", job
     return done, "", None
 
 

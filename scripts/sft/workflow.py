@@ -20,6 +20,7 @@ from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE, load
 from sft.config.study import Study
 from sft.job_memory import job_mib
+from sft.job_time import job_minutes
 from sft.node import Node, recorded_node
 from sft.plan import Plan, PlanError
 from sft.planner import make_plan
@@ -80,6 +81,8 @@ class Attached:
             return execution[key] or 0
         if key == "memory_mib":
             return job_mib(self._node(directory))
+        if key == "runtime_minutes":
+            return job_minutes(self._node(directory))
         if key == "keep_optimizer":
             return "--keep-optimizer" if execution[key] else "--no-keep-optimizer"
         return execution[key]

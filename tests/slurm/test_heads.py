@@ -150,3 +150,49 @@ def test_killed_head_takes_its_jobs_over(cluster: Cluster, tmp_path: Path) -> No
     fourth = Head(cluster, tmp_path)  # and nothing has to be unlocked or removed first
     assert fourth.wait(90) == 0, fourth.said[-6000:]
     assert submissions(fourth) == 1
+
+
+GROUPED = (
+    START
+    + """
+rule all:
+    input: "results/runs/a/answers"
+rule train_model:
+    output: "results/runs/{run}/trained"
+    resources: mem_mb=1000, runtime=10
+    shell: '''cd results/runs/{wildcards.run}; mkdir -p checkpoints; echo $SLURM_JOB_ID >> started
+        until [ -e go ]; do sleep 0.3; done; steps=$(wc -l < started)
+        printf '{{"step": %s}}' $steps > checkpoints/reached.json; [ $steps = 3 ] && touch trained'''
+rule predict:
+    input: rules.train_model.output
+    output: "results/runs/{run}/answers"
+    resources: mem_mb=1000, runtime=10
+    shell: "touch {output}"
+"""
+)
+
+
+def test_group_is_taken_over_and_its_progress_counts(cluster: Cluster, tmp_path: Path) -> None:
+    """A job trains and predicts. Its Snakemake is killed; the next one takes it over, and retries while it gets on."""
+    (tmp_path / "Snakefile").write_text(GROUPED)
+    run = tmp_path / "results/runs/a"
+    arguments = ("--retries", "0", "--groups", "train_model=run", "predict=run")
+    first = Head(cluster, tmp_path, *arguments)
+    first.wait_until(lambda: (run / "started").exists())
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.process.wait()
+    subprocess.run([SNAKEMAKE, "--unlock"], cwd=tmp_path, env=cluster.environment, capture_output=True, check=True)
+    jobs = [row[0] for row in cluster.queue()]
+    assert len(jobs) == 1
+
+    second = Head(cluster, tmp_path, *arguments)
+    second.wait_until(lambda: "submitted earlier" in second.said)
+    assert [row[0] for row in cluster.queue()] == jobs
+    (run / "go").touch()
+    assert second.wait(240) == 0, second.said[-6000:]
+    assert (run / "answers").exists()
+    # Two jobs failed and were tried again though no retry is allowed: each had got further than the one before.
+    assert "It got from step 0 to step 1, so this counts as no retry" in second.said
+    assert "It got from step 1 to step 2, so this counts as no retry" in second.said
+    assert submissions(second) == 2
+    assert len((run / "started").read_text().split()) == 3

@@ -106,6 +106,18 @@ def test_stopped_on_request(run: Path) -> None:
     assert progress.of_run(run, []).state == "stopped"
 
 
+def test_queued_in_a_group(run: Path) -> None:
+    """Its job has no name but those of what is in it; others of the group are not mistaken for it."""
+    members = (f"rule_predict_wildcards_{RUN}_words-test-4d5e6f70", f"rule_train_model_wildcards_{RUN}")
+    group = job("PENDING", comment="+".join(members))
+    assert progress.of_run(run, [group]).state == "queued"
+    assert progress.of_run(run, [group]).detail == "job 7 waits for Priority"
+    other = job("PENDING", comment=group.comment.replace(RUN, f"{RUN}0"))
+    assert progress.of_run(run, [other]).state == "waiting"
+    (run / "manifest.json").write_text("{}")
+    assert progress.of_run(run, [group]).detail == "job 7 (predict, train_model) is PENDING"
+
+
 def test_after_training(run: Path) -> None:
     attempt(run, {"total_steps": 20, "finished": True})
     (run / "manifest.json").write_text("{}")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sft.slurm import executor, job, leftovers, memory, queue
+from sft.slurm import comments, executor, job, leftovers, memory, queue, retries
 from sft.stage import StageError
 from sft.training.ranks_plan import RanksPlan
 from sft.training.time_limit import TimeLimit
@@ -146,8 +146,14 @@ def failed_job(run: Path, log: Path | None = None, reached: int = 0) -> SimpleNa
         rule=SimpleNamespace(name="train_model"),
         wildcards=SimpleNamespace(run=run.name),
         log=[str(log)] if log else [],
-        reached_at_start=reached,
+        reached_at_start={Path("results/runs", run.name): reached},
     )
+
+
+def failed_group(*jobs: SimpleNamespace) -> SimpleNamespace:
+    predict = SimpleNamespace(rule=SimpleNamespace(name="predict"), wildcards=SimpleNamespace(), log=[])
+    before = {run: step for job in jobs for run, step in job.reached_at_start.items()}
+    return SimpleNamespace(is_group=lambda: True, jobs=[*jobs, predict], reached_at_start=before)
 
 
 @pytest.fixture
@@ -171,7 +177,7 @@ def write_attempts(run: Path, *ends: dict, minutes: int = 1) -> datetime:
 @pytest.mark.parametrize("reasons", [("loss is nan", "loss is nan"), ("full, 3 MiB free", "full, 12 MiB free")])
 def test_twice_the_same_failure_is_the_last(run: Path, reasons: tuple[str, str]) -> None:
     head = write_attempts(run, *({"failed": reason, "step": 7} for reason in reasons))
-    verdict = executor.judge(failed_job(run), head)
+    verdict = retries.judge(failed_job(run), head)
     assert verdict.last
     assert f"failed twice at step 7 and is not tried again: {reasons[1]}" in verdict.words
 
@@ -186,23 +192,23 @@ def test_twice_the_same_failure_is_the_last(run: Path, reasons: tuple[str, str])
     ],
 )
 def test_other_failures_are_tried_again(run: Path, ends: list[dict]) -> None:
-    assert not executor.judge(failed_job(run), write_attempts(run, *ends)).last
+    assert not retries.judge(failed_job(run), write_attempts(run, *ends)).last
 
 
 def test_failures_of_an_earlier_snakemake_are_forgiven(run: Path) -> None:
     """Somebody has mended the cause meanwhile, or so they believe."""
     head = write_attempts(run, {"failed": "no space", "step": 7}, {"failed": "no space", "step": 7}, minutes=-30)
-    assert not executor.judge(failed_job(run), head).last
+    assert not retries.judge(failed_job(run), head).last
 
 
 def test_progress_makes_a_retry_free(run: Path) -> None:
     head = write_attempts(run, {}, {})
-    assert not executor.judge(failed_job(run, reached=5), head).free
+    assert not retries.judge(failed_job(run, reached=5), head).free
     (run / "checkpoints/reached.json").write_text('{"step": 9}')
-    verdict = executor.judge(failed_job(run, reached=5), head)
+    verdict = retries.judge(failed_job(run, reached=5), head)
     assert verdict.free
     assert "from step 5 to step 9" in verdict.words
-    assert not executor.judge(failed_job(run, reached=9), head).free
+    assert not retries.judge(failed_job(run, reached=9), head).free
 
 
 def test_memory_that_ran_out_is_no_free_retry(run: Path) -> None:
@@ -210,9 +216,38 @@ def test_memory_that_ran_out_is_no_free_retry(run: Path) -> None:
     (run / "checkpoints/reached.json").write_text('{"step": 9}')
     log = run / "train_model.log"
     log.write_text(OOM)
-    assert executor.judge(failed_job(run, log, reached=5), write_attempts(run, {})) == executor.Verdict(
+    assert retries.judge(failed_job(run, log, reached=5), write_attempts(run, {})) == retries.Verdict(
         words="It ran out of memory; if it is tried again, then with more."
     )
+
+
+def test_a_group_is_judged_by_the_runs_in_it(run: Path) -> None:
+    other = run.parent / "other-0a1b2c3d"
+    (other / "checkpoints").mkdir(parents=True)
+    alike = {"failed": "loss is nan", "step": 7}
+    head = write_attempts(run, alike, alike)
+    group = failed_group(failed_job(run, reached=5), failed_job(other, reached=2))
+    assert retries.judge(group, head) == retries.Verdict()  # the other one may get on
+    (other / "checkpoints/reached.json").write_text('{"step": 4}')
+    verdict = retries.judge(group, head)
+    assert (verdict.free, verdict.last) == (True, False)
+    assert "from step 2 to step 4" in verdict.words
+    (other / "manifest.json").write_text("{}")
+    verdict = retries.judge(group, head)
+    assert verdict.last
+    assert "failed twice at step 7" in verdict.words
+    (run / "manifest.json").write_text("{}")  # it is the prediction that failed
+    group.reached_at_start = retries.reached(group)
+    assert retries.judge(group, head) == retries.Verdict()
+
+
+def test_memory_that_ran_out_in_a_group(run: Path) -> None:
+    log = run / "train_model.log"
+    log.write_text(OOM)
+    (run / "checkpoints/reached.json").write_text('{"step": 9}')
+    verdict = retries.judge(failed_group(failed_job(run, log, reached=5)), write_attempts(run, {}))
+    assert "ran out of memory" in verdict.words
+    assert not verdict.free
 
 
 # States that would be waited on for ever
@@ -290,14 +325,51 @@ def test_leftover_that_completes_before_it_is_taken_over_is_not_submitted_again(
     found = leftovers.Leftovers([job])
     monkeypatch.setattr(queue, "run", lambda *_: SimpleNamespace(returncode=1))  # ended jobs cannot be renamed
     monkeypatch.setattr(queue, "state", lambda _: "COMPLETED")
-    assert found.take(job.comment, "sft_new") == "7"
-    assert found.take(job.comment, "sft_new") is None
+    assert found.take(comments.members(job.comment), "sft_new") == "7"
+    assert found.take(comments.members(job.comment), "sft_new") is None
 
     async def nothing(_command, _logger):
         return {}, 0.1
 
     asked = executor._finite_states(nothing, print, ended=found.ended)
     assert asyncio.run(asked("squeue", None))[0] == {"7": "COMPLETED"}
+
+
+TRAIN, PREDICT, OTHER = "rule_train_model_wildcards_a", "rule_predict_wildcards_a_x", "rule_train_model_wildcards_b"
+
+
+def leftover(*members: str) -> leftovers.Leftovers:
+    comment = comments.of_group(members)
+    return leftovers.Leftovers([queue.QueuedJob("7", "RUNNING", "", "n1", "old", ".", comment, "0:10", "50:00")])
+
+
+@pytest.mark.parametrize(
+    ("there", "planned", "taken"),
+    [
+        ([TRAIN], [[TRAIN], [OTHER]], [TRAIN]),
+        ([TRAIN, PREDICT], [[TRAIN, PREDICT], [OTHER]], [TRAIN, PREDICT]),
+        ([TRAIN, PREDICT], [[PREDICT]], [PREDICT]),  # the training is done
+        ([TRAIN, PREDICT], [[TRAIN], [PREDICT]], None),  # started again without groups
+        ([TRAIN], [[TRAIN, PREDICT]], None),  # or with
+        ([TRAIN, OTHER], [[TRAIN, PREDICT, OTHER]], None),
+        ([TRAIN], [[OTHER]], None),  # nobody asks for it any more
+    ],
+)
+def test_what_a_job_of_an_earlier_snakemake_is_taken_over_for(
+    monkeypatch: pytest.MonkeyPatch, there: list[str], planned: list[list[str]], taken: list[str] | None
+) -> None:
+    found, said = leftover(*there), []
+    monkeypatch.setattr(queue, "run", lambda *_: SimpleNamespace(returncode=0))
+    monkeypatch.setattr(queue, "state", lambda _: "COMPLETED")
+    units = [frozenset(unit) for unit in planned]
+    found.wait_for_others(units, said.append)
+    assert bool(said) is (taken is None)
+    assert [sorted(unit) for unit in units if found.take(unit, "new")] == ([sorted(taken)] if taken else [])
+
+
+def test_comment_that_slurm_would_refuse_is_left_to_the_plugin() -> None:
+    assert comments.of_group([f"rule_train_model_wildcards_run-{number:08x}" for number in range(40)]) is None
+    assert comments.rules(comments.of_group([TRAIN, PREDICT, OTHER])) == ["predict", "train_model"]
 
 
 def test_without_slurm_nothing_is_known(monkeypatch, tmp_path: Path) -> None:

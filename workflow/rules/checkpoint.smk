@@ -14,7 +14,7 @@ rule convert_checkpoint:
     threads: setting("results/runs/{run}/models/{dtype}", "threads")
     resources:
         mem_mb=memory("results/runs/{run}/models/{dtype}", "memory_mib", "convert_checkpoint"),
-        runtime=60,
+        runtime=setting("results/runs/{run}/models/{dtype}", "runtime_minutes"),
     params:
         launch=launch,
         python=setting("results/runs/{run}/models/{dtype}", "python"),

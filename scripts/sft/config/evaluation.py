@@ -38,8 +38,11 @@ class Execution(Section):
     device_memory_mib: Integer | None = execution(
         None, describe="memory of a device; runs that are estimated to need more are refused", unit="MiB", gt=0
     )
-    runtime_minutes: Integer = execution(
-        60, describe="time asked for a training or prediction job", unit="minutes", gt=0
+    runtime_minutes: Integer | None = execution(
+        None,
+        describe="time asked for a training or prediction job; null: by its arithmetic, on a slow machine",
+        unit="minutes",
+        gt=0,
     )
     keep_optimizer: Truth = execution(False, describe="keep optimizer states of finished runs")
     environment: Literal["strict", "record"] = execution(

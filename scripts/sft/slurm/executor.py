@@ -1,7 +1,7 @@
 """What a long-lived workflow needs of Snakemake's SLURM executor and version 2.8.0 of it does not do.
 
-- Jobs that an earlier Snakemake left running are taken over instead of submitted a second time (`Leftovers`).
-- A retry after which a run has got further is not counted; one that fails as it failed before is the last (`judge`).
+- Jobs that an earlier Snakemake left running are taken over, not submitted a second time (sft.slurm.leftovers).
+- A retry that gets further is not counted; one that fails as the one before is the last (sft.slurm.retries).
 - While the controller does not answer, submissions wait; the plugin would use up retries on them.
 - States are asked for at a steady pace, and Ctrl-C cancels every job, whatever Snakemake does in that moment.
 - Jobs are not forgotten while the controller does not answer to the question for their states.
@@ -12,19 +12,14 @@ The plugin offers no hooks for this, so functions of it are replaced, in the one
 pins the plugin; another version is refused here until the tests in tests/slurm have passed with it.
 """
 
-import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from sft.slurm import memory, queue
+from sft.slurm import comments, queue, retries
 from sft.slurm.leftovers import ExecutorError, Leftovers
-from sft.training import attempts
-from sft.training.checkpoint import Checkpoints
 
 PLUGIN = "snakemake-executor-plugin-slurm"
 VERSION = "2.8.0"
@@ -55,9 +50,12 @@ def install(workflow: Any, say: Callable[[str], None]) -> None:
         raise ExecutorError("there is no squeue on PATH: start Snakemake on a login node of the cluster")
     _wait_for_controller(say)
     leftovers = Leftovers.find(say)
-    leftovers.wait_for_others({rule.name for rule in workflow.rules}, say)
-    leftovers.first(workflow, lambda job: _comment(plugin, job))
+    units = {dag.get_job_group(job) or job: None for dag in [workflow.dag] for job in dag.needrun_jobs()}
+    named = {unit: comments.of_job(unit, plugin.get_job_wildcards) for unit in units}
+    leftovers.wait_for_others(named.values(), say)
+    leftovers.first(workflow, named)
     _submit_once(plugin, leftovers, say)
+    _name_members(plugin)
     _judge_failures(plugin)
     _cancel_all(plugin)
     _ask_steadily(plugin)
@@ -67,28 +65,23 @@ def install(workflow: Any, say: Callable[[str], None]) -> None:
     plugin.get_min_job_age = lambda: known
 
 
-def _comment(plugin: Any, job: Any) -> str:
-    """The comment by which the plugin submits a single job."""
-    wildcards = plugin.get_job_wildcards(job)
-    return f"rule_{job.name}_wildcards_{wildcards}" if wildcards else f"rule_{job.name}"
-
-
 def _submit_once(plugin: Any, leftovers: Leftovers, say: Callable[[str], None]) -> None:
     submit = plugin.Executor.run_job
 
     def run_job(executor: Any, job: Any) -> None:
         try:
             _wait_for_controller(say)
-            job.reached_at_start = _reached(job)
-            if not job.is_group():
-                number = leftovers.take(_comment(plugin, job), executor.run_uuid)
-                if number is not None:
-                    folder = executor.slurm_logdir / f"rule_{job.name}" / plugin.get_job_wildcards(job)
-                    log = folder / f"{number}.log"
-                    executor.logger.info(f"Job {job.jobid} is SLURM job {number}, submitted earlier (log: {log}).")
-                    info = plugin.SubmittedJobInfo(job, external_jobid=number, aux={"slurm_logfile": log})
-                    executor._report_job_submission_threadsafe(info)
-                    return
+            job.reached_at_start = retries.reached(job)
+            number = leftovers.take(comments.of_job(job, plugin.get_job_wildcards), executor.run_uuid)
+            if number is not None:
+                kind = "group" if job.is_group() else "rule"
+                folder = executor.slurm_logdir / f"{kind}_{job.name}" / plugin.get_job_wildcards(job)
+                # The name of a group says which rules were left in it when it was submitted.
+                log = next(executor.slurm_logdir.glob(f"group_*/{number}.log"), folder / f"{number}.log")
+                executor.logger.info(f"Job {job.jobid} is SLURM job {number}, submitted earlier (log: {log}).")
+                info = plugin.SubmittedJobInfo(job, external_jobid=number, aux={"slurm_logfile": log})
+                executor._report_job_submission_threadsafe(info)
+                return
         except Exception as error:
             # Whatever is raised in this thread is lost, and the workflow would wait for the job for ever.
             executor._report_job_error_threadsafe(plugin.SubmittedJobInfo(job), f"could not be submitted: {error!r}")
@@ -96,6 +89,17 @@ def _submit_once(plugin: Any, leftovers: Leftovers, say: Callable[[str], None]) 
         submit(executor, job)
 
     plugin.Executor.run_job = run_job
+
+
+def _name_members(plugin: Any) -> None:
+    """Let the comment of a group name its jobs; by the plugin's own nobody would know what is in it."""
+    stock = plugin.get_submit_command
+
+    def get_submit_command(job: Any, params: dict[str, Any], **more: Any) -> str:
+        found = comments.of_group(comments.of_job(job, plugin.get_job_wildcards)) if job.is_group() else None
+        return stock(job, params | ({"comment_str": found} if found else {}), **more)
+
+    plugin.get_submit_command = get_submit_command
 
 
 def _wait_for_controller(say: Callable[[str], None]) -> None:
@@ -142,59 +146,17 @@ def _judge_failures(plugin: Any) -> None:
 
     def report_job_error(executor: Any, info: Any, msg: str | None = None, **more: Any) -> None:
         job = info.job
-        verdict = judge(job, started)
+        verdict = retries.judge(job, started)
         if verdict.last:
             job.attempt = job.restart_times + 1  # Snakemake starts a job again while restart_times > attempt - 1
         elif verdict.free:
             job.attempt -= 1
-        report(executor, info, msg=" ".join(part for part in (msg, verdict.words) if part), **more)
+        words = " ".join(part for part in (msg, verdict.words) if part)
+        if job.is_group() and words:
+            executor.logger.error(words)  # Snakemake prints no message of a group
+        report(executor, info, msg=words, **more)
 
     plugin.Executor.report_job_error = report_job_error
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a failure means for the retries: it is the `last`, or it is `free`; `words` for the reader."""
-
-    last: bool = False
-    free: bool = False
-    words: str = ""
-
-
-def judge(job: Any, started: datetime) -> Verdict:
-    """What the failure of a Snakemake job means, from what its run's directory tells of this Snakemake's time."""
-    if job.is_group():
-        return Verdict()
-    if any(memory.ran_out(Path(log)) for log in job.log):
-        return Verdict(words="It ran out of memory; if it is tried again, then with more.")
-    run = _run(job)
-    if run is None:
-        return Verdict()
-    ours = [
-        attempt
-        for attempt in attempts.read(run)
-        if datetime.fromisoformat(attempt["started"]) >= started.replace(microsecond=0)
-    ]
-    ends = [(attempt["failed"], attempt["step"]) for attempt in ours[-2:] if "failed" in attempt]
-    # Numbers in a message may differ though the reason is the same: bytes that are free, a process.
-    alike = [(re.sub(r"\d+", "0", reason), step) for reason, step in ends]
-    if len(ends) == 2 and alike[0] == alike[1]:
-        reason, step = ends[1]
-        return Verdict(last=True, words=f"It failed twice at step {step} and is not tried again: {reason}")
-    before, now = getattr(job, "reached_at_start", 0), _reached(job)
-    if now > before:
-        return Verdict(free=True, words=f"It got from step {before} to step {now}, so this counts as no retry.")
-    return Verdict()
-
-
-def _run(job: Any) -> Path | None:
-    """The run that a job trains; None for jobs of other rules."""
-    return Path("results/runs", job.wildcards.run) if not job.is_group() and job.rule.name == "train_model" else None
-
-
-def _reached(job: Any) -> int:
-    run = _run(job)
-    return (Checkpoints(run / "checkpoints", print).reached() if run else 0) or 0
 
 
 def _finite_states(

@@ -11,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from sft.slurm import queue
+from sft.slurm import comments, queue
 
 # What is asked of squeue, long format; widths are needed, or values are cut.
 _FIELDS = ("RestartCnt:12", "MinMemory:24", "TimeLeft:24", "Comment:200")
-# How the comment of a job begins that Snakemake's plugin submitted.
-SUBMITTED = "rule_"
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def come_again(say: Callable[[str], None]) -> bool:
     Where a site forbids requeueing, exit code 75 leaves it to Snakemake's retries.
     """
     job = current()
-    if job is None or not _details(job.id).comment.startswith(SUBMITTED):
+    if job is None or not _details(job.id).comment.startswith(comments.SUBMITTED):
         return False
     state = queue.state(job.id)
     if state not in ("RUNNING", "PREEMPTED"):

@@ -1,13 +1,12 @@
 """Jobs that an earlier Snakemake left running in this directory: taken over, not submitted a second time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft.slurm import queue
-from sft.slurm.job import SUBMITTED
+from sft.slurm import comments, queue
 
 # Above that of every rule: a job that came to its end before it is taken over would be one nobody asks for.
 PRIORITY = 1000
@@ -31,14 +30,14 @@ class Leftovers:
             raise ExecutorError(
                 "SLURM does not list this user's jobs, so what still runs here is unknown. Try again later"
             )
-        found = [job for job in listed if job.comment.startswith(SUBMITTED)]
+        found = [job for job in listed if job.comment.startswith(comments.SUBMITTED)]
         for job in found:
             say(f"job {job.id} ({job.comment}) of an earlier Snakemake is {job.state}: waited for, not submitted again")
         return cls(found)
 
-    def take(self, comment: str, name: str) -> str | None:
-        """Give the job with that comment the `name` by which this Snakemake asks for states; the job's number."""
-        job = next((job for job in self.jobs if job.comment == comment), None)
+    def take(self, members: frozenset[str], name: str) -> str | None:
+        """Give the job that these are in the `name` by which this Snakemake asks for states; the job's number."""
+        job = next((job for job in self.jobs if members <= comments.members(job.comment)), None)
         if job is None:
             return None
         self.jobs.remove(job)
@@ -50,18 +49,27 @@ class Leftovers:
         self.ended[job.id] = "COMPLETED"
         return job.id
 
-    def first(self, workflow: Any, comment: Callable[[Any], str]) -> None:
+    def first(self, workflow: Any, planned: dict[Any, frozenset[str]]) -> None:
         """Have their jobs selected before those that are still to be submitted."""
-        waiting = {job.comment for job in self.jobs}
-        for job in workflow.dag.needrun_jobs():
-            if comment(job) in waiting:
-                workflow.dag._priority[job] = PRIORITY
+        waiting = frozenset().union(*(comments.members(job.comment) for job in self.jobs))
+        for unit, members in planned.items():
+            if members <= waiting:
+                for job in unit.jobs if unit.is_group() else [unit]:
+                    workflow.dag._priority[job] = PRIORITY
 
-    def wait_for_others(self, rules: set[str], say: Callable[[str], None]) -> None:
-        """Wait for jobs that no single job of this workflow corresponds to: groups, whose comments name no results."""
-        single = {f"rule_{rule}" for rule in rules}
-        for job in [job for job in self.jobs if job.comment.partition("_wildcards_")[0] not in single]:
-            say(f"waiting for job {job.id} ({job.comment}), a group of an earlier Snakemake")
+    def wait_for_others(self, planned: Iterable[frozenset[str]], say: Callable[[str], None]) -> None:
+        """Wait for jobs that no job of this workflow can take over.
+
+        `planned`: what is in each of those. One takes over a job in which all of it is, and nothing of another one:
+        what was grouped then and is not now ends before anything is submitted.
+        """
+        of = {member: members for members in planned for member in members}
+        for job in list(self.jobs):
+            here = comments.members(job.comment)
+            asked = {of[member] for member in here if member in of}
+            if len(asked) == 1 and next(iter(asked)) <= here:
+                continue
+            say(f"waiting for job {job.id} ({job.comment}) of an earlier Snakemake: no job of this one is what it is")
             self.jobs.remove(job)
             while (state := queue.state(job.id)) is None or state in queue.ALIVE | queue.WAITING:
                 time.sleep(5)

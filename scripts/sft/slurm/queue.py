@@ -19,7 +19,7 @@ _FIELDS = ("%i", "%T", "%r", "%N", "%j", "%Z", "%k", "%M", "%L")
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """One line of squeue. `comment` is `rule_<name>_wildcards_<…>` for the jobs that Snakemake submitted."""
+    """One line of squeue. `comment` says what of Snakemake is in the job (sft.slurm.comments)."""
 
     id: str
     state: str

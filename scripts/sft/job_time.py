@@ -1,0 +1,134 @@
+"""Time that a job asks for where `execution.runtime_minutes` does not say: from its arithmetic, for a slow machine.
+
+What a device or core does in a second is assumed to be little, and all of it is doubled: a job that ends early frees
+its place, while one that is cut short waits in the queue again. Trainings are never asked for more than a day: they
+save before their time is over, and go on in another job.
+
+Imports nothing heavy. Before the rows and the model are there, an hour is asked for; Snakemake asks when a job is to
+start, and then they are. benchmarks/job_time.py holds what is asked for against what finished jobs took.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from sft import manifest
+from sft.node import Node
+from sft.run_estimates import shape_of
+from sft.training.training_arguments import kept_steps, total_steps
+
+LEAST_MINUTES = 60
+LONGEST_TRAINING_MINUTES = 24 * 60
+STEP_MINUTES = 30
+# Operations a second: of a device in bfloat16 a third of what the slowest cards of sft.training.cost do at their best,
+# in float32 (without tensor cores) a fourth of that; of a core a sixth of what one did here (58e9, SmolLM2 in float32).
+OF_DEVICE = {"bfloat16": 20e12, "float32": 5e12}
+OF_CORE = 10e9
+MARGIN = 2
+START_SECONDS = 600  # a crowded file system, imports, weights
+STEP_SECONDS = 0.2  # besides its arithmetic
+TOKEN_SECONDS = 0.05  # of a generated token of a batch, as short as its arithmetic may be
+BYTES_PER_SECOND = 200e6
+# A conversion reads and writes the weights this often, and reloads them to compare.
+CONVERSION_PASSES = 8
+
+
+class _Rows(NamedTuple):
+    """Rows of a split and the tokens in them."""
+
+    rows: int
+    tokens: int
+
+
+def job_minutes(node: Node) -> int:
+    """Minutes for a training, conversion or prediction; what the configuration says is not meant for conversions."""
+    asked = node.execution["runtime_minutes"]
+    if asked is not None and node.rule != "convert_checkpoint":
+        return asked
+    seconds = job_seconds(node)
+    if seconds is None:
+        return LEAST_MINUTES
+    minutes = math.ceil((START_SECONDS + MARGIN * seconds) / 60 / STEP_MINUTES) * STEP_MINUTES
+    return max(LEAST_MINUTES, min(minutes, LONGEST_TRAINING_MINUTES) if node.rule == "train_model" else minutes)
+
+
+def job_seconds(node: Node) -> float | None:
+    """Seconds that the work of such a job takes on a slow machine; None while its rows or its model are unknown."""
+    try:
+        shape = shape_of(node)
+    except KeyError:  # a configuration that does not name its sizes in the usual way
+        shape = None
+    of_rule = {"train_model": _training, "convert_checkpoint": _conversion}.get(node.rule, _prediction)
+    return of_rule(node, shape.parameters) if shape else None
+
+
+def _training(node: Node, parameters: int) -> float | None:
+    trained_on, validation = (_tokenised(node.inputs["tokens"], split) for split in ("train", "validation"))
+    if trained_on is None or not trained_on.rows:
+        return None
+    training = node.config["training"]
+    steps = total_steps(training, trained_on.rows)
+    tokens = steps * training["global_batch_size"] * trained_on.tokens / trained_on.rows
+    full = node.config["method"] == "full"
+    operations = (6 if full else 4) * parameters * tokens * (4 / 3 if training["activation_checkpointing"] else 1)
+    if training["eval_steps"] and validation is not None:
+        operations += steps // training["eval_steps"] * 2 * parameters * validation.tokens
+    spread = node.execution["distributed"]["processes"]
+    saved = len(kept_steps(training, steps)) * 12 * parameters if full else 0
+    return operations / (_speed(node) * spread) + steps * STEP_SECONDS + saved / BYTES_PER_SECOND
+
+
+def _conversion(node: Node, parameters: int) -> float | None:
+    run = node.inputs["run"]
+    trained_on = _tokenised(run.inputs["tokens"], "train")
+    if trained_on is None:
+        return None
+    steps = kept_steps(run.config["training"], total_steps(run.config["training"], trained_on.rows))
+    return len(steps) * CONVERSION_PASSES * 4 * parameters / BYTES_PER_SECOND
+
+
+def _prediction(node: Node, parameters: int) -> float | None:
+    run = node.inputs["converted"].inputs["run"] if "converted" in node.inputs else None
+    models = 1  # the base
+    if run is not None:
+        trained_on = _tokenised(run.inputs["tokens"], "train")
+        if trained_on is None:
+            return None
+        steps = kept_steps(run.config["training"], total_steps(run.config["training"], trained_on.rows))
+        models += len(steps) if node.config["steps"] == "all" else 1
+    rows = _rows_asked(node)
+    if None in rows:
+        return None
+    length = run.inputs["tokens"].config["max_length"] if run is not None else 1024
+    new, batches = node.config["max_new_tokens"], sum(math.ceil(one / node.config["batch_size"]) for one in rows)
+    operations = 2 * parameters * sum(rows) * (2 * length + new)  # once to generate, once for the choices
+    return models * (operations / _speed(node) + batches * new * TOKEN_SECONDS)
+
+
+def _speed(node: Node) -> float:
+    if node.execution["device"] != "cuda":
+        return OF_CORE * node.execution["threads"]
+    if "converted" in node.inputs:
+        return OF_DEVICE[node.inputs["converted"].config["dtype"]]
+    return OF_DEVICE[node.config.get("precision", "float32")]
+
+
+def _rows_asked(node: Node) -> list[int | None]:
+    """Rows of each data set that a prediction asks; None for one that is not divided yet."""
+    splits = [above.directory for above in node.inputs.values() if above.rule == "split_dataset"]
+    facts = [(manifest.read(directory) or {"facts": {}})["facts"] for directory in splits]
+    return [one.get("rows", {}).get(node.config.get("split", "test")) for one in facts]
+
+
+def _tokenised(tokens: Node, split: str) -> _Rows | None:
+    """Of a split, in packs where it is packed; None before it was tokenised."""
+    path = Path(tokens.directory, "labels.json")
+    if not path.is_file():
+        return None
+    labels = json.loads(path.read_text())
+    if split not in labels["splits"]:
+        return _Rows(0, 0)
+    made = labels["splits"][split]
+    packed = labels["packed"] if split == "train" else None
+    return _Rows(packed["packs"] if packed else made["rows_kept"], made["tokens"])

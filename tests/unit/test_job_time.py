@@ -1,0 +1,141 @@
+"""Time that jobs ask for where the configuration does not say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_studies import DIGITS
+
+from sft.config.reader import load
+from sft.job_time import LEAST_MINUTES, LONGEST_TRAINING_MINUTES, job_minutes, job_seconds
+from sft.node import Node
+from sft.plan import Plan
+from sft.planner import make_plan
+from sft.run_estimates import shape_of
+
+LARGE = {"initialise": "llama", "hidden_size": 2048, "num_layers": 16}
+TRAINING = {"learning_rate": 1e-3, "global_batch_size": 8, "max_steps": 3000, "max_length": 512}
+RULES = ("train_model", "convert_checkpoint", "predict")
+ROWS, TOKENS = 1000, 200_000
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def plan_of(source: dict[str, Any] = LARGE, method: str = "full", **changes: Any) -> Plan:
+    training, execution = changes.pop("training", {}), {"device": "cpu"} | changes.pop("execution", {})
+    experiment = {"dataset": "d", "model": "m", "method": method, "training": TRAINING | training}
+    experiment |= {"execution": execution} | changes
+    study = {"datasets": {"d": DIGITS}, "models": {"m": {"source": source}}, "experiments": {"e": experiment}}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    return make_plan(load([Path("study.yaml")]))
+
+
+def one(plan: Plan, rule: str) -> Node:
+    [node] = plan.of_rule(rule)
+    return node
+
+
+def with_rows(plan: Plan, packs: int | None = None) -> Plan:
+    """Its data made: 1000 training rows of 200 tokens each, 100 validation rows, 500 test rows."""
+    splits = {
+        "train": {"rows_kept": ROWS, "tokens": TOKENS},
+        "validation": {"rows_kept": 100, "tokens": 20_000},
+    }
+    for node in plan.of_rule("tokenize_dataset"):
+        Path(node.directory).mkdir(parents=True, exist_ok=True)
+        labels = {"splits": splits, "packed": {"packs": packs} if packs else None}
+        Path(node.directory, "labels.json").write_text(json.dumps(labels))
+    for node in plan.of_rule("split_dataset"):
+        Path(node.directory).mkdir(parents=True, exist_ok=True)
+        Path(node.directory, "manifest.json").write_text(json.dumps({"facts": {"rows": {"test": 500}}}))
+    return plan
+
+
+def test_what_is_written_counts_for_trainings_and_predictions() -> None:
+    plan = with_rows(plan_of(execution={"runtime_minutes": 7}))
+    assert [job_minutes(one(plan, rule)) for rule in ("train_model", "predict")] == [7, 7]
+    assert job_minutes(one(plan, "convert_checkpoint")) >= LEAST_MINUTES
+
+
+def test_before_rows_or_model_are_there_it_is_an_hour() -> None:
+    unknown = {"wheel": "a-model==1.0", "sha256": "0" * 64, "gguf": "*.gguf"}
+    for plan in (plan_of(), with_rows(plan_of(unknown))):
+        assert [job_minutes(one(plan, rule)) for rule in RULES] == [LEAST_MINUTES] * 3
+
+
+def test_small_work_takes_an_hour_at_most() -> None:
+    plan = with_rows(plan_of({"initialise": "llama", "hidden_size": 64, "num_layers": 2}, training={"max_steps": 10}))
+    assert [job_minutes(one(plan, rule)) for rule in RULES] == [LEAST_MINUTES] * 3
+
+
+def test_training_by_its_arithmetic() -> None:
+    plan = with_rows(plan_of(execution={"threads": 4}))
+    train = one(plan, "train_model")
+    parameters = shape_of(train).parameters
+    arithmetic = 6 * parameters * 3000 * 8 * 200 / 4e10
+    assert job_seconds(train) == pytest.approx(arithmetic + 3000 * 0.2 + 12 * parameters / 200e6)
+    # So much is asked for in pieces.
+    assert job_seconds(train) > 24 * 3600
+    assert job_minutes(train) == LONGEST_TRAINING_MINUTES
+
+
+def test_a_device_is_faster_and_several_share_the_work() -> None:
+    spread = {"distributed": {"strategy": "ddp", "processes": 4}}
+    alone, four, float32, adapters = (
+        job_seconds(
+            one(
+                with_rows(plan_of(LARGE, method, execution={"device": "cuda"}, training=given | {"max_steps": 30_000})),
+                "train_model",
+            )
+        )
+        - 30_000 * 0.2
+        for method, given in (
+            ("full", {"precision": "bfloat16"}),
+            ("full", {"precision": "bfloat16"} | spread),
+            ("full", {"precision": "float32"}),
+            ("lora", {"precision": "bfloat16"}),
+        )
+    )
+    assert four == pytest.approx(alone / 4, rel=0.05)
+    assert float32 == pytest.approx(4 * alone, rel=0.05)
+    assert adapters == pytest.approx(alone * 4 / 6, rel=0.05)
+
+
+def test_epochs_packs_checkpointing_and_looks_at_validation_rows_count() -> None:
+    epochs = {"max_steps": None, "num_train_epochs": 2}
+    seconds = [
+        job_seconds(one(with_rows(plan_of(training=epochs | more), packs), "train_model"))
+        for more, packs in (
+            ({}, None),
+            ({"packing": "bfd_split"}, 400),
+            ({"activation_checkpointing": True}, None),
+            ({"eval_steps": 50}, None),
+        )
+    ]
+    parameters = shape_of(one(plan_of(), "train_model")).parameters
+    saved = 12 * parameters / 200e6
+    tokens = 2 * TOKENS
+    assert seconds[0] == pytest.approx(6 * parameters * tokens / 1e10 + 250 * 0.2 + saved)
+    assert seconds[1] == pytest.approx(6 * parameters * tokens / 1e10 + 100 * 0.2 + saved)
+    assert seconds[2] == pytest.approx(8 * parameters * tokens / 1e10 + 250 * 0.2 + saved)
+    assert seconds[3] == pytest.approx(seconds[0] + 5 * 2 * parameters * 20_000 / 1e10)
+
+
+def test_predictions_count_models_rows_and_tokens() -> None:
+    last, every = (
+        one(with_rows(plan_of(training={"save_steps": 1000}, evaluation={"checkpoints": kept})), "predict")
+        for kept in ("last", "all")
+    )
+    parameters = shape_of(last).parameters
+    a_model = 2 * parameters * 500 * (2 * 512 + 32) / 1e10 + 16 * 32 * 0.05
+    assert job_seconds(last) == pytest.approx(2 * a_model)
+    assert job_seconds(every) == pytest.approx(4 * a_model)
+    assert job_minutes(every) > LONGEST_TRAINING_MINUTES  # nothing of it would go on in another job
+    assert job_seconds(one(with_rows(plan_of(training={"save_steps": 1000})), "convert_checkpoint")) == (
+        pytest.approx(3 * 8 * 4 * parameters / 200e6)
+    )

@@ -2,10 +2,9 @@
 
     python benchmarks/job_time.py [CONFIG …]
 
-In a checkout with results (`make demo`, `make demo-text`). Of each training, conversion and prediction: the seconds that
-its work is taken for on a slow machine (sft.job_time), those that it took, and the minutes that it would ask for. Where
-one was made in the process of another, as conversions are in that of predictions outside SLURM, it counts alone. What
-took longer than is asked for is an error.
+In a checkout with results (`make demo`, `make demo-text`). Of each training, conversion and prediction: the seconds
+that its work is taken for on a slow machine (sft.job_time), those that it took, and the minutes that it would ask for.
+What took longer than is asked for is an error.
 """
 
 import argparse
@@ -14,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-from sft import manifest  # noqa: E402
-from sft.config.reader import load  # noqa: E402
-from sft.job_time import job_minutes, job_seconds  # noqa: E402
-from sft.planner import make_plan  # noqa: E402
+from sft import manifest
+from sft.config.reader import load
+from sft.job_time import job_minutes, job_seconds
+from sft.planner import make_plan
 
 RULES = ("train_model", "convert_checkpoint", "ask_base", "predict")
 

@@ -197,7 +197,7 @@ def tell(place: Path, finished: list[Path], killed: list[str], seconds: float) -
         f"{sum(attempt['from_step'] is not None for attempt in attempts)} attempts resumed from a checkpoint, "
         f"{sum(len(told) > 1 for told in tried.values())} runs had more than one attempt\n"
         f"{said.count('submitted earlier')} jobs of a killed Snakemake were taken over, "
-        f"{said.count('a group of an earlier Snakemake')} waited for; "
+        f"{said.count('no job of this one is what it is')} waited for; "
         f"{len(re.findall('has been submitted with SLURM jobid', said))} were submitted\n"
         f"{seconds:.0f} s from the first submission to the end\n"
         "every run equals its undisturbed twin, bit for bit: weights, optimizer, metrics, order of samples"

@@ -64,12 +64,33 @@ def result(name: str, files: list[Path]) -> dict[str, Any]:
     """`{id, identity, directory, ...}` of what `name` means; UnknownResultError where it means nothing."""
     for directory in (Path(name), Path("results/runs", name)):
         try:
-            return json.loads((directory / "config.json").read_text()) | {"directory": str(directory)}
+            document = written(directory)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise UnknownResultError(f"{directory}/config.json is damaged. Delete it: Snakemake writes it") from None
+        return document | {"directory": str(directory), "identity": whole_identity(document, {})}
     return planned(name, make_plan(load(files)))
+
+
+def written(directory: Path) -> dict[str, Any]:
+    """The `config.json` of a result; UnknownResultError for a damaged one."""
+    try:
+        return json.loads((directory / "config.json").read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UnknownResultError(f"{directory}/config.json is damaged. Delete it: Snakemake writes it") from None
+
+
+def whole_identity(document: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Its identity, with what stands behind the digests in it where that lies in the directories that it names.
+
+    `known`: those of directories that were read already, and what is added to them.
+    """
+    identity, above = document["identity"], {}
+    for name, one in identity.get("from", {}).items():
+        directory = document["inputs"].get(name, "")
+        if directory not in known and Path(directory, "config.json").is_file():
+            known[directory] = whole_identity(written(Path(directory)), known)
+        above[name] = known.get(directory, one)
+    return identity | {"from": above}
 
 
 def planned(name: str, plan: Plan) -> dict[str, Any]:
@@ -85,7 +106,8 @@ def planned(name: str, plan: Plan) -> dict[str, Any]:
         near = nearest(key, known)
         hint = f"Did you mean {near}?" if near else "Give a directory with a config.json, or experiment/cell/seed"
         raise UnknownResultError(f"{name}: no such result, run or cell. {hint}")
-    return known[key].document() | {"directory": known[key].directory}
+    found = known[key]
+    return {"id": found.id, "identity": found.whole_identity(), "directory": found.directory}
 
 
 def show(found: list[Difference], first: str, second: str) -> None:

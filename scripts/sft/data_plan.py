@@ -41,6 +41,7 @@ class DataPlanner:
     def __init__(self, study: Study, plan: Plan):
         self.study = study
         self.plan = plan
+        self._divided: dict[str, Node] = {}  # by name: a study of a thousand seeds asks five thousand times
 
     def download(self, published: Source) -> Node:
         source = key_fields(published)
@@ -80,7 +81,11 @@ class DataPlanner:
             label = "mix-" + "-".join(node.label for node in parts.values())
             inputs = {f"part-{i}": node for i, node in enumerate(parts.values())}
             return self.plan.add(Node("split_dataset", label, config, own, inputs, parent="results/splits/{id}"))
-        dataset = self.study.datasets[reference]
+        if reference not in self._divided:
+            self._divided[reference] = self._divide(self.study.datasets[reference])
+        return self._divided[reference]
+
+    def _divide(self, dataset: Dataset) -> Node:
         examples = self.examples(dataset)
         rule = key_fields(dataset.split)
         for name in ("validation", "test"):

@@ -38,10 +38,11 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[Differenc
         if one["rule"] == other["rule"]:
             above, others = one.get("from", {}), other.get("from", {})
             for name in dict.fromkeys([*above, *others]):
-                if name in above and name in others:
-                    waiting.append((f"{path}{name}.", above[name], others[name]))
-                else:
-                    found.append(Difference(f"{path}{name}", _made_by(above.get(name)), _made_by(others.get(name))))
+                pair = above.get(name), others.get(name)
+                if isinstance(pair[0], dict) and isinstance(pair[1], dict):
+                    waiting.append((f"{path}{name}.", *pair))
+                elif pair[0] != pair[1]:
+                    found.append(Difference(f"{path}{name}", *map(_made_by, pair)))
     return found
 
 
@@ -84,5 +85,7 @@ def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value if isinstance(value, str) and value else canonical(value)
 
 
-def _made_by(identity: dict[str, Any] | None) -> str:
+def _made_by(identity: dict[str, Any] | str | None) -> str:
+    if isinstance(identity, str):  # a digest, and no more
+        return identity[:12]
     return ABSENT if identity is None else f"made by {identity['rule']}"

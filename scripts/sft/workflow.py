@@ -6,7 +6,6 @@ files to be made again, and its own triggers are switched off so that there is o
 """
 
 import importlib.util
-import io
 import json
 import os
 import sys
@@ -236,9 +235,7 @@ def from_archive(environment: str) -> Attached:
 def write_config(node: Node) -> None:
     """Write a node's `config.json` unless it stands there already."""
     path = Path(node.directory, "config.json")
-    buffer = io.StringIO()  # json.dumps would hold every word at once: 600 MiB for the archive of a thousand runs
-    json.dump(node.document(), buffer, indent=1, ensure_ascii=False)
-    text = buffer.getvalue() + "\n"
+    text = json.dumps(node.document(), indent=1, ensure_ascii=False) + "\n"
     if not path.exists() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         manifest.write_durably(path, text)

@@ -69,6 +69,33 @@ def test_an_input_that_only_one_has():
     assert differences(first, second) == [Difference("extra", "-", "made by x")]
 
 
+def test_an_input_of_which_only_the_digest_is_known():
+    first, second = ({"rule": "r", "from": {"run": digit * 64}} for digit in "ab")
+    assert differences(first, second) == [Difference("run", "a" * 12, "b" * 12)]
+    assert differences(first, first) == []
+    assert differences(first, {"rule": "r", "from": {"run": {"rule": "x"}}}) == [
+        Difference("run", "a" * 12, "made by x")
+    ]
+
+
+def test_what_digests_stand_for_is_compared_where_it_lies(tmp_path):
+    """A ledger's config.json names its runs by digest; theirs say more."""
+    plan = make_plan(load([ROOT / "config/config.yaml"]))
+    figures = [node for node in plan.of_rule("plot_accuracy") if "digits_shift" in node.directory]
+    ledgers = [node for node in plan.of_rule("collect_metrics") if "digits_shift" not in node.directory]
+    one, other = figures[0].inputs["ledger"], ledgers[0]
+    assert set(map(type, one.identity["from"].values())) == {str}
+    assert len(json.dumps(one.document())) < len(json.dumps(one.whole_identity())) / 10
+    for node in plan.nodes.values():
+        (tmp_path / node.directory).mkdir(parents=True, exist_ok=True)
+        (tmp_path / node.directory / "config.json").write_text(json.dumps(node.document()))
+    read = explain(one.directory, other.directory, cwd=tmp_path)
+    planned = explain(one.directory, other.directory)
+    rows = [[line.split() for line in done.stdout.splitlines()[3:]] for done in (read, planned)]
+    assert rows[0] == rows[1]
+    assert ["run-0.training.max_steps", "50", "100"] in rows[0]
+
+
 def test_flattened():
     value = {"rule": "r", "a": {"b": [1, {"rule": "kept"}]}, "empty": {}, "none": None, "text": "x"}
     assert dict(flattened(value)) == {"a.b[0]": "1", "a.b[1].rule": "kept", "empty": "{}", "none": "null", "text": "x"}

@@ -2,7 +2,8 @@
 
     python benchmarks/conversion_memory.py
 
-What jobs ask for where nobody says (sft/job_memory.py) has to be above it. Each conversion is a process of its own.
+What jobs ask for where nobody says (sft/estimates/job_memory.py) has to be above it. Each conversion is a process of
+its own.
 """
 
 import os

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT / "tests/smoke"), str(ROOT / "scripts")]
 import small_runs  # noqa: E402
 import training_nodes as runs  # noqa: E402
 
-from sft.estimate import Shape, estimate  # noqa: E402
+from sft.estimates.estimate import Shape, estimate  # noqa: E402
 
 MIB = 2**20
 ALONE = {"strategy": "none", "processes": 1, "nodes": 1}

@@ -3,8 +3,8 @@
     python benchmarks/job_time.py [CONFIG …]
 
 In a checkout with results (`make demo`, `make demo-text`). Of each training, conversion and prediction: the seconds
-that its work is taken for on a slow machine (sft.job_time), those that it took, and the minutes that it would ask for.
-What took longer than is asked for is an error.
+that its work is taken for on a slow machine (sft.estimates.job_time), those that it took, and the minutes that it would
+ask for. What took longer than is asked for is an error.
 """
 
 import argparse
@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 from sft import manifest
 from sft.config.reader import load
-from sft.job_time import job_minutes, job_seconds
-from sft.planner import make_plan
+from sft.estimates.job_time import job_minutes, job_seconds
+from sft.planning.planner import make_plan
 
 RULES = ("train_model", "convert_checkpoint", "ask_base", "predict")
 

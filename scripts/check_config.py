@@ -18,16 +18,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from sft import run_estimates
 from sft.canonical import canonical
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
-from sft.freshness import State
-from sft.installed import differences, pins_file, words
+from sft.estimates import run_estimates
 from sft.manifest import read
-from sft.plan import Plan, PlanError, Run
+from sft.packages.installed import differences, pins_file, words
+from sft.packages.unpinned import unpinned
+from sft.planning.freshness import State
+from sft.planning.plan import Plan, PlanError, Run
 from sft.training import deepspeed_config, launch
-from sft.unpinned import unpinned
 from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
 
 
@@ -135,7 +135,7 @@ def print_estimates(attached: Attached) -> None:
         if not attached.states[run.train.directory].fresh:
             cells.setdefault((run.experiment, run.cell), run.train)
     if cells:
-        print("\none run needs, at most (see sft/estimate.py):")
+        print("\none run needs, at most (see sft/estimates/estimate.py):")
     for (experiment, cell), train in cells.items():
         made = run_estimates.of_run(train)
         print(f"  {experiment}/{cell}: {run_estimates.words(made) if made else 'not known before the model is here'}")

@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from sft import local_files
+from sft.sources import local_files
 from sft.stage import Stage, StageError, run_stage
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sft import archives, fetched, local_files
+from sft.sources import archives, fetched, local_files
 from sft.stage import Stage, StageError, run_stage
 
 
@@ -101,8 +101,8 @@ def _download(stage: Stage, wanted: list[dict[str, Any]]) -> None:
 
 def _fetch_from_hub(stage: Stage, source: dict[str, Any]) -> None:
     """The chosen files of one commit, linked to the client's cache: a large data set is on the disk once."""
-    from sft import hub
     from sft.data.repositories import check_listing, wanted_files
+    from sft.sources import hub
 
     name, patterns, labelled = source["hub"], source.get("files"), bool(source.get("labels"))
     snapshot = hub.fetch(

@@ -11,7 +11,8 @@ By hand: python scripts/download_model.py results/models/tiny-1a2b3c4d
 
 from pathlib import Path
 
-from sft import archives, hub, local_files, manifest
+from sft import manifest
+from sft.sources import archives, hub, local_files
 from sft.stage import Stage, StageError, run_stage
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sft import archives, fetched, hub
 from sft.models.model_files import needs_safetensors, refuse_remote_code, weight_files
 from sft.models.model_names import MODEL_FILES, at_top, model_files
+from sft.sources import archives, fetched, hub
 from sft.stage import Stage, StageError, run_stage
 
 OWN = "Give a directory with safetensors; save_pretrained of transformers writes them"

@@ -11,7 +11,7 @@ By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
 import tempfile
 from pathlib import Path
 
-from sft import archives, hub, local_files
+from sft.sources import archives, hub, local_files
 from sft.stage import Stage, StageError, run_stage
 
 PROBES = ["Which digit is shown?", " A 0 B 1\nC. 2\n", "Ünïcödé 文字 🙂", "<|im_start|>user\n"]

@@ -20,9 +20,9 @@ from typing import Any
 from sft import manifest
 from sft.config.errors import ConfigError, nearest
 from sft.config.reader import DEFAULT_FILE, load
-from sft.differences import Difference, differences, record_differences
-from sft.plan import Plan, PlanError
-from sft.planner import make_plan
+from sft.planning.differences import Difference, differences, record_differences
+from sft.planning.plan import Plan, PlanError
+from sft.planning.planner import make_plan
 
 
 class UnknownResultError(Exception):

@@ -28,8 +28,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sft.pin_check import check
-from sft.pins import (
+from sft.packages.pin_check import check
+from sft.packages.pins import (
     CUDA_LIBRARY,
     WITHOUT,
     Pin,

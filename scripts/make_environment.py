@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sft.code import SCRIPTS
 from sft.config.lock_files import lock_digest, lock_file
-from sft.installed import VENV_PYTHON, installed_by
-from sft.pins import normal
+from sft.packages.installed import VENV_PYTHON, installed_by
+from sft.packages.pins import normal
 from sft.stage import Stage, StageError, run_stage
 
 

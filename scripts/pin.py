@@ -20,8 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sft.pin_check import post_deploy_script
-from sft.pins import read_yaml, stage_sources
+from sft.packages.pin_check import post_deploy_script
+from sft.packages.pins import read_yaml, stage_sources
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -27,7 +27,7 @@ import sys
 import time
 from pathlib import Path
 
-from sft.pins import normal, read_lock
+from sft.packages.pins import normal, read_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from sft.plan import Plan
+from sft.planning.plan import Plan
 
 LINES = 20
 

@@ -23,11 +23,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sft import installed, manifest, orphan
+from sft import manifest, orphan
 from sft.canonical import digest
 from sft.claim import Claim, ClaimError
 from sft.code import SCRIPTS, code_digest
 from sft.environment import quiet_environment
+from sft.packages import installed
 from sft.slurm import job
 
 CONFIG = "config.json"

@@ -1,7 +1,7 @@
 """What the Snakefile knows: the plan, what of it is fresh, and how the rest has to be run.
 
 Snakemake decides what to run from times of files and from records under .snakemake/, and neither survives a
-clone, a copy or a `touch`. Here manifests decide (see sft.freshness): stale results are handed to Snakemake as
+clone, a copy or a `touch`. Here manifests decide (see sft.planning.freshness): stale results are handed to Snakemake as
 files to be made again, and its own triggers are switched off so that there is one truth.
 """
 
@@ -13,17 +13,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sft import claim, failures, freshness, manifest
+from sft import claim, failures, manifest
 from sft.code import SCRIPTS
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE, load
 from sft.config.study import Study
-from sft.job_memory import job_mib
-from sft.job_time import job_minutes
-from sft.node import Node, recorded_node
-from sft.plan import Plan, PlanError
-from sft.planner import make_plan
-from sft.run_estimates import require_fit
+from sft.estimates.job_memory import job_mib
+from sft.estimates.job_time import job_minutes
+from sft.estimates.run_estimates import require_fit
+from sft.planning import freshness
+from sft.planning.node import Node, recorded_node
+from sft.planning.plan import Plan, PlanError
+from sft.planning.planner import make_plan
 from sft.slurm import executor
 from sft.slurm.launch import on_every_node, on_first_node
 from sft.slurm.memory import asked

@@ -14,8 +14,8 @@ import pytest
 from hub_bench import Bench, open_bench, publish_tiny_llama
 from sft.config.errors import ConfigError
 from sft.config.reader import load
-from sft.fetched import content
-from sft.planner import make_plan
+from sft.planning.planner import make_plan
+from sft.sources.fetched import content
 
 NAME = "someone/tiny-llama"
 

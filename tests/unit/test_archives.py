@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sft import archives
+from sft.sources import archives
 from sft.stage import StageError
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ import check_config
 import predict
 from sft.config.errors import ConfigError
 from sft.config.reader import load
-from sft.plan import Plan
-from sft.planner import make_plan
+from sft.planning.plan import Plan
+from sft.planning.planner import make_plan
 from sft.stage import Stage, StageError
 
 pytestmark = pytest.mark.slow

@@ -8,8 +8,8 @@ import pytest
 
 from conftest import ROOT
 from sft.config.reader import load
-from sft.differences import Difference, differences, flattened, record_differences
-from sft.planner import make_plan
+from sft.planning.differences import Difference, differences, flattened, record_differences
+from sft.planning.planner import make_plan
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from test_identity import STUDY, plan_of
 
 from sft.config.errors import ConfigError
 from sft.config.lock_files import lock_digest, lock_names
-from sft.plan import Plan
+from sft.planning.plan import Plan
 from sft.reporting import environments
 from sft.stage import StageError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sft.estimate import Shape, cheapest_change, estimate, step_bytes
+from sft.estimates.estimate import Shape, cheapest_change, estimate, step_bytes
 
 GB = 1e9
 

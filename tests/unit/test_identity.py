@@ -18,8 +18,8 @@ from sft.config.fields import Section, identity, key_fields
 from sft.config.model import Model
 from sft.config.reader import load
 from sft.config.training import Lora, Training
-from sft.plan import Plan
-from sft.planner import make_plan
+from sft.planning.plan import Plan
+from sft.planning.planner import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 

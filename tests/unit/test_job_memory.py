@@ -8,11 +8,11 @@ import yaml
 from small_studies import DIGITS
 
 from sft.config.reader import load
-from sft.estimate import MIB
-from sft.job_memory import LEAST_MIB, job_mib
-from sft.plan import Plan
-from sft.planner import make_plan
-from sft.run_estimates import of_run, shape_of
+from sft.estimates.estimate import MIB
+from sft.estimates.job_memory import LEAST_MIB, job_mib
+from sft.estimates.run_estimates import of_run, shape_of
+from sft.planning.plan import Plan
+from sft.planning.planner import make_plan
 
 LARGE = {"initialise": "llama", "hidden_size": 2048, "num_layers": 16}
 TRAINING = {"learning_rate": 1e-3, "global_batch_size": 8, "max_steps": 2, "max_length": 512}

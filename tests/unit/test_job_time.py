@@ -9,11 +9,11 @@ import yaml
 from small_studies import DIGITS
 
 from sft.config.reader import load
-from sft.job_time import LEAST_MINUTES, LONGEST_TRAINING_MINUTES, job_minutes, job_seconds
-from sft.node import Node
-from sft.plan import Plan
-from sft.planner import make_plan
-from sft.run_estimates import shape_of
+from sft.estimates.job_time import LEAST_MINUTES, LONGEST_TRAINING_MINUTES, job_minutes, job_seconds
+from sft.estimates.run_estimates import shape_of
+from sft.planning.node import Node
+from sft.planning.plan import Plan
+from sft.planning.planner import make_plan
 
 LARGE = {"initialise": "llama", "hidden_size": 2048, "num_layers": 16}
 TRAINING = {"learning_rate": 1e-3, "global_batch_size": 8, "max_steps": 3000, "max_length": 512}

@@ -8,8 +8,8 @@ import yaml
 from small_studies import DIGITS
 
 from sft.config.reader import load
-from sft.plan import Plan
-from sft.planner import make_plan
+from sft.planning.plan import Plan
+from sft.planning.planner import make_plan
 from sft.workflow import Attached
 
 ROOT = Path(__file__).resolve().parents[2]

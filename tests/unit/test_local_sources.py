@@ -18,8 +18,8 @@ from PIL import Image
 import download_dataset
 from sft.data.preparation import Preparation
 from sft.data.rows import count_rows, read_rows
-from sft.freshness import _unseen_file
-from sft.node import Node
+from sft.planning.freshness import _unseen_file
+from sft.planning.node import Node
 from sft.stage import Stage, StageError
 
 ROWS = [{"id": str(i), "prompt": f"say {i}", "completion": str(i)} for i in range(2500)]

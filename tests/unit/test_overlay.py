@@ -6,7 +6,7 @@ import pytest
 
 from sft.config.errors import ConfigError
 from sft.config.reader import load
-from sft.planner import make_plan
+from sft.planning.planner import make_plan
 
 BASE = """\
 datasets:

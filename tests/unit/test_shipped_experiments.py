@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sft.config.reader import load
-from sft.planner import make_plan
+from sft.planning.planner import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "config/experiments").glob("*.yaml"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sft.code import SCRIPTS, sources
-from sft.pins import normal, read_lock, read_source, read_yaml
+from sft.packages.pins import normal, read_lock, read_source, read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,7 +16,7 @@ import pytest
 from hub_bench import NAME, Bench, open_bench, tables
 from sft.config.errors import ConfigError
 from sft.config.reader import load
-from sft.planner import make_plan
+from sft.planning.planner import make_plan
 
 ROWS = b'{"id": 1, "prompt": "a", "completion": "b"}\n'
 LARGE = b'{"id": 1, "prompt": "%s"}\n' % random.Random(0).randbytes(6_000_000).hex().encode()

@@ -9,7 +9,7 @@ from no_network import LOG, refuse_network
 
 from hub_stand_in import HubStandIn
 from sft.config.reader import load
-from sft.planner import make_plan
+from sft.planning.planner import make_plan
 
 pytestmark = pytest.mark.slow
 MODEL = "models:\n  tiny: {source: {hub: someone/tiny-llama}}\n"
@@ -66,8 +66,8 @@ def test_no_download_is_part_of_another_job(tmp_path: Path):
 
 
 def test_a_model_of_several_places_is_fetched_once_and_before_its_tokenizer(tmp_path: Path, hub: HubStandIn):
-    from sft.fetched import content
     from sft.manifest import file_digest
+    from sft.sources.fetched import content
 
     checkout: Checkout = new_checkout(tmp_path / "checkout")
     digest = content({path.name: file_digest(path) for path in (tmp_path / "model").iterdir()})

@@ -31,7 +31,7 @@ def script(name):
 def made_from(directory):
     """Input function: manifests of what the node in `directory` (a pattern) is made from, and of its gates.
 
-    For a fresh node they are `ancient`, since times of files decide nothing here (sft.freshness does, by content).
+    For a fresh node they are `ancient`, since times of files decide nothing here (sft.planning.freshness does, by content).
     For one that has to be made they are plain: Snakemake follows a job to the jobs after it only along such files.
     """
 

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from sft.data.source_files import PICTURES, TABLES
-from sft.hub import some
-from sft.hub_errors import nearest_names
+from sft.sources.hub import some
+from sft.sources.hub_errors import nearest_names
 from sft.stage import StageError
 
 

@@ -4,8 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-from sft import local_files
 from sft.models.model_names import INDEX, PICKLES, WEIGHTS, has_weights, is_pickle
+from sft.sources import local_files
 from sft.stage import StageError
 
 # Every file that may ask transformers to import the code that lies beside it.

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.csv import WriteOptions, write_csv
 
-from sft import installed, manifest
+from sft import manifest
+from sft.packages import installed
 from sft.reporting import labels, leaks
 from sft.stage import StageError
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sft import manifest
-from sft.node import Node
-from sft.run_estimates import shape_of
+from sft.estimates.run_estimates import shape_of
+from sft.planning.node import Node
 from sft.training.training_arguments import kept_steps, total_steps
 
 LEAST_MINUTES = 60

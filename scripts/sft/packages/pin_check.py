@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sft.pins import (
+from sft.packages.pins import (
     CUDA_LIBRARY,
     SEAL,
     Pin,

@@ -9,9 +9,9 @@ Imports nothing heavy. A model that is not here yet has no size until it is; Sna
 """
 
 from sft.config.distributed import GATHERED, SHARDED_WEIGHTS
-from sft.estimate import MIB, Shape
-from sft.node import Node
-from sft.run_estimates import of_run, shape_of
+from sft.estimates.estimate import MIB, Shape
+from sft.estimates.run_estimates import of_run, shape_of
+from sft.planning.node import Node
 from sft.training.launch import processes_per_node
 
 LEAST_MIB = 2000

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sft.data.source_files import NOTES
-from sft.hub_errors import explained
 from sft.manifest import file_digest
+from sft.sources.hub_errors import explained
 from sft.stage import StageError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -6,8 +6,8 @@ from typing import Any
 from sft.config.baseline import Baseline
 from sft.config.fields import key_fields
 from sft.config.study import StudyExperiment
-from sft.node import Node
-from sft.plan import Plan, PlannedBaseline
+from sft.planning.node import Node
+from sft.planning.plan import Plan, PlannedBaseline
 
 # Of the settings of predictions: what says nothing about how the base model is asked.
 OF_RUNS = ("steps", "prompts_stored")

@@ -12,13 +12,13 @@ from sft.config.model import FinishedRun, Initialised, Model, ModelAlternatives,
 from sft.config.source import as_read
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.training import Lora
-from sft.data_plan import DataPlanner, source_label
-from sft.evaluation_plan import Fitted, base_answers, baselines, scores_of
-from sft.installed import VENV_PYTHON
 from sft.models.chat_templates import text_of
-from sft.node import Node
-from sft.plan import Plan, PlannedBaseline, Run
-from sft.presentation import presented
+from sft.packages.installed import VENV_PYTHON
+from sft.planning.data_plan import DataPlanner, source_label
+from sft.planning.evaluation_plan import Fitted, base_answers, baselines, scores_of
+from sft.planning.node import Node
+from sft.planning.plan import Plan, PlannedBaseline, Run
+from sft.planning.presentation import presented
 
 TOKEN_FIELDS = ("max_length", "on_too_long", "truncation_side", "loss_on", "control_tokens", "packing")
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sft import addresses, archives, local_files
 from sft.manifest import file_digest
+from sft.sources import addresses, archives, local_files
 from sft.stage import Stage, StageError
 
 NOT_READ: Mapping[str, str] = {}

@@ -1,6 +1,6 @@
 """The plan of the data: from the files as published to examples, splits and their audits.
 
-The half of sft/planner.py that knows no model.
+The half of sft/planning/planner.py that knows no model.
 """
 
 import re
@@ -12,8 +12,8 @@ from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.source import Source, as_read
 from sft.config.study import Study, StudyCell
-from sft.node import Node
-from sft.plan import Plan
+from sft.planning.node import Node
+from sft.planning.plan import Plan
 
 COLUMN_FIELDS = (
     "prompt_key",

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft import local_files, manifest
+from sft import manifest
 from sft.canonical import digest
 from sft.code import code_digest
 from sft.data.source_files import find_documents, find_files
-from sft.installed import VENV_PYTHON
-from sft.node import Node
-from sft.plan import Plan
+from sft.packages.installed import VENV_PYTHON
+from sft.planning.node import Node
+from sft.planning.plan import Plan
+from sft.sources import local_files
 
 
 @dataclass(frozen=True)

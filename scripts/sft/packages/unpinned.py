@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from sft import manifest
-from sft.hub import COMMIT
-from sft.plan import Plan
+from sft.planning.plan import Plan
+from sft.sources.hub import COMMIT
 
 
 class Unpinned(NamedTuple):

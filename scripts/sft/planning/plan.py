@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sft.node import Node
+from sft.planning.node import Node
 
 
 class PlanError(Exception):

@@ -15,7 +15,7 @@ from typing import Any
 
 # `name==version` at the start of a lock's line or in the pip section of a yaml; a marker makes it optional.
 _PIN = re.compile(r"^(?:\s+- )?([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)( *;)?", re.MULTILINE)
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SHOWN = 8
 VENV_PYTHON = "venv/bin/python"  # of an environment that make_environment made, below its directory
 

@@ -6,8 +6,8 @@ from typing import Any
 from sft.canonical import canonical
 from sft.config.dataset import Mix
 from sft.config.study import StudyExperiment
-from sft.node import Node
-from sft.plan import Plan, PlannedBaseline, Run
+from sft.planning.node import Node
+from sft.planning.plan import Plan, PlannedBaseline, Run
 
 FIGURES = ("accuracy", "loss", "grad_norm", "comparison")
 

@@ -6,9 +6,9 @@ Imports nothing heavy. A model that is not here yet (a package that will be fetc
 from pathlib import Path
 from typing import Any
 
-from sft.estimate import GIB, MIB, Estimate, Shape, cheapest_change, estimate
-from sft.node import Node
-from sft.plan import Plan, PlanError
+from sft.estimates.estimate import GIB, MIB, Estimate, Shape, cheapest_change, estimate
+from sft.planning.node import Node
+from sft.planning.plan import Plan, PlanError
 
 # Sizes that sft.models.tiny_models gives its families, beside those of the configuration.
 INITIALISED_VOCABULARY = 318

@@ -1,0 +1,1 @@
+"""Versions: what is pinned, what is installed, and whether the two agree."""

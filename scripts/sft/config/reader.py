@@ -13,17 +13,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from sft.config import methods, optional_libraries, overlay
-from sft.config.dataset import Dataset, Mix
+from sft.config.dataset import Dataset
 from sft.config.errors import ConfigError, Problem, did_you_mean, nearest
 from sft.config.evaluation import Execution
 from sft.config.experiment import Cell, Config, Experiment, Frame
 from sft.config.fields import NAME
-from sft.config.lock_files import lock_file, lock_names
-from sft.config.model import FinishedRun, Model
+from sft.config.model import Model
+from sft.config.references import References
 from sft.config.strict_yaml import Document, read_yaml
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.validation import from_validation_error
-from sft.data.formats import metrics_of
 
 DEFAULT_FILE = Path("config/config.yaml")
 SECTIONS = ("datasets", "models", "experiments")
@@ -60,7 +59,7 @@ class _Reader:
         for name, entry in raw["experiments"].items():
             if (experiment := self._experiment(name, entry, study)) is not None:
                 study.experiments[name] = experiment
-        self._check_references(study, raw)
+        References(study, raw, lambda place, *said: self._problem(self.home[place[:2]], place, *said)).check()
         if not raw["experiments"] and not self.problems:
             self._problem(self.documents[0], ("experiments",), "there is no experiment", "add one under experiments:")
         return study
@@ -228,79 +227,6 @@ class _Reader:
                 f"{batch}{each} not a multiple of execution.micro_batch_size {micro} (cell {cell.label})",
                 f"{smaller} would be: set execution.micro_batch_size: {smaller}",
             )
-
-    def _check_references(self, study: Study, raw: dict[str, dict[str, Any]]) -> None:
-        for experiment in study.experiments.values():
-            place = ("experiments", experiment.name)
-            for cell in experiment.cells.values():
-                names = cell.content.dataset.mix if isinstance(cell.content.dataset, Mix) else [cell.content.dataset]
-                benchmarks = [one.dataset for one in cell.content.audit.benchmarks.values() if one.dataset is not None]
-                for key, listed in (
-                    ("dataset", names),
-                    ("evaluate_on", cell.evaluate_on),
-                    ("audit", benchmarks),
-                ):
-                    for name in listed:
-                        if name not in raw["datasets"]:
-                            self._missing(place, key, "data set", name, raw["datasets"])
-                if experiment.frame.baselines:
-                    self._check_choices(place, study, {*names, *cell.evaluate_on})
-                self._check_metric(place, study, experiment.frame.metric, set(cell.evaluate_on))
-                model = cell.content.model
-                if isinstance(model, str) and model not in raw["models"]:
-                    self._missing(place, "model", "model", model, raw["models"])
-                lock = cell.content.environment
-                if lock is not None and lock_file(lock) is None:
-                    self._missing(place, "environment", "lock", lock, dict.fromkeys(lock_names()))
-                if isinstance(model, FinishedRun):
-                    self._check_run(study, raw, experiment, cell, (*place, "model"))
-
-    def _check_choices(self, place: tuple[str, str], study: Study, names: set[str]) -> None:
-        for name in sorted(names & study.datasets.keys()):
-            if (form := study.datasets[name].format) != "multiple_choice":
-                problem = f"a bag of words chooses among choices, and data set {name} is {form}"
-                self._problem(self.home[place], (*place, "baselines"), problem, "Remove the baselines")
-
-    def _check_metric(self, place: tuple[str, str], study: Study, metric: str, names: set[str]) -> None:
-        """A figure of a score that the data sets do not have would fail after the last hour of training."""
-        for name in sorted(names & study.datasets.keys()):
-            has = metrics_of(study.datasets[name].format)
-            if metric not in has:
-                problem = f"data set {name} is {study.datasets[name].format} and has no {metric}"
-                self._problem(self.home[place], (*place, "metric"), problem, f"Write metric: {' or '.join(has)}")
-
-    def _check_run(
-        self,
-        study: Study,
-        raw: dict[str, dict[str, Any]],
-        experiment: StudyExperiment,
-        cell: StudyCell,
-        place: tuple,
-    ) -> None:
-        trail = [f"{experiment.name}/{cell.label}"]
-        seeds = set(experiment.frame.seeds)
-        while isinstance(cell.content.model, FinishedRun):
-            reference = cell.content.model
-            if reference.run.partition("/")[0] in raw["experiments"].keys() - study.experiments.keys():
-                return  # the experiment it names has problems of its own
-            try:
-                experiment, cell = study.referenced_cell(reference)
-            except KeyError as error:
-                return self._problem(self.home[place[:2]], place, error.args[0], "")
-            seeds = seeds if reference.seed is None else {reference.seed}
-            if absent := sorted(seeds - set(experiment.frame.seeds)):
-                fix = f"Add them to experiments.{experiment.name}.seeds, or name one with seed:"
-                return self._problem(self.home[place[:2]], place, f"{reference.run} has no seed {absent}", fix)
-            step = f"{experiment.name}/{cell.label}"
-            if step in trail:
-                return self._problem(self.home[place[:2]], place, f"{' -> '.join([*trail, step])} is a circle", "")
-            trail.append(step)
-        return None
-
-    def _missing(self, place: tuple[str, str], key: str, what: str, name: str, known: dict[str, Any]) -> None:
-        listed = ", ".join(known) or "none"
-        problem = f"there is no {what} {name}{did_you_mean(name, known)}"
-        self._problem(self.home[place], (*place, key), problem, f"Known: {listed}")
 
     def _checked(
         self, section: type, entry: Any, place: tuple, document: Document | None = None, specific: Sequence[tuple] = ()

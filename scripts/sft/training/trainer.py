@@ -8,7 +8,6 @@ Overrides methods of transformers 5.23 and TRL 1.16 whose names start with an un
 
 from __future__ import annotations
 
-import itertools
 import math
 import resource
 import sys
@@ -23,11 +22,12 @@ from torch.utils.data import RandomSampler
 from sft.stage import StageError
 from sft.training import probe, sharding
 from sft.training.accounting import samples_digest
-from sft.training.backends.trl import label_scores, loss_is_scaled, trainer_class
+from sft.training.backends.trl import loss_is_scaled, trainer_class
 from sft.training.bookkeeping import Bookkeeping, Step
 from sft.training.checkpoint import Checkpoint
 from sft.training.collate import IGNORED, REAL_TOKENS, SAMPLE_IDS
 from sft.training.effective import built
+from sft.training.evaluating import Evaluates
 from sft.training.gathered_state import require_same_layout
 from sft.training.packed import require_separate_rows
 from sft.training.random_state import preserved_random_state
@@ -38,7 +38,7 @@ from sft.training.saving import SavesCheckpoints
 from sft.training.sharded_state import whole
 
 
-class RunTrainer(SavesCheckpoints, trainer_class()):
+class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
     """Trains one run. `resumed` is the checkpoint whose weights the given model already holds, None for a fresh run."""
 
     # compute_loss divides by the supervised tokens of the whole global batch, so accumulation needs no scaling.
@@ -262,69 +262,6 @@ class RunTrainer(SavesCheckpoints, trainer_class()):
             return
         self.books.stream.append(row)
         self.books.mirror.add(row)
-
-    # Validation
-
-    def _evaluates_at(self, step: int) -> bool:
-        every = self.books.eval_steps
-        if self.eval_dataset is None or not len(self.eval_dataset):
-            return False
-        return step in (0, self.books.total_steps) or bool(every and step % every == 0)
-
-    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
-        """Mean loss of the validation tokens and share predicted right, as exact sums over exact counts."""
-        sums = []
-        model = self._model_in_precision()
-        training = model.training
-        with preserved_random_state(), torch.no_grad():
-            model.eval()
-            for batch, counts in self._evaluation_batches():
-                names = batch.pop(SAMPLE_IDS)
-                log_probs, likeliest, labelled = label_scores(model, self._prepare_inputs(batch))
-                if counts:
-                    loss = float(log_probs.sum(dtype=torch.float64))
-                    sums.append((loss, int(likeliest.sum()), int(labelled.sum()), len(names)))
-            model.train(training)
-        # Added in the order of the rows, so that the sum does not depend on who had which batch.
-        every = [one for turn in itertools.zip_longest(*self.ranks.gather(sums)) for one in turn if one is not None]
-        loss_sum, correct, tokens, rows = 0.0, 0, 0, 0
-        for one in every:
-            loss_sum, correct, tokens, rows = loss_sum - one[0], correct + one[1], tokens + one[2], rows + one[3]
-        if rows != len(self.eval_dataset):
-            raise StageError(f"validation: {rows} of {len(self.eval_dataset)} rows were evaluated")
-        self._write(
-            {
-                "step": self.state.global_step,
-                "split": "validation",
-                "epoch": self._epoch(self.state.global_step),
-                "loss": loss_sum / tokens,
-                "loss_sum": loss_sum,
-                "loss_tokens": tokens,
-                "correct_tokens": correct,
-                "tokens_seen": self.books.accounting.tokens_seen,
-                "supervised_tokens_seen": self.books.accounting.supervised_tokens_seen,
-                "time": round(time.time(), 3),
-            }
-        )
-        return {"eval_loss": loss_sum / tokens}
-
-    def _model_in_precision(self) -> Any:
-        """The model that computes in the precision of training: DeepSpeed's engine, elsewhere the model itself."""
-        return self.model_wrapped if self.is_deepspeed_enabled else self.model
-
-    def _evaluation_batches(self) -> Iterator[tuple[dict[str, Any], bool]]:
-        """`(batch, whether it counts)`: every rank-th batch. A rank without one repeats its first: sharded forwards
-        need all ranks."""
-        if self.ranks.world == 1:
-            yield from ((batch, True) for batch in self.get_eval_dataloader())
-            return
-        size = self.args.per_device_eval_batch_size
-        starts = range(0, len(self.eval_dataset), size)
-        for turn in range(0, len(starts), self.ranks.world):
-            mine = turn + self.ranks.rank
-            start = starts[mine] if mine < len(starts) else 0
-            rows = self.eval_dataset.select(range(start, min(start + size, len(self.eval_dataset))))
-            yield self.data_collator(list(rows)), mine < len(starts)
 
     def log(self, *_args: Any, **_kwargs: Any) -> None:
         """Nothing: the metrics stream has it all; the library's log would grow in every checkpoint."""

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 import small_runs
+import torch
 import training_nodes as runs
 from spread_runs import BOUND, FP8_BOUND, assert_close, digest, run_of, spread_over, stopped, train_spread
 
 from sft.code import SCRIPTS
+from sft.conversion.merge import ADAPTER_FILES
+from sft.conversion.weights import WeightFiles
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is in an environment of its own: make test-deepspeed")
 pytestmark = pytest.mark.slow
@@ -56,6 +59,20 @@ def test_methods_take_the_steps_of_one_process(few_rows, tmp_path, method, setti
         small_runs.converted(spread, nodes, "lora", tmp_path / "float32")
 
 
+@pytest.mark.parametrize("strategy", ["deepspeed_zero2", "deepspeed_zero3"])
+def test_whole_copies_beside_an_adapter_are_saved_and_shipped(few_rows, tmp_path: Path, strategy: str) -> None:
+    nodes, lora = few_rows["text"], runs.LORA | {"dropout": 0.0, "target_modules": ["q_proj"]}
+    settings = {"lora": lora | {"modules_to_save": ["norm"]}}
+    one = runs.train_well(run_of(tmp_path / "one", nodes, "lora", **settings), "--micro-batch-size", "4")
+    spread = train_spread(run_of(tmp_path / "spread", nodes, "lora", **settings), strategy)
+    assert_close(one, spread)
+    stored = [WeightFiles(run / "checkpoints/checkpoint-4", ADAPTER_FILES[1]) for run in (one, spread)]
+    assert stored[0].keys() == stored[1].keys()
+    norm = "base_model.model.model.norm.weight"
+    torch.testing.assert_close(stored[0][norm], stored[1][norm], rtol=1e-5, atol=1e-6)
+    small_runs.converted(spread, nodes, "lora", tmp_path / "float32")
+
+
 def test_precision_is_autocast_over_float32_weights(few_rows, tmp_path: Path) -> None:
     """bfloat16 has 8 bits: the loss is that of one process to a percent, and not that of float32."""
     alone = runs.train_well(run_of(tmp_path / "alone", few_rows["text"], "full", precision="bfloat16"))
@@ -88,7 +105,6 @@ def test_checkpoint_is_converted_through_the_gate(few_rows, tmp_path: Path) -> N
     command += ["--base", nodes["model"] / "model"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    from sft.conversion.weights import WeightFiles
 
     files = [WeightFiles(target / "step-4"), WeightFiles(tmp_path / "by-hand")]
     assert set(files[0]) == set(files[1])

@@ -57,7 +57,7 @@ def test_on_a_cpu_a_training_asks_for_its_estimate(study: Path) -> None:
     found = asked(plan)
     assert of_run(train).device_bytes / MIB < found["train_model"] < 1.1 * of_run(train).device_bytes / MIB + 100
     assert 6 * weights < found["convert_checkpoint"] < 6 * weights + 1200
-    assert 2 * weights < found["predict"] < 2 * weights + 1200
+    assert found["predict"] == found["convert_checkpoint"]  # which is made in its process
 
 
 def test_each_process_of_a_node_counts(study: Path) -> None:
@@ -82,6 +82,7 @@ def test_with_a_device_the_host_holds_weights_on_their_way(study: Path) -> None:
     plan = plan_of(study, LARGE, execution=execution)
     weights = 4 * shape_of(plan.of_rule("train_model")[0]).parameters / MIB
     assert asked(plan)["train_model"] == pytest.approx(3000 + 1.25 * weights, abs=100)
+    assert asked(plan)["predict"] == pytest.approx(3000 + 2 * weights, abs=100)  # conversions have jobs of their own
     zero3 = {"strategy": "deepspeed_zero3", "processes": 2, "offload": True}
     offloaded = asked(
         plan_of(
@@ -104,4 +105,4 @@ def test_who_puts_whole_weights_together_has_room_for_them(study: Path, strategy
 
 def test_conversions_of_quantised_bases_hold_more(study: Path) -> None:
     plain, quantised = (asked(plan_of(study, LARGE, "lora", quantization=kind)) for kind in ("none", "nf4"))
-    assert quantised["convert_checkpoint"] > plain["convert_checkpoint"] > plain["predict"]
+    assert quantised["convert_checkpoint"] > plain["convert_checkpoint"]

@@ -126,16 +126,19 @@ def test_epochs_packs_checkpointing_and_looks_at_validation_rows_count() -> None
     assert seconds[3] == pytest.approx(seconds[0] + 5 * 2 * parameters * 20_000 / 1e10)
 
 
-def test_predictions_count_models_rows_and_tokens() -> None:
+def test_predictions_count_models_rows_tokens_and_what_their_process_makes() -> None:
+    saved = {"save_steps": 1000}
     last, every = (
-        one(with_rows(plan_of(training={"save_steps": 1000}, evaluation={"checkpoints": kept})), "predict")
-        for kept in ("last", "all")
+        one(with_rows(plan_of(training=saved, evaluation={"checkpoints": kept})), "predict") for kept in ("last", "all")
     )
     parameters = shape_of(last).parameters
+    conversion = 3 * 8 * 4 * parameters / 200e6
+    assert job_seconds(one(with_rows(plan_of(training=saved)), "convert_checkpoint")) == pytest.approx(conversion)
     a_model = 2 * parameters * 500 * (2 * 512 + 32) / 1e10 + 16 * 32 * 0.05
-    assert job_seconds(last) == pytest.approx(2 * a_model)
-    assert job_seconds(every) == pytest.approx(4 * a_model)
+    assert job_seconds(last) == pytest.approx(2 * a_model + conversion)
+    assert job_seconds(every) == pytest.approx(4 * a_model + conversion)
     assert job_minutes(every) > LONGEST_TRAINING_MINUTES  # nothing of it would go on in another job
-    assert job_seconds(one(with_rows(plan_of(training={"save_steps": 1000})), "convert_checkpoint")) == (
-        pytest.approx(3 * 8 * 4 * parameters / 200e6)
-    )
+    # With a device conversions have jobs of their own, which hold none.
+    device = with_rows(plan_of(training=saved, execution={"device": "cuda"}))
+    generated = 4 * 16 * 32 * 0.05
+    assert job_seconds(one(device, "predict")) - generated == pytest.approx(4 * (a_model - generated / 4) * 1e10 / 5e12)

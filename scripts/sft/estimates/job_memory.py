@@ -10,7 +10,7 @@ Imports nothing heavy. A model that is not here yet has no size until it is; Sna
 
 from sft.config.distributed import GATHERED, SHARDED_WEIGHTS
 from sft.estimates.estimate import MIB, Shape
-from sft.estimates.run_estimates import of_run, shape_of
+from sft.estimates.run_estimates import of_run, shape_of, with_models
 from sft.planning.node import Node
 from sft.training.launch import processes_per_node
 
@@ -23,7 +23,7 @@ LIBRARIES = 1000 * MIB
 
 
 def job_mib(node: Node) -> int:
-    """MiB for the first attempt of a training, conversion or prediction."""
+    """MiB for the first attempt of a training, conversion or prediction, and what its process makes before it."""
     if (asked := node.execution["memory_mib"]) is not None:
         return asked
     try:
@@ -36,7 +36,7 @@ def job_mib(node: Node) -> int:
     if shape is None:
         return least
     size = {"train_model": _training, "convert_checkpoint": _conversion}.get(node.rule, _prediction)(node, shape)
-    return max(least, -(-round(size / MIB) // STEP_MIB) * STEP_MIB)
+    return max(least, -(-round(size / MIB) // STEP_MIB) * STEP_MIB, *map(job_mib, with_models(node)))
 
 
 def _training(node: Node, shape: Shape) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sft import manifest
-from sft.estimates.run_estimates import shape_of
+from sft.estimates.run_estimates import shape_of, with_models
 from sft.planning.node import Node
 from sft.training.training_arguments import kept_steps, total_steps
 
@@ -54,13 +54,17 @@ def job_minutes(node: Node) -> int:
 
 
 def job_seconds(node: Node) -> float | None:
-    """Seconds that the work of such a job takes on a slow machine; None while its rows or its model are unknown."""
+    """Seconds that the work of such a job takes on a slow machine; None while its rows or its model are unknown.
+
+    What is made in the same process before it is a part of it.
+    """
     try:
         shape = shape_of(node)
     except KeyError:  # a configuration that does not name its sizes in the usual way
         shape = None
     of_rule = {"train_model": _training, "convert_checkpoint": _conversion}.get(node.rule, _prediction)
-    return of_rule(node, shape.parameters) if shape else None
+    parts = [of_rule(node, shape.parameters) if shape else None, *map(job_seconds, with_models(node))]
+    return None if None in parts else sum(parts)
 
 
 def _training(node: Node, parameters: int) -> float | None:
@@ -90,7 +94,7 @@ def _conversion(node: Node, parameters: int) -> float | None:
 
 def _prediction(node: Node, parameters: int) -> float | None:
     run = node.inputs["converted"].inputs["run"] if "converted" in node.inputs else None
-    models = 1  # the base
+    models = int("base" not in node.inputs)  # which is asked as well, or was already
     if run is not None:
         trained_on = _tokenised(run.inputs["tokens"], "train")
         if trained_on is None:
@@ -109,9 +113,9 @@ def _prediction(node: Node, parameters: int) -> float | None:
 def _speed(node: Node) -> float:
     if node.execution["device"] != "cuda":
         return OF_CORE * node.execution["threads"]
-    if "converted" in node.inputs:
-        return OF_DEVICE[node.inputs["converted"].config["dtype"]]
-    return OF_DEVICE[node.config.get("precision", "float32")]
+    if node.rule == "train_model":
+        return OF_DEVICE[node.config["precision"]]
+    return OF_DEVICE[node.inputs.get("converted", node).config["dtype"]]
 
 
 def _rows_asked(node: Node) -> list[int | None]:

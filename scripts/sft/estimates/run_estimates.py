@@ -32,6 +32,11 @@ def shape_of(train: Node) -> Shape | None:
     return None
 
 
+def with_models(node: Node) -> list[Node]:
+    """What the job of a node makes before it in the same process, of what loads models and takes as much as a job."""
+    return [one for one in node.first if one.rule in ("convert_checkpoint", "ask_base")]
+
+
 def of_run(train: Node) -> Estimate | None:
     """The estimate of one run; None where the model's shape is not known, or not told in the usual way."""
     try:

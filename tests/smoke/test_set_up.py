@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 def checkout(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "locks", root / "locks")
-    (root / "scripts/sft").mkdir(parents=True)
-    for name in ("set_up.py", "sft/__init__.py", "sft/packages/pins.py"):
+    (root / "scripts/sft/packages").mkdir(parents=True)
+    for name in ("set_up.py", "sft/__init__.py", "sft/packages/__init__.py", "sft/packages/pins.py"):
         shutil.copy(ROOT / "scripts" / name, root / "scripts" / name)
     # The smallest lock there is: the installer alone.
     shutil.copy(root / "locks/uv.txt", root / "locks/small.txt")

@@ -138,7 +138,9 @@ def print_estimates(attached: Attached) -> None:
         print("\none run needs, at most (see sft/estimates/estimate.py):")
     for (experiment, cell), train in cells.items():
         made = run_estimates.of_run(train)
-        print(f"  {experiment}/{cell}: {run_estimates.words(made) if made else 'not known before the model is here'}")
+        needs = run_estimates.words(made) if made else "not known before the model is here"
+        mebibytes, minutes = (attached.setting(train.directory, key) for key in ("memory_mib", "runtime_minutes"))
+        print(f"  {experiment}/{cell}: {needs}; a job on a cluster asks for {mebibytes} MiB and {minutes} minutes")
 
 
 def print_launches(attached: Attached) -> None:

@@ -62,10 +62,18 @@ def test_what_is_written_counts_for_trainings_and_predictions() -> None:
     assert job_minutes(one(plan, "convert_checkpoint")) >= LEAST_MINUTES
 
 
-def test_before_rows_or_model_are_there_it_is_an_hour() -> None:
+def test_before_rows_or_model_are_there() -> None:
+    """An hour is asked for, but for a training whose steps are known: its rows are at most so long."""
     unknown = {"wheel": "a-model==1.0", "sha256": "0" * 64, "gguf": "*.gguf"}
-    for plan in (plan_of(), with_rows(plan_of(unknown))):
-        assert [job_minutes(one(plan, rule)) for rule in RULES] == [LEAST_MINUTES] * 3
+    epochs = {"max_steps": None, "num_train_epochs": 2}
+    early = plan_of(training={"max_steps": 100})
+    assert [job_minutes(one(early, rule)) for rule in RULES[1:]] == [LEAST_MINUTES] * 2
+    at_most = job_seconds(one(early, "train_model"))
+    then = job_seconds(one(with_rows(early), "train_model"))
+    fixed = 100 * 0.2 + 12 * shape_of(one(early, "train_model")).parameters / 200e6
+    assert at_most - fixed == pytest.approx((then - fixed) * 512 / 200)
+    for plan in (plan_of(training=epochs | {"max_length": 500}), with_rows(plan_of(unknown))):
+        assert [job_minutes(one(plan, rule)) for rule in RULES[:2]] == [LEAST_MINUTES] * 2
 
 
 def test_small_work_takes_an_hour_at_most() -> None:

@@ -4,8 +4,9 @@ What a device or core does in a second is assumed to be little, and all of it is
 its place, while one that is cut short waits in the queue again. Trainings are never asked for more than a day: they
 save before their time is over, and go on in another job.
 
-Imports nothing heavy. Before the rows and the model are there, an hour is asked for; Snakemake asks when a job is to
-start, and then they are. benchmarks/job_time.py holds what is asked for against what finished jobs took.
+Imports nothing heavy. Before the rows are there, a training of so many steps is taken to have rows as long as they may
+be, and for other jobs an hour is asked for, as it is before the model is there. Snakemake asks when a job is to start,
+and then they are. benchmarks/job_time.py holds what is asked for against what finished jobs took.
 """
 
 import json
@@ -69,9 +70,11 @@ def job_seconds(node: Node) -> float | None:
 
 def _training(node: Node, parameters: int) -> float | None:
     trained_on, validation = (_tokenised(node.inputs["tokens"], split) for split in ("train", "validation"))
+    training = node.config["training"]
+    if trained_on is None and training["max_steps"]:  # rows as long as they may be
+        trained_on = _Rows(1, node.inputs["tokens"].config["max_length"])
     if trained_on is None or not trained_on.rows:
         return None
-    training = node.config["training"]
     steps = total_steps(training, trained_on.rows)
     tokens = steps * training["global_batch_size"] * trained_on.tokens / trained_on.rows
     full = node.config["method"] == "full"

@@ -52,7 +52,8 @@ def with_rows(plan: Plan, packs: int | None = None) -> Plan:
         Path(node.directory, "labels.json").write_text(json.dumps(labels))
     for node in plan.of_rule("split_dataset"):
         Path(node.directory).mkdir(parents=True, exist_ok=True)
-        Path(node.directory, "manifest.json").write_text(json.dumps({"facts": {"rows": {"test": 500}}}))
+        made = {"facts": {"rows": {"test": 500}}, "outputs": {"test.parquet": {"bytes": 500 * 300}}}
+        Path(node.directory, "manifest.json").write_text(json.dumps(made))
     return plan
 
 
@@ -142,7 +143,7 @@ def test_predictions_count_models_rows_tokens_and_what_their_process_makes() -> 
     parameters = shape_of(last).parameters
     conversion = 3 * 8 * 4 * parameters / 200e6
     assert job_seconds(one(with_rows(plan_of(training=saved)), "convert_checkpoint")) == pytest.approx(conversion)
-    a_model = 2 * parameters * 500 * (2 * 512 + 32) / 1e10 + 16 * 32 * 0.05
+    a_model = 2 * parameters * 500 * (2 * 200 + 32) / 1e10 + 16 * 32 * 0.05
     assert job_seconds(last) == pytest.approx(2 * a_model + conversion)
     assert job_seconds(every) == pytest.approx(4 * a_model + conversion)
     assert job_minutes(every) > LONGEST_TRAINING_MINUTES  # nothing of it would go on in another job
@@ -150,3 +151,18 @@ def test_predictions_count_models_rows_tokens_and_what_their_process_makes() -> 
     device = with_rows(plan_of(training=saved, execution={"device": "cuda"}))
     generated = 4 * 16 * 32 * 0.05
     assert job_seconds(one(device, "predict")) - generated == pytest.approx(4 * (a_model - generated / 4) * 1e10 / 5e12)
+
+
+def test_a_published_base_is_asked_in_a_job_of_its_own_or_of_the_only_run() -> None:
+    published = Path("published")
+    published.mkdir()
+    shape = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
+    (published / "config.json").write_text(json.dumps(shape | {"vocab_size": 32_000}))
+    alone, many = (with_rows(plan_of({"path": "published"}, seeds=seeds)) for seeds in ([0], [0, 1]))
+    parameters = shape_of(one(alone, "train_model")).parameters
+    base = 2 * parameters * 500 * (2 * 300 + 32) / 1e10 + 16 * 32 * 0.05  # nobody counted tokens: bytes
+    conversion = 8 * 4 * parameters / 200e6
+    answers = 2 * parameters * 500 * (2 * 200 + 32) / 1e10 + 16 * 32 * 0.05
+    assert job_seconds(one(many, "ask_base")) == pytest.approx(base)
+    assert [job_seconds(node) for node in many.of_rule("predict")] == pytest.approx([answers + conversion] * 2)
+    assert job_seconds(one(alone, "predict")) == pytest.approx(answers + conversion + base)

@@ -31,6 +31,7 @@ START_SECONDS = 600  # a crowded file system, imports, weights
 STEP_SECONDS = 0.2  # besides its arithmetic
 TOKEN_SECONDS = 0.05  # of a generated token of a batch, as short as its arithmetic may be
 BYTES_PER_SECOND = 200e6
+LONGEST_PROMPT = 1024  # tokens of a row whose bytes are more: those of pictures
 # A conversion reads and writes the weights this often, and reloads them to compare.
 CONVERSION_PASSES = 8
 
@@ -96,20 +97,21 @@ def _conversion(node: Node, parameters: int) -> float | None:
 
 
 def _prediction(node: Node, parameters: int) -> float | None:
-    run = node.inputs["converted"].inputs["run"] if "converted" in node.inputs else None
+    asked = _asked(node)
+    if asked is None:
+        return None
     models = int("base" not in node.inputs)  # which is asked as well, or was already
-    if run is not None:
+    tokens: float = asked.tokens
+    if "converted" in node.inputs:
+        run = node.inputs["converted"].inputs["run"]
         trained_on = _tokenised(run.inputs["tokens"], "train")
         if trained_on is None:
             return None
         steps = kept_steps(run.config["training"], total_steps(run.config["training"], trained_on.rows))
         models += len(steps) if node.config["steps"] == "all" else 1
-    rows = _rows_asked(node)
-    if None in rows:
-        return None
-    length = run.inputs["tokens"].config["max_length"] if run is not None else 1024
-    new, batches = node.config["max_new_tokens"], sum(math.ceil(one / node.config["batch_size"]) for one in rows)
-    operations = 2 * parameters * sum(rows) * (2 * length + new)  # once to generate, once for the choices
+        tokens = min(tokens, asked.rows * trained_on.tokens / max(trained_on.rows, 1))  # a pack is longer than a row
+    new, batches = node.config["max_new_tokens"], math.ceil(asked.rows / node.config["batch_size"])
+    operations = 2 * parameters * (2 * tokens + asked.rows * new)  # once to generate, once for the choices
     return models * (operations / _speed(node) + batches * new * TOKEN_SECONDS)
 
 
@@ -121,11 +123,17 @@ def _speed(node: Node) -> float:
     return OF_DEVICE[node.inputs.get("converted", node).config["dtype"]]
 
 
-def _rows_asked(node: Node) -> list[int | None]:
-    """Rows of each data set that a prediction asks; None for one that is not divided yet."""
-    splits = [above.directory for above in node.inputs.values() if above.rule == "split_dataset"]
-    facts = [(manifest.read(directory) or {"facts": {}})["facts"] for directory in splits]
-    return [one.get("rows", {}).get(node.config.get("split", "test")) for one in facts]
+def _asked(node: Node) -> _Rows | None:
+    """What a prediction asks, a token for each byte of the compressed rows; None before the data are divided."""
+    rows, tokens, split = 0, 0, node.config.get("split", "test")
+    for above in node.inputs.values():
+        if above.rule == "split_dataset":
+            made = manifest.read(above.directory)
+            if made is None:
+                return None
+            rows += made["facts"]["rows"][split]
+            tokens += made["outputs"][f"{split}.parquet"]["bytes"]
+    return _Rows(rows, min(tokens, LONGEST_PROMPT * rows))
 
 
 def _tokenised(tokens: Node, split: str) -> _Rows | None:

@@ -99,7 +99,8 @@ def run_stage(
 
     0: done. 1: failed, the reason is on standard error. 75 (`EXIT_RESUMABLE`): stopped on request, start again.
     """
-    faulthandler.enable()  # a crash in a library's C code says in the log which line of Python called it
+    if sys.stderr is not None:
+        faulthandler.enable()  # a crash in a library's C code says in the log which line of Python called it
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, help="the result's directory; its config.json says what to make")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")

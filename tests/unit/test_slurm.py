@@ -352,7 +352,7 @@ def leftover(*members: str) -> leftovers.Leftovers:
         ([TRAIN, PREDICT], [[TRAIN], [PREDICT]], None),  # started again without groups
         ([TRAIN], [[TRAIN, PREDICT]], None),  # or with
         ([TRAIN, OTHER], [[TRAIN, PREDICT, OTHER]], None),
-        ([TRAIN], [[OTHER]], None),  # nobody asks for it any more
+        (["rule_run_predict_train_model"], [[TRAIN, PREDICT]], None),  # a group as the plugin names it
     ],
 )
 def test_what_a_job_of_an_earlier_snakemake_is_taken_over_for(
@@ -362,9 +362,17 @@ def test_what_a_job_of_an_earlier_snakemake_is_taken_over_for(
     monkeypatch.setattr(queue, "run", lambda *_: SimpleNamespace(returncode=0))
     monkeypatch.setattr(queue, "state", lambda _: "COMPLETED")
     units = [frozenset(unit) for unit in planned]
-    found.wait_for_others(units, said.append)
+    found.wait_for_others(units, {"train_model", "predict"}, said.append)
     assert bool(said) is (taken is None)
     assert [sorted(unit) for unit in units if found.take(unit, "new")] == ([sorted(taken)] if taken else [])
+
+
+def test_what_nobody_asks_for_now_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another study in the same folder: its jobs may run for days."""
+    monkeypatch.setattr(queue, "state", lambda _: pytest.fail("it would wait for as long as that job runs"))
+    found = leftover(TRAIN, PREDICT)
+    found.wait_for_others([frozenset([OTHER])], {"train_model", "predict"}, pytest.fail)
+    assert found.take(frozenset([OTHER]), "new") is None
 
 
 def test_comment_that_slurm_would_refuse_is_left_to_the_plugin() -> None:

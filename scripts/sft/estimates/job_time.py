@@ -11,6 +11,7 @@ and then they are. benchmarks/job_time.py holds what is asked for against what f
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,11 +140,17 @@ def _asked(node: Node) -> _Rows | None:
 def _tokenised(tokens: Node, split: str) -> _Rows | None:
     """Of a split, in packs where it is packed; None before it was tokenised."""
     path = Path(tokens.directory, "labels.json")
-    if not path.is_file():
+    try:
+        return _counted(path, path.stat().st_mtime_ns).get(split, _Rows(0, 0))
+    except FileNotFoundError:
         return None
+
+
+@cache
+def _counted(path: Path, _changed: int) -> dict[str, _Rows]:
+    """Rows and tokens of each split. Kept, since a thousand runs ask several times each."""
     labels = json.loads(path.read_text())
-    if split not in labels["splits"]:
-        return _Rows(0, 0)
-    made = labels["splits"][split]
-    packed = labels["packed"] if split == "train" else None
-    return _Rows(packed["packs"] if packed else made["rows_kept"], made["tokens"])
+    counted = {split: _Rows(made["rows_kept"], made["tokens"]) for split, made in labels["splits"].items()}
+    if packed := labels.get("packed"):
+        counted["train"] = counted["train"]._replace(rows=packed["packs"])
+    return counted

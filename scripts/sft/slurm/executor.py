@@ -52,7 +52,7 @@ def install(workflow: Any, say: Callable[[str], None]) -> None:
     leftovers = Leftovers.find(say)
     units = {dag.get_job_group(job) or job: None for dag in [workflow.dag] for job in dag.needrun_jobs()}
     named = {unit: comments.of_job(unit, plugin.get_job_wildcards) for unit in units}
-    leftovers.wait_for_others(named.values(), say)
+    leftovers.wait_for_others(list(named.values()), {rule.name for rule in workflow.rules}, say)
     leftovers.first(workflow, named)
     _submit_once(plugin, leftovers, say)
     _name_members(plugin)

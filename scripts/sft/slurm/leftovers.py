@@ -1,7 +1,7 @@
 """Jobs that an earlier Snakemake left running in this directory: taken over, not submitted a second time."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Leftovers:
             )
         found = [job for job in listed if job.comment.startswith(comments.SUBMITTED)]
         for job in found:
-            say(f"job {job.id} ({job.comment}) of an earlier Snakemake is {job.state}: waited for, not submitted again")
+            say(f"job {job.id} ({job.comment}) of an earlier Snakemake is {job.state}; it is not submitted again")
         return cls(found)
 
     def take(self, members: frozenset[str], name: str) -> str | None:
@@ -57,17 +57,19 @@ class Leftovers:
                 for job in unit.jobs if unit.is_group() else [unit]:
                     workflow.dag._priority[job] = PRIORITY
 
-    def wait_for_others(self, planned: Iterable[frozenset[str]], say: Callable[[str], None]) -> None:
-        """Wait for jobs that no job of this workflow can take over.
+    def wait_for_others(self, planned: list[frozenset[str]], rules: set[str], say: Callable[[str], None]) -> None:
+        """Wait for jobs with results of this workflow in them that no job of it can take over.
 
         `planned`: what is in each of those. One takes over a job in which all of it is, and nothing of another one:
-        what was grouped then and is not now ends before anything is submitted.
+        what was grouped then and is not now ends before anything is submitted. So does what no comment tells: a group
+        without names of results, of which `rules` has no rule. What nobody asks for now goes on by itself.
         """
         of = {member: members for members in planned for member in members}
         for job in list(self.jobs):
             here = comments.members(job.comment)
             asked = {of[member] for member in here if member in of}
-            if len(asked) == 1 and next(iter(asked)) <= here:
+            known = rules.issuperset(comments.rules(job.comment))
+            if known and (not asked or (len(asked) == 1 and next(iter(asked)) <= here)):
                 continue
             say(f"waiting for job {job.id} ({job.comment}) of an earlier Snakemake: no job of this one is what it is")
             self.jobs.remove(job)

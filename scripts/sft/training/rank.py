@@ -47,16 +47,20 @@ def leave(code: int) -> NoReturn:
     """End this process with `code`, without taking the interpreter apart.
 
     Threads of gloo hold tensors of the last exchange for a moment. When they let go of them while the interpreter is
-    being taken apart, the process aborts: one of fifty trainings of a second, all of it saved, would count as failed
-    (pytorch/pytorch pull request 179291).
+    being taken apart, the process aborts, and a training that is saved counts as failed (pytorch/pytorch pull request
+    179291; benchmarks/rank_exits.py).
     """
-    atexit._run_exitfuncs()
-    torch = sys.modules.get("torch")
-    if code == 0 and torch and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # a rank that failed would wait here for the others
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        atexit._run_exitfuncs()
+        torch = sys.modules.get("torch")
+        if code == 0 and torch and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # a rank that failed would wait here for the others
+    except Exception:  # whatever it is: the outcome is written, and stands
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _train(plan: Any, rank: int, stop: StopRequest) -> dict[str, Any]:

@@ -10,8 +10,8 @@ configuration and tokenizer are what the result has. No code of a checkpoint is 
 
 Writes MODEL/ with safetensors (in shards above --shard-gib, with index), config.json that says the type, generation
 settings, tokenizer or processor with its chat template, README.md, and conversion.json with what was measured. One
-fault, and nothing is left. Exit code: 0 converted, 1 not. At most two shards and a few
-tensors are in memory. (A run of this workflow is converted by convert_checkpoint.py, which needs no options.)
+fault, and nothing is left. Exit code: 0 converted, 1 not. At most two shards and a few tensors are in memory. (A run of
+this workflow is converted by convert_checkpoint.py, which needs no options.)
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Time that jobs ask for where the configuration does not say."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import yaml
 from small_studies import DIGITS
 
 from sft.config.reader import load
+from sft.estimates.job_memory import job_mib
 from sft.estimates.job_time import LEAST_MINUTES, LONGEST_TRAINING_MINUTES, job_minutes, job_seconds
-from sft.estimates.run_estimates import shape_of
+from sft.estimates.run_estimates import of_run, shape_of
 from sft.planning.node import Node
 from sft.planning.plan import Plan
 from sft.planning.planner import make_plan
@@ -75,6 +77,26 @@ def test_before_rows_or_model_are_there() -> None:
     assert at_most - fixed == pytest.approx((then - fixed) * 512 / 200)
     for plan in (plan_of(training=epochs | {"max_length": 500}), with_rows(plan_of(unknown))):
         assert [job_minutes(one(plan, rule)) for rule in RULES[:2]] == [LEAST_MINUTES] * 2
+
+
+def test_damaged_files_are_unknown_ones() -> None:
+    """They are told and made again by those who check them; the question for resources must not end before that."""
+    plan = with_rows(plan_of({"initialise": "llama", "hidden_size": 64, "num_layers": 2}))
+    train, model = one(plan, "train_model"), one(plan, "download_model")
+    known = job_mib(train)
+    [tokens] = plan.of_rule("tokenize_dataset")
+    labels, config = Path(tokens.directory, "labels.json"), Path(model.directory, "model/config.json")
+    assert job_seconds(train) is not None
+    texts = ("{", "[]", '{"splits": {"tr', '{"splits": {"train": {}}}', '{"splits": 3}', '{"hidden_size": "x"}')
+    for file in (labels, config):  # the model's last, without which nothing is asked of the rows
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for age, damaged in enumerate(texts):
+            file.write_text(damaged)
+            os.utime(file, ns=(age, age))
+            assert job_minutes(one(plan, "predict")) == LEAST_MINUTES
+            assert job_minutes(train) == LEAST_MINUTES
+            assert job_mib(train) == known
+    assert of_run(train) is None
 
 
 def test_small_work_takes_an_hour_at_most() -> None:

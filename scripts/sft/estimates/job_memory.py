@@ -26,10 +26,7 @@ def job_mib(node: Node) -> int:
     """MiB for the first attempt of a training, conversion or prediction, and what its process makes before it."""
     if (asked := node.execution["memory_mib"]) is not None:
         return asked
-    try:
-        shape = shape_of(node)
-    except KeyError:  # a configuration that does not name its sizes in the usual way
-        shape = None
+    shape = shape_of(node)
     least = LEAST_MIB
     if node.execution["device"] == "cuda" and node.rule != "convert_checkpoint":
         least = BESIDE_DEVICE // MIB

@@ -61,10 +61,7 @@ def job_seconds(node: Node) -> float | None:
 
     What is made in the same process before it is a part of it.
     """
-    try:
-        shape = shape_of(node)
-    except KeyError:  # a configuration that does not name its sizes in the usual way
-        shape = None
+    shape = shape_of(node)
     of_rule = {"train_model": _training, "convert_checkpoint": _conversion}.get(node.rule, _prediction)
     parts = [of_rule(node, shape.parameters) if shape else None, *map(job_seconds, with_models(node))]
     return None if None in parts else sum(parts)
@@ -138,11 +135,11 @@ def _asked(node: Node) -> _Rows | None:
 
 
 def _tokenised(tokens: Node, split: str) -> _Rows | None:
-    """Of a split, in packs where it is packed; None before it was tokenised."""
+    """Of a split, in packs where it is packed; None before it was tokenised, and of a damaged file."""
     path = Path(tokens.directory, "labels.json")
     try:
         return _counted(path, path.stat().st_mtime_ns).get(split, _Rows(0, 0))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 

@@ -3,6 +3,7 @@
 Imports nothing heavy. A model that is not here yet (a package that will be fetched) has no estimate until it is.
 """
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,18 @@ INITIALISED_VOCABULARY = 318
 
 
 def shape_of(train: Node) -> Shape | None:
-    """The shape of the base model of a run; None where it is not known before it is fetched."""
-    node = train
+    """The shape of the base model of a run; None where it is not known.
+
+    Nothing is known before it is fetched, and of a configuration that does not name its sizes in the usual way, or that
+    cannot be read: what is damaged is found, told and made again elsewhere.
+    """
+    try:
+        return _shape_of(train)
+    except (LookupError, ValueError, TypeError, AttributeError, struct.error):
+        return None
+
+
+def _shape_of(node: Node) -> Shape | None:
     while node.rule != "download_model":
         node = node.inputs["run"] if "run" in node.inputs else node.inputs["model"]
     source = node.config["source"]
@@ -38,16 +49,9 @@ def with_models(node: Node) -> list[Node]:
 
 
 def of_run(train: Node) -> Estimate | None:
-    """The estimate of one run; None where the model's shape is not known, or not told in the usual way."""
-    try:
-        shape = shape_of(train)
-    except KeyError:
-        return None
-    return (
-        estimate(shape, _training(train), train.config["method"], train.config["lora"], _where(train))
-        if shape
-        else None
-    )
+    """The estimate of one run; None where the model's shape is not known."""
+    shape = shape_of(train)
+    return shape and estimate(shape, _training(train), train.config["method"], train.config["lora"], _where(train))
 
 
 def require_fit(plan: Plan) -> None:

@@ -21,7 +21,7 @@ SOURCES = {
 }
 
 # PyPI's CUDA builds of torch pull in these; the CPU build does not.
-CUDA_LIBRARY = re.compile(r"(nvidia|cuda|triton)\b")
+CUDA_LIBRARY = re.compile(r"(nvidia(?!-ml-py\b)|cuda|triton)\b")  # nvidia-ml-py only reads the driver
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _VERSION = r"[A-Za-z0-9][A-Za-z0-9.+!_-]*"

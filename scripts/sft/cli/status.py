@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from sft.progress import RUNS, RunProgress, of_runs
+from sft.cli.progress import RUNS, RunProgress, of_runs
 from sft.training.training_log import duration
 
 COLOURS = {"running": "green", "failed": "red", "killed": "red", "queued": "yellow", "stopped": "yellow"}

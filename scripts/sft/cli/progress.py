@@ -25,7 +25,7 @@ RECENT_ROWS = 20
 
 @dataclass(frozen=True)
 class RunProgress:
-    """One line of `make status`. `state`: waiting, queued, running, stopped, failed, killed, trained, converted, …"""
+    """One line of `sft status`. `state`: planned, waiting, queued, running, stopped, failed, killed, trained, …"""
 
     run: str
     state: str
@@ -47,6 +47,12 @@ def of_runs(directory: Path = RUNS) -> list[RunProgress]:
     """Every run below `directory` that was asked for, in the order of their names."""
     jobs = queue.jobs_of(str(Path.cwd())) or []
     return [of_run(path.parent, jobs) for path in sorted(directory.glob("*/config.json"))]
+
+
+def of_planned(runs: list[Path]) -> list[RunProgress]:
+    """The runs of a plan, in its order; `planned` are those that Snakemake was never started for."""
+    jobs = queue.jobs_of(str(Path.cwd())) or []
+    return [of_run(run, jobs) if (run / "config.json").exists() else _not_asked_for(run) for run in runs]
 
 
 def of_run(run: Path, jobs: list[queue.QueuedJob]) -> RunProgress:
@@ -77,6 +83,20 @@ def of_run(run: Path, jobs: list[queue.QueuedJob]) -> RunProgress:
         cost=_cost(run, rows) if rows else None,
         log=str(log) if failed and log.exists() else None,
         log_ends=last_lines(log, LOG_LINES) if failed and log.exists() else [],
+    )
+
+
+def _not_asked_for(run: Path) -> RunProgress:
+    return RunProgress(
+        run=run.name,
+        state="planned",
+        detail="not started",
+        step=0,
+        total=None,
+        loss=None,
+        tokens_per_second=None,
+        seconds_left=None,
+        resumed=0,
     )
 
 

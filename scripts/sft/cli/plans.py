@@ -31,7 +31,7 @@ def planned(files: list[Path]) -> Plan:
 def require_default(files: list[Path]) -> None:
     """End the program where no file is named and there is no default file: nothing was asked for."""
     if not files and not DEFAULT_FILE.exists():
-        sys.exit(f"error: there is no {DEFAULT_FILE} here. Name a configuration file: sft VERB mine.yaml")
+        sys.exit(f"error: there is no {DEFAULT_FILE} here. Name a configuration file after the verb")
 
 
 def experiments(places: list[Path]) -> list[Path]:

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from sft.conversion.convert import Request, convert
 from sft.conversion.merge import ADAPTER_FILES
-from sft.conversion.weights import WeightFiles
 from sft.models.loading import load_model, load_processor
 from sft.models.quantisation_scheme import Scheme
-from sft.stage import StageError
+from sft.models.weight_files import WeightFiles
+from sft.runtime.stage import StageError
 from sft_command import sft
 
 pytestmark = pytest.mark.slow

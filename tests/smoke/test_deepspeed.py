@@ -13,7 +13,7 @@ import training_nodes as runs
 from spread_runs import BOUND, FP8_BOUND, assert_close, digest, run_of, spread_over, stopped, train_spread
 
 from sft.conversion.merge import ADAPTER_FILES
-from sft.conversion.weights import WeightFiles
+from sft.models.weight_files import WeightFiles
 from sft_command import sft
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is in an environment of its own: make test-deepspeed")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sft.claim import Claim
 from sft.cli import progress
-from sft.slurm import queue
+from sft.runtime import job_queue as queue
+from sft.runtime.claim import Claim
 from sft_command import ROOT, sft
 
 RUN = "tiny-words-full-s0-0a1b2c3d"

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
 from sft.cli.plans import planned
-from sft.config.errors import nearest
 from sft.planning.differences import Difference, differences, record_differences
 from sft.planning.plan import Plan
+from sft.runtime import manifest
+from sft.terms.nearest import nearest
 
 
 class UnknownResultError(Exception):

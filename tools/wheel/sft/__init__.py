@@ -1,7 +1,7 @@
 """`sft` where it was installed from a wheel: a door to the modules of the tree that the wheel brings.
 
-That tree, the folder snakemake_sft beside this one, is laid out as a checkout: rules run `python scripts/<rule>.py`, also
-in conda environments and containers that know nothing of this Python's packages, and find scripts/sft beside them.
+That tree, the folder snakemake_sft beside this one, is laid out as a checkout. Rules run `python scripts/<rule>.py`,
+in conda environments and containers too, which know nothing of this Python's packages: sft has to lie beside it there.
 """
 
 from pathlib import Path

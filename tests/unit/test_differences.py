@@ -132,6 +132,21 @@ def test_command_line_says_what_it_does_not_know():
     assert "Traceback" not in done.stderr
 
 
+def test_json_for_programs(tmp_path, runs):
+    found = json.loads(explain("digits/0", "digits/1", "--json").stdout)
+    assert (found["first"], found["second"]) == (runs["digits", "full", 0].id, runs["digits", "full", 1].id)
+    assert (found["equal"], found["made_differently"]) == (False, [])
+    assert found["differences"][0] == {"field": "seed", "first": "0", "second": "1"}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(runs["digits", "full", 0].document()))
+        record = {"code": name * 64, "content": "c", "key": "k", "versions": {}}
+        (tmp_path / name / "manifest.json").write_text(json.dumps(record))
+    found = json.loads(explain("a", "b", "--json", cwd=tmp_path).stdout)
+    assert (found["equal"], found["differences"]) == (True, [])
+    assert found["made_differently"] == [{"field": "code", "first": "a" * 12, "second": "b" * 12}]
+
+
 def test_equal_cells_are_one_result():
     done = explain("digits/0", "digits/full/0")
     assert done.returncode == 0

@@ -189,3 +189,9 @@ def test_verify_sees_what_changed(ledger: Path, tmp_path: Path):
     done = verify()
     assert done.returncode == 1
     assert "DIFFERENT" in done.stdout
+    done = sft("verify", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    place = "results/experiments/digits_shift/figures/accuracy"
+    assert json.loads(done.stdout) == [
+        {"directory": place, "result": "different", "files": ["accuracy.csv"], "why": ""}
+    ]

@@ -17,6 +17,7 @@ from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
 from sft.estimates import run_estimates
 from sft.planning.freshness import State
+from sft.planning.node import Node
 from sft.planning.plan import Plan, PlanError, Run
 from sft.planning.unpinned import unpinned
 from sft.runtime import launch
@@ -124,8 +125,8 @@ def print_runs(attached: Attached) -> None:
             state = attached.states[run.train.directory]
             lines.append((run.experiment, run.cell, str(run.seed), run.train.id, _words(state)))
     widths = [max(len(line[i]) for line in lines) for i in range(4)]
-    for *cells, state in lines:
-        print("  ".join([text.ljust(width) for text, width in zip(cells, widths, strict=True)] + [state]))
+    for *cells, told in lines:
+        print("  ".join([text.ljust(width) for text, width in zip(cells, widths, strict=True)] + [told]))
     distinct = {run.train.directory for runs in attached.plan.runs.values() for run in runs}
     asked = sum(map(len, attached.plan.runs.values()))
     shared = f", {asked - len(distinct)} shared between cells" if asked > len(distinct) else ""
@@ -213,7 +214,7 @@ def print_estimates(attached: Attached) -> None:
 
 def estimates(attached: Attached) -> list[tuple[str, str, str, int, int]]:
     """(experiment, cell, what a run needs in words, MiB and minutes that its job asks a cluster for)."""
-    cells = {}
+    cells: dict[tuple[str, str], Node] = {}
     for run in (run for runs in attached.plan.runs.values() for run in runs):
         if not attached.states[run.train.directory].fresh:
             cells.setdefault((run.experiment, run.cell), run.train)

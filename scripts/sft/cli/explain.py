@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     found = differences(first["identity"], second["identity"])
     records = [manifest.read(document["directory"]) for document in (first, second)]
-    made = record_differences(*records) if not found and all(records) else []
+    made = [] if found or records[0] is None or records[1] is None else record_differences(records[0], records[1])
     if options.json:
         print(
             json.dumps(

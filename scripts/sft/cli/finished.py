@@ -36,7 +36,7 @@ def experiment_of(node: Node) -> str:
 def say_unfinished(experiment: str, lacked: list[Node], files: list[Path]) -> None:
     """One line about an experiment whose figures cannot be drawn yet, and what finishes it."""
     trainings = sum(node.rule == "train_model" for node in lacked)
-    of_them = f", {trainings} of them trainings" if trainings else ""
+    of_them = f", {trainings} of them {'trainings' if trainings > 1 else 'a training'}" if trainings else ""
     command = shlex.join(["sft", "run", *map(str, files)])
     print(
         f"{experiment}: not finished, {len(lacked)} results are missing or to be made again{of_them}. "

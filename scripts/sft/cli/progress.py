@@ -110,7 +110,7 @@ def _cost(run: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     known = made["facts"].get("cost", {}) if made else {}
     return {
         "device_hours": round(sum(spent) / 3600, 5),
-        "joules": NOT_MEASURED if None in joules else round(sum(joules), 1),
+        "joules": NOT_MEASURED if None in joules else round(sum(one for one in joules if one is not None), 1),
         "model_flops_utilisation": known.get("model_flops_utilisation", NOT_MEASURED),
         "peak_memory_mib": max((row.get("peak_memory_mib", 0) for row in rows), default=0) or NOT_MEASURED,
     }

@@ -5,7 +5,7 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -71,7 +71,7 @@ def show(console: Console, experiment: Path) -> None:
         columns = [column for column in columns if column[0] in ALWAYS]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading, _ in columns:
-        justify = "left" if heading == "cell" else "right"
+        justify: Literal["left", "right"] = "left" if heading == "cell" else "right"
         table.add_column(
             heading, justify=justify, style="bold" if heading == "final" else "", no_wrap=heading != "cell"
         )

@@ -65,6 +65,7 @@ def test_with_own_experiments_alone_figures_trains_nothing(fresh: Checkout, chec
 def test_figures_draws_what_is_finished_and_names_the_rest(checkout: Checkout) -> None:
     (checkout.path / "own.yaml").write_text(OWN)
     (checkout.path / "unfinished.yaml").write_text(UNFINISHED)
+    trained = set((checkout.path / "results").rglob("train_model.log"))
     # own is words under another name: its run is there, its ledger is not.
     done = sft(checkout, "figures", "own.yaml", "unfinished.yaml", "--cores", "2")
     assert done.returncode == 0, done.stderr
@@ -72,8 +73,8 @@ def test_figures_draws_what_is_finished_and_names_the_rest(checkout: Checkout) -
     assert "1 of them a training. Finish it with: sft run own.yaml unfinished.yaml" in done.stderr
     experiments = checkout.path / "results/experiments"
     assert (experiments / "own/figures/comparison/comparison.svg").exists()
-    assert not (experiments / "unfinished").exists()
-    assert not [path for path in (checkout.path / "results/runs").iterdir() if not (path / "manifest.json").exists()]
+    assert not list((experiments / "unfinished").rglob("manifest.json"))
+    assert set((checkout.path / "results").rglob("train_model.log")) == trained, "nothing was trained"
 
     again = sft(checkout, "figures", "own.yaml")
     assert "Nothing to be done" in again.stdout + again.stderr

@@ -21,10 +21,17 @@ LEFT_OUT = ("tests", "docs", "benchmarks", "results", ".git", ".venv", "__pycach
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel that was built from a copy of the source distribution's files, with what this environment has."""
-    source, target = tmp_path_factory.mktemp("source") / "checkout", tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*LEFT_OUT))
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, in which building leaves its files."""
+    copy = tmp_path_factory.mktemp("source") / "checkout"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel, built with what this environment has."""
+    target = tmp_path_factory.mktemp("wheel")
     # Through the source distribution, as for an index: what MANIFEST.in forgets would be missing in the wheel.
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", target, source]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -34,13 +41,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of a fresh environment that has the wheel, and beside it the packages of this one."""
-    home = tmp_path_factory.mktemp("environment")
+    """The folder of programs of an environment that has the wheel, and the packages of this one beside it."""
+    return environment(tmp_path_factory.mktemp("environment"), "--no-compile", wheel)
+
+
+def environment(home: Path, *what: object) -> Path:
+    """A new environment with what pip is told to install, without a network; the folder of its programs."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", home / "bin/python"]
-    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", "--no-compile", wheel], check=True)
     packages = next(home.glob("lib/python3*/site-packages"))
     (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", home / "bin/python", "install", "-q", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--no-build-isolation", *what], check=True)
     return home / "bin"
 
 
@@ -80,6 +91,13 @@ def test_the_code_that_runs_is_that_of_the_wheel(installed: Path, place: Path) -
     assert done.stdout.split() == [str(tree.resolve()), str(tree.resolve() / "scripts")]
     version = next(tree.parent.glob("snakemake_sft-*.dist-info")).name.removesuffix(".dist-info").split("-")[1]
     assert call(installed / "sft", "--version", cwd=place).stdout == f"snakemake-sft {version}\n"
+
+
+def test_an_editable_installation_runs_the_checkout(source: Path, place: Path, tmp_path: Path) -> None:
+    programs = environment(tmp_path / "environment", "--editable", source)
+    done = call(programs / "python", "-c", "import sft.cli; print(sft.cli.TREE)", cwd=place)
+    assert done.stdout == f"{source.resolve()}\n", done.stderr
+    assert call(programs / "sft", "check", "mine.yaml", cwd=place).returncode == 0
 
 
 def test_a_configuration_is_checked_explained_and_followed(installed: Path, place: Path) -> None:

@@ -91,6 +91,12 @@ def test_the_version_is_that_of_the_package() -> None:
     assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
 
 
+def test_it_can_be_started_as_a_module() -> None:
+    words = [sys.executable, "-m", "sft.cli", "--version"]
+    done = subprocess.run(words, cwd=ROOT / "scripts", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, sft("--version").stdout)
+
+
 def test_help_takes_less_than_a_fifth_of_a_cpu_second() -> None:
     """Of four starts the quickest: CPU seconds, which a busy machine makes few of."""
     spent = []

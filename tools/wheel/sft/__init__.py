@@ -6,4 +6,7 @@ in conda environments and containers too, which know nothing of this Python's pa
 
 from pathlib import Path
 
-__path__ = [str(Path(__file__).resolve().parents[1] / "snakemake_sft/scripts/sft")]
+_HERE = Path(__file__).resolve()
+# Of a wheel; of a checkout that was installed with `pip install -e`.
+_TREES = (_HERE.parents[1] / "snakemake_sft", _HERE.parents[3])
+__path__ = [str(tree / "scripts/sft") for tree in _TREES if (tree / "scripts/sft").is_dir()]

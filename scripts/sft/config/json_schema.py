@@ -1,6 +1,6 @@
 """The JSON Schema of a configuration file, for editors: completion, hover texts, and unknown keys underlined.
 
-Made from the typed sections. It is looser than `make check` where a file is completed from elsewhere: a data set may
+Made from the typed sections. It is looser than `sft check` where a file is completed from elsewhere: a data set may
 take required keys from the one that it extends, a cell from its experiment.
 """
 

@@ -1,4 +1,4 @@
-"""Any known kind of trained weights into a complete model directory, with the proof; for scripts/convert_weights.py."""
+"""Any known kind of trained weights into a complete model directory, with the proof; for `sft convert`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Trained weights of kind "{kind}", converted to {dtype}. Base model: `{base}`.
 
 @dataclass(frozen=True)
 class Request:
-    """What to convert and how; as the options of scripts/convert_weights.py."""
+    """What to convert and how; as the options of `sft convert`."""
 
     checkpoint: Path
     base: Path

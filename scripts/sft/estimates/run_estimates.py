@@ -1,4 +1,4 @@
-"""The estimates of planned runs, as `make check` prints them, and what cannot fit the device that is declared.
+"""The estimates of planned runs, as `sft check` prints them, and what cannot fit the device that is declared.
 
 Imports nothing heavy. A model that is not here yet (a package that will be fetched) has no estimate until it is.
 """

@@ -235,9 +235,7 @@ def _read_node(directory: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise StageError(
-            f"{path} is missing. Snakemake writes it; by hand: python scripts/check_config.py --write"
-        ) from None
+        raise StageError(f"{path} is missing. Snakemake writes it; by hand: sft check --write") from None
     except json.JSONDecodeError as error:
         raise StageError(f"{path} is not valid JSON ({error}). Delete it and start again") from None
 

@@ -29,7 +29,7 @@ class Evaluates:
             return False
         return step in (0, self.books.total_steps) or bool(every and step % every == 0)
 
-    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
+    def measure_validation(self) -> None:
         """Mean loss of the validation tokens and share predicted right, as exact sums over exact counts."""
         sums = []
         model = self._model_in_precision()
@@ -64,7 +64,6 @@ class Evaluates:
                 "time": round(time.time(), 3),
             }
         )
-        return {"eval_loss": loss_sum / tokens}
 
     def _model_in_precision(self) -> Any:
         """The model that computes in the precision of training: DeepSpeed's engine, elsewhere the model itself."""

@@ -1,7 +1,7 @@
 """TRL: the trainer, its arguments and its fused LM head, and all that this workflow knows of its internals.
 
 A new major version of TRL is this file's work, and that of scripts/sft/data/packing.py, which packs rows with TRL
-before there is a trainer. The private methods that sft.training.trainer overrides are those of transformers.
+before there is a trainer. What sft.training.trainer overrides is in docs/training_step.md.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import training_nodes as runs
-
-from sft.code import SCRIPTS
+from sft.runtime.code import SCRIPTS
 
 PAGE = SCRIPTS.parent / "docs" / "training_step.md"
 TREE = list[tuple[str, "TREE"]]  # a call and what it called

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from sft.config.distributed import GATHERED
 from sft.models.weight_check import weights_digest
-from sft.stage import StageError
+from sft.runtime.stage import StageError
+from sft.terms.strategies import GATHERED
 from sft.training import gathered_state, probe
 from sft.training.bookkeeping import Bookkeeping
 from sft.training.checkpoint import EFFECTIVE, Checkpoint

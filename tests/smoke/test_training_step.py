@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import training_nodes as runs
+
 from sft.runtime.code import SCRIPTS
 
 PAGE = SCRIPTS.parent / "docs" / "training_step.md"

@@ -140,7 +140,7 @@ class Trained:
     def __getitem__(self, name: str) -> Tensor:
         whole = self.named.whole.get(name)
         weight = self.base[name] if whole is None else self.source.tensors[whole]
-        if name in self.quantised and whole is None:
+        if self.scheme is not None and name in self.quantised and whole is None:
             from sft.models.quantised import stands_for
 
             weight = stands_for(weight, self.scheme)

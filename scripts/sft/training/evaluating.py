@@ -11,17 +11,13 @@ import torch
 
 from sft.runtime.stage import StageError
 from sft.training.backends.trl import label_scores
-from sft.training.bookkeeping import Bookkeeping
 from sft.training.collate import SAMPLE_IDS
 from sft.training.random_state import preserved_random_state
-from sft.training.ranks import Ranks
+from sft.training.trainer_part import TrainerPart
 
 
-class Evaluates:
+class Evaluates(TrainerPart):
     """The part of `RunTrainer` that measures the loss of validation rows."""
-
-    books: Bookkeeping
-    ranks: Ranks
 
     def _evaluates_at(self, step: int) -> bool:
         every = self.books.eval_steps

@@ -15,10 +15,8 @@ from sft.models.weight_check import weights_digest
 from sft.runtime.stage import StageError
 from sft.terms.strategies import GATHERED
 from sft.training import gathered_state, probe
-from sft.training.bookkeeping import Bookkeeping
-from sft.training.checkpoint import EFFECTIVE, Checkpoint
+from sft.training.checkpoint import EFFECTIVE
 from sft.training.random_state import preserved_random_state
-from sft.training.ranks import Ranks
 from sft.training.sharded_state import (
     OPTIMIZER,
     adapter_state,
@@ -30,18 +28,14 @@ from sft.training.sharded_state import (
     save_weights,
     states_by_name,
 )
+from sft.training.trainer_part import TrainerPart
 
 # With less than this left, a failure to write is told as a full disk.
 SPACE_LEFT_BYTES = 16 * 2**20
 
 
-class SavesCheckpoints:
+class SavesCheckpoints(TrainerPart):
     """The part of `RunTrainer` that writes checkpoints and reads the optimizer's state back."""
-
-    books: Bookkeeping
-    ranks: Ranks
-    resumed: Checkpoint | None
-    _start_logits: dict[str, torch.Tensor]
 
     def write_checkpoint(self) -> None:
         """The whole state after the current step, in a directory of its own; StageError where the disk is full.
@@ -77,7 +71,8 @@ class SavesCheckpoints:
 
         with preserved_random_state():
             if self.ranks.main:
-                books.stream.sync()
+                if books.stream is not None:
+                    books.stream.sync()
                 with books.checkpoints.writing(step, describe) as staging:
                     self.ranks.wait()  # the directory is there
                     self._write_shared(staging, plain)

@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
@@ -38,8 +38,13 @@ from sft.training.ranks_plan import RanksPlan
 from sft.training.saving import SavesCheckpoints
 from sft.training.sharded_state import whole
 
+if TYPE_CHECKING:
+    from trl import SFTTrainer
+else:
+    SFTTrainer = trainer_class()
 
-class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
+
+class RunTrainer(SavesCheckpoints, Evaluates, SFTTrainer):
     """Trains one run. `resumed` is the checkpoint whose weights the given model already holds, None for a fresh run."""
 
     # compute_loss divides by the supervised tokens of the whole global batch, so accumulation needs no scaling.
@@ -59,8 +64,7 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
         self.resumed = resumed
         self.ranks = ranks
         self.plan = plan
-        self.asked: dict[str, Any] = {}
-        self._step: Step
+        self.asked = {}
         self._saved_at = time.monotonic()
         self._step_clock = 0.0
         self.remove_callback(PrinterCallback)  # standard output is for one line, and the metrics stream has it all
@@ -99,7 +103,7 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
             self._start_logits = probe.load(self.resumed.path / probe.START_FILE)
         else:
             self._start_logits = books.probe_inputs | probe.logits(self.model, books.probe_inputs, 0)
-        written = books.stream.written if self.ranks.main else None
+        written = books.stream.written if books.stream is not None else None
         if self._evaluates_at(step) and (step, "validation") not in self.ranks.from_main(written):
             self.measure_validation()
         if self.plan is not None and self.ranks.main:
@@ -261,10 +265,9 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
         return epochs + rest / self._steps_per_epoch()
 
     def _write(self, row: dict[str, Any]) -> None:
-        if not self.ranks.main:
-            return
-        self.books.stream.append(row)
-        self.books.mirror.add(row)
+        if self.books.stream is not None and self.books.mirror is not None:
+            self.books.stream.append(row)
+            self.books.mirror.add(row)
 
 
 def _tokens(batch: dict[str, Any], rows: list[int]) -> int:

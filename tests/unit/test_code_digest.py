@@ -1,6 +1,5 @@
 """The digest of the code closure: what moves it and what does not."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -49,13 +48,3 @@ def test_files_that_are_not_imported_do_not_count(scripts: Path) -> None:
     before = digest()
     (scripts / "lib/other.py").write_text("VALUE = 2\n")
     assert digest() == before
-
-
-def test_every_rule_has_a_script_of_its_name() -> None:
-    root = Path(__file__).resolve().parents[2]
-    text = "".join(file.read_text() for file in (root / "workflow/rules").glob("*.smk"))
-    scripts = dict(re.findall(r"^rule (\w+):.*?script=script\(\"(\w+)\"\)", text, re.MULTILINE | re.DOTALL))
-    assert len(scripts) >= 15
-    # A baseline's scores lie below the baseline; they are made by the same script as all scores.
-    assert {rule: name for rule, name in scripts.items() if rule != name} == {"score_baseline": "score"}
-    assert [name for name in scripts.values() if not (root / "scripts" / f"{name}.py").is_file()] == []

@@ -62,7 +62,7 @@ def _new(workflow: Any, is_module: bool, name: str, given: Any, results: str) ->
         _require(REPORT_PACKAGES if study.archived else ALL_PACKAGES)
     if workflow.is_main_process:
         _say_what_is_stale(study)
-        _say_what_has_no_job(study)
+        _say_what_has_no_job(study, name)
     return Guest(study)
 
 
@@ -130,10 +130,11 @@ def _say_what_is_stale(study: Attached) -> None:
             say(f"kept: {directory}: {state.reason}")
 
 
-def _say_what_has_no_job(study: Attached) -> None:
+def _say_what_has_no_job(study: Attached, name: str) -> None:
     """Small results are made by the process of a job that needs them; Snakemake's table of jobs does not count them."""
     hosts: dict[str, list[str]] = {}
     for (rule, host), number in study.within().items():
         hosts.setdefault(host, []).append(f"{number} {rule}")
     if hosts:
-        say("besides its jobs: " + "; ".join(f"{', '.join(made)} within {host}" for host, made in hosts.items()))
+        whose = f"module {name}, besides" if name else "besides"
+        say(f"{whose} its jobs: " + "; ".join(f"{', '.join(made)} within {host}" for host, made in hosts.items()))

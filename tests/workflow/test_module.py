@@ -290,13 +290,18 @@ def test_two_commits_in_one_workflow_are_one_line(tmp_path: Path) -> None:
     assert told.startswith("error: two versions of this workflow in one: ")
 
 
+def test_two_modules_in_one_folder_are_one_line(tmp_path: Path) -> None:
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE, "a") + "\n" + module(HERE, "b"))
+    assert refused(checkout).startswith("error: modules a and b would both write into results/. Give them prefixes")
+
+
 def test_a_reference_that_is_not_there_is_told(tmp_path: Path) -> None:
     repository = clone(tmp_path / "repository")
     commit(repository, "v1")
     source = repr(f"git+file://{repository}/workflow/Snakefile@v9")
     done = outer(tmp_path / "work", CONFIGFILE + module(source)).snakemake("-n")
     assert done.returncode == 1
-    assert "v9" in done.stderr
+    assert "invalid object name 'v9'" in done.stdout + done.stderr
 
 
 # A good guest
@@ -431,7 +436,7 @@ def test_storage_elsewhere_and_separate_disks_are_one_line(tmp_path: Path) -> No
 
 PLUGINS = {
     "snakemake_storage_plugin_far": """
-from snakemake_interface_storage_plugins.storage_object import StorageObjectRead
+from snakemake_interface_storage_plugins.storage_object import StorageObjectRead, StorageObjectWrite
 from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase
 
 class StorageProvider(StorageProviderBase):
@@ -443,7 +448,7 @@ class StorageProvider(StorageProviderBase):
     @classmethod
     def is_valid_query(cls, query): raise NotImplementedError
 
-class StorageObject(StorageObjectRead):
+class StorageObject(StorageObjectRead, StorageObjectWrite):
     pass
 """,
     "snakemake_executor_plugin_away": """
@@ -458,7 +463,8 @@ common_settings = CommonSettings(
 
 class Executor(RemoteExecutor):
     def run_job(self, job): raise AssertionError("a job was started")
-    async def check_active_jobs(self, active_jobs): return
+    async def check_active_jobs(self, active_jobs):
+        for job in active_jobs: yield job
     def cancel_jobs(self, active_jobs): return
 """,
 }

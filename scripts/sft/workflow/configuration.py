@@ -21,11 +21,6 @@ from sft.workflow.attached import say
 Given = tuple[list[Document], dict[str, Any]]
 
 
-def fingerprint(given: Any) -> str:
-    """What tells two configurations of modules apart."""
-    return json.dumps(given, sort_keys=True, default=str)
-
-
 def of_main(workflow: Any) -> Given:
     """The configuration of our own Snakefile: --configfile, or the default file; and --config over it."""
     settings = workflow.config_settings

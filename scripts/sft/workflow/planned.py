@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sft import manifest
-from sft.config.reader import read_study
+from sft.config.reader import DEFAULT_FILE, read_study
 from sft.config.strict_yaml import Document, read_yaml
 from sft.estimates.run_estimates import require_fit
 from sft.planning import freshness
@@ -23,7 +23,7 @@ ARCHIVE = Path(RESULTS, "archive.json")
 
 def from_config(files: Sequence[Path], overrides: dict[str, Any]) -> Attached:
     """The plan of configuration files, and what of it is there."""
-    return from_documents([read_yaml(path) for path in files], overrides, RESULTS)
+    return from_documents([read_yaml(path) for path in files or [DEFAULT_FILE]], overrides, RESULTS)
 
 
 def from_documents(documents: list[Document], overrides: dict[str, Any], results: str) -> Attached:

@@ -18,8 +18,8 @@ from sft.workflow.planned import ARCHIVE, from_archive, from_documents
 REPORT_PACKAGES = ("matplotlib", "numpy", "pandas", "pyarrow", "seaborn")
 ALL_PACKAGES = (*REPORT_PACKAGES, "accelerate", "datasets", "peft", "PIL", "sklearn", "torch", "transformers", "trl")
 
-# Every `use rule` executes the Snakefile again; what is asked for the second time is planned already.
-_known: dict[tuple[int, str, str], Guest] = {}
+# By workflow and module. Every `use rule` executes the Snakefile again; what it asks for is planned already.
+_known: dict[tuple[int, str], Guest] = {}
 
 
 def attach(workflow: Any, namespace: dict[str, Any]) -> Guest:
@@ -34,8 +34,9 @@ def attach(workflow: Any, namespace: dict[str, Any]) -> Guest:
     _follow_renamed_rules(workflow)
     given = namespace["config"] if is_module and workflow.modifier.skip_configfile else None
     try:
-        key = (id(workflow), results, configuration.fingerprint(given))
+        key = (id(workflow), name)
         if key not in _known:
+            _refuse_shared_results(workflow, name, results)
             _known[key] = _new(workflow, is_module, name, given, results)
     except (ConfigError, PlanError) as error:
         sys.exit(str(error))
@@ -94,6 +95,15 @@ def _follow_renamed_rules(workflow: Any) -> None:
         for overwritten in (settings._parsed_overwrite_resources, settings._parsed_overwrite_threads):
             if name in overwritten:
                 overwritten.setdefault(renamed, overwritten[name])
+
+
+def _refuse_shared_results(workflow: Any, name: str, results: str) -> None:
+    for (asked, other), guest in _known.items():
+        if asked == id(workflow) and guest.study.results == results:
+            sys.exit(
+                f"error: modules {other} and {name} would both write into {results}/. Give them prefixes "
+                '(`prefix: "first"`), or merge their configurations into one module'
+            )
 
 
 def _refuse_storage(workflow: Any) -> None:

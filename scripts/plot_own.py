@@ -10,8 +10,8 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from sft import manifest
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime import manifest
+from sft.runtime.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 from checkouts import ROOT, SNAKEMAKE
 from slurm_cluster import Cluster, die_with_parent
+
+from sft_command import command
 
 SCRIPTS = ROOT / "scripts"
 # The profile's own settings, with looks at the queue every second.
@@ -24,7 +25,7 @@ import sys
 sys.path.insert(0, {str(SCRIPTS)!r})
 from pathlib import Path
 from sft.slurm import executor, memory
-from sft.slurm.launch import on_first_node
+from sft.slurm.srun import on_first_node
 
 onstart:
     executor.install(workflow, lambda text: print(text, file=sys.stderr, flush=True))
@@ -78,9 +79,9 @@ def _prepare() -> None:
 
 
 def status(cluster: Cluster, folder: Path) -> dict[str, dict[str, Any]]:
-    """Run -> what `make status` says of it, on the login node."""
+    """Run -> what `sft status` says of it, on the login node."""
     shown = subprocess.run(
-        [sys.executable, SCRIPTS / "status.py", "--json"],
+        [*command(), "status", "--json"],
         cwd=folder,
         env=cluster.environment,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""convert_weights: what is not the trained model is refused, kind by kind; and no code of a checkpoint runs.
+"""`sft convert`: what is not the trained model is refused, kind by kind; and no code of a checkpoint runs.
 
 What is planted in each kind (FAULTS, and what an adapter's factors can have): a rank's part saved as the whole, empty,
 transposed, missing, duplicated and swapped tensors, NaN, zeros, two values for what is tied. Logits are not used.
@@ -21,7 +21,7 @@ from sft.conversion.convert import Request, convert
 from sft.conversion.merge import ADAPTER_FILES
 from sft.models.dcp import DcpTensors
 from sft.models.loading import load_model
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import small_runs
 
-from sft.data.tokenization import Tokenization
+from sft.data.tokens.tokenization import Tokenization
 from sft.models.loading import load_processor
 from sft.training import metrics_stream
 
@@ -175,14 +175,15 @@ def killed_after(step: int) -> Callable[[], None]:
     def patch() -> None:
         from sft.training.trainer import RunTrainer
 
-        stock = RunTrainer._maybe_log_save_evaluate
+        stock = RunTrainer.end_step
 
-        def dying(self: Any, *args: Any, **kwargs: Any) -> None:
-            stock(self, *args, **kwargs)
+        def dying(self: Any) -> bool:
+            stopping = stock(self)
             if self.state.global_step == step:
                 os.kill(os.getpid(), signal.SIGKILL)
+            return stopping
 
-        RunTrainer._maybe_log_save_evaluate = dying
+        RunTrainer.end_step = dying
 
     return patch
 
@@ -216,7 +217,7 @@ def _child(run: Path, options: tuple[str, ...], patch: Callable[[], None] | None
         if patch:
             patch()
         import train_model
-        from sft.stage import run_stage
+        from sft.runtime.stage import run_stage
 
         run_stage(train_model.make, train_model.__doc__, train_model.add_options)
     except SystemExit as end:

@@ -7,11 +7,12 @@ import pytest
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
 from conftest import ROOT
-from sft.config.errors import ConfigError, FieldError, Problem, dotted, nearest
+from sft.config.errors import ConfigError, FieldError, Problem, dotted
 from sft.config.experiment import Config
 from sft.config.fields import Integer, Name, Number, Section
 from sft.config.strict_yaml import read_yaml
 from sft.config.validation import from_validation_error
+from sft.terms.nearest import nearest
 
 
 class Adapter(Section):
@@ -71,7 +72,7 @@ def complaints(tmp_path):
         document = read_yaml(path)
         with pytest.raises(ValidationError) as caught:
             model.model_validate(document.data)
-        problems = from_validation_error(caught.value, document, (), model)
+        problems = from_validation_error(caught.value, document, [()], model)
         return str(ConfigError(problems)).replace(f"{tmp_path}/", "").splitlines()
 
     return complaints
@@ -211,7 +212,7 @@ def test_of_several_files_the_one_that_has_the_key_is_named(tmp_path):
     both = {"experiments": {name: {"training": {"learning_rate": rate}} for name, rate in rates.items()}}
     with pytest.raises(ValidationError) as caught:
         File.model_validate(both)
-    problems = from_validation_error(caught.value, [read_yaml(first), read_yaml(second)], (), File)
+    problems = from_validation_error(caught.value, [read_yaml(first), read_yaml(second)], [()], File)
     assert [(problem.path, problem.line) for problem in problems] == [(first, 1), (second, 2)]
 
 
@@ -261,7 +262,7 @@ def test_whatever_stands_at_a_key_is_complained_of_in_one_line_with_a_fix():
                 Config.model_validate(replaced(document.data, keys, value))
             except ValidationError as error:
                 refused += 1
-                for problem in from_validation_error(error, document, (), Config):
+                for problem in from_validation_error(error, document, [()], Config):
                     assert problem.line
                     assert problem.message
                     assert len(str(problem).splitlines()) == 1

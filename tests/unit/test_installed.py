@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.packages import installed
+from sft.runtime import installed
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCH = metadata.version("torch")

@@ -318,9 +318,9 @@ def test_the_default_target_is_the_outer_workflow_s(tmp_path: Path) -> None:
 
 
 def test_nothing_of_ours_is_imported_for_theirs(tmp_path: Path) -> None:
-    """They have a status.py and an envs/data.yaml of their own, as we do; and their sys.path is as it was."""
-    checkout = outer(tmp_path, CONFIGFILE + module(HERE) + "\nimport status, sys\nassert status.MINE\n")
-    (tmp_path / "status.py").write_text("MINE = True\n")
+    """They have an archive.py and an envs/data.yaml of their own, as we do; and their sys.path is as it was."""
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE) + "\nimport archive, sys\nassert archive.MINE\n")
+    (tmp_path / "archive.py").write_text("MINE = True\n")
     checkout.edit("Snakefile", lambda text: text + f"assert {str(ROOT / 'scripts')!r} not in sys.path\n")
     (tmp_path / "envs").mkdir()
     (tmp_path / "envs/data.yaml").write_text("dependencies:\n  - pip:\n      - numpy==1.0.0\n")

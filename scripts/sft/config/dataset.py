@@ -6,9 +6,9 @@ from pydantic import model_validator
 
 from sft.config.errors import FieldError
 from sft.config.fields import Integer, Name, Number, Section, Template, Truth, execution, identity
+from sft.config.row_formats import TEMPLATES, needed
 from sft.config.source import Source
-from sft.config.split import Split
-from sft.data.formats import TEMPLATES, needed
+from sft.config.split_settings import Split
 
 
 class Dataset(Section):
@@ -100,8 +100,8 @@ class Mix(Section):
         """How many train rows there are, where the mix says it: in `rows` or as counts."""
         if self.rows is not None:
             return self.rows
-        counts = list(self.mix.values())
-        return sum(counts) if all(isinstance(count, int) for count in counts) else None
+        counts = [amount for amount in self.mix.values() if isinstance(amount, int)]
+        return sum(counts) if len(counts) == len(self.mix) else None
 
     @model_validator(mode="after")
     def _amounts(self) -> "Mix":

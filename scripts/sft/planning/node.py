@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sft.canonical import digest
 from sft.planning.rules import Rule, rule_of
+from sft.runtime.canonical import digest
 
 # Part of every key. Raised only when the meaning of keys changes; never for a new field (see fields.identity).
 KEY_SCHEMA = 1

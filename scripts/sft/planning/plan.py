@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sft.packages.installed import VENV_PYTHON
 from sft.planning.node import Node
+from sft.runtime.installed import VENV_PYTHON
 
 
 class PlanError(Exception):

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sft.canonical import canonical
 from sft.config.dataset import Mix
 from sft.config.fields import figure_name
 from sft.config.study import StudyExperiment
-from sft.manifest import file_digest
 from sft.planning.node import Node
 from sft.planning.plan import Plan, PlannedBaseline, Run
+from sft.runtime.canonical import canonical
+from sft.runtime.manifest import file_digest
 
 # The figures of every experiment, drawn by scripts/plot_<name>.py. `environments` and `rows` are for some: see below.
 FIGURES = ("accuracy", "loss", "grad_norm", "comparison")

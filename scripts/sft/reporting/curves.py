@@ -71,7 +71,7 @@ def draw(
             axes.fill_between(middle["step"], low, high, color=colour, alpha=BAND_ALPHA, linewidth=0, zorder=2)
         if seeds["seed"].nunique() > 1 or len(middle) < (seeds["cell"] == cell).sum():
             for _, line in seeds[seeds["cell"] == cell].groupby("seed", sort=False):
-                thin = {"linewidth": SEED_WIDTH, "alpha": SEED_ALPHA}
+                thin: dict[str, Any] = {"linewidth": SEED_WIDTH, "alpha": SEED_ALPHA}
                 axes.plot(line["step"], line["value"] * scale, color=colour, zorder=3, **thin)
         axes.plot(
             middle["step"],
@@ -288,8 +288,8 @@ def shown(config: dict[str, Any]) -> str:
 
 def record_sources(stage: Any, seeds: pd.DataFrame) -> None:
     """Put into the manifest which runs the figure shows, what they cost, and which ledger they were read from."""
-    from sft import manifest
     from sft.reporting import costs
+    from sft.runtime import manifest
 
     runs = seeds[["cell", "seed", "run", "run_key", "code"]].drop_duplicates()
     ledger = stage.input("ledger")

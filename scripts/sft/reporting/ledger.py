@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.csv import WriteOptions, write_csv
 
-from sft import manifest
-from sft.packages import installed
 from sft.reporting import labels, leaks
-from sft.stage import StageError
+from sft.runtime import installed, manifest
+from sft.runtime.stage import StageError
 
 PARQUET, CSV, RUNS, PROVENANCE = "ledger.parquet", "ledger.csv", "runs.csv", "provenance.json"
 PAIRED = "paired.csv"
@@ -162,7 +161,7 @@ def _costs(training: dict[str, Any], metrics: pa.Table, i: int) -> pa.Table:
     values |= {"max_grad_norm": training["config"].get("training", {}).get("max_grad_norm")}
     values |= training["facts"]
     logged = set(pc.unique(metrics["metric"]).to_pylist())
-    kept = {
+    kept: dict[str, float | None] = {
         name: float(value)
         for name, value in values.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in logged

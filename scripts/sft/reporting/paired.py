@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sft.data.tables import read_rows
+from sft.data.read.tables import read_rows
 from sft.evaluation.scoring import METRICS
 from sft.evaluation.statistics import paired_mcnemar
 
 BASE = "base model"
-COLUMNS = ("experiment", "cell", "seed", "dataset", "split", "metric", "step", "against")
-COLUMNS += ("rows", "only_cell", "only_other", "p_value")
+NAMED = ("experiment", "cell", "seed", "dataset", "split", "metric", "step", "against")
+COLUMNS = (*NAMED, "rows", "only_cell", "only_other", "p_value")
 
 # {(data set, step, metric): {id: right}}
 Right = dict[tuple[str, int, str], dict[str, bool]]

@@ -2,11 +2,11 @@
 
 import gc
 
-from sft.config.methods import needed_packages
 from sft.models import torch_setup
-from sft.training import attempts
+from sft.runtime import attempts
+from sft.runtime.out_of_memory import OutOfMemoryError, is_out_of_memory
+from sft.terms.exclusions import needed_packages
 from sft.training.backends import backend
-from sft.training.out_of_memory import OutOfMemoryError, is_out_of_memory
 from sft.training.run_setup import Run, make_trainer
 
 
@@ -55,10 +55,10 @@ def train_run(run: Run) -> int:
         attempts.note(stage.directory, run.attempt, torch_setup.device_facts(device))
     run.stop.defer()
     trainer.train(resume_from_checkpoint=str(run.start.path) if run.start.path else None)
-    if main:
-        stream = trainer.books.stream
+    stream, mirror = trainer.books.stream, trainer.books.mirror
+    if stream is not None and mirror is not None:
         stream.close()
-        trainer.books.mirror.close()
+        mirror.close()
         replayed = {"replayed": stream.replayed, "replayed_equal": stream.replayed_equal}
         attempts.note(stage.directory, run.attempt, replayed)
     trainer.ranks.wait()

@@ -7,17 +7,16 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from sft import orphan
-from sft.environment import quiet_environment
-from sft.slurm import job
-from sft.stage import Stage, StageError
+from sft.runtime import job, orphan
+from sft.runtime.out_of_memory import is_out_of_memory
+from sft.runtime.quiet import quiet_environment
+from sft.runtime.stage import Stage, StageError
+from sft.runtime.stop_request import StopRequest
+from sft.runtime.time_limit import TimeLimit
 from sft.training.checkpoint import Checkpoints
-from sft.training.out_of_memory import is_out_of_memory
 from sft.training.resume import Start
 from sft.training.run_setup import Run
 from sft.training.spread import plan_of, rank_threads
-from sft.training.stop_request import StopRequest
-from sft.training.time_limit import TimeLimit
 
 
 def train(path: str) -> int:
@@ -67,10 +66,8 @@ def _train(plan: Any, rank: int, stop: StopRequest) -> dict[str, Any]:
     from sft.training.loop import train_run
 
     told = plan.read()
-    stage = Stage(told["options"].directory, told["options"])
+    stage = (_SilentStage if rank else Stage)(told["options"].directory, told["options"])
     stage.options.threads = rank_threads()
-    if rank:
-        stage.say = _say_nothing
     checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say)
     start = Start(checkpoints.of_step(told["start"]) if told["start"] is not None else None)
     run = Run(
@@ -88,5 +85,8 @@ def _train(plan: Any, rank: int, stop: StopRequest) -> dict[str, Any]:
     return {"step": train_run(run)}
 
 
-def _say_nothing(_text: str) -> None:
-    """Only the main process tells how it goes."""
+class _SilentStage(Stage):
+    """Of every process but the main one, which tells how it goes."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.models.model_directory import model_directory
-from sft.stage import Stage, StageError
+from sft.runtime.stage import Stage, StageError
+from sft.runtime.stop_request import StopRequest
+from sft.runtime.time_limit import TimeLimit
+from sft.runtime.training_log import TrainingLog
 from sft.training import metrics_stream
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import Checkpoints
 from sft.training.metrics_stream import MetricsStream
 from sft.training.ranks_plan import RanksPlan
 from sft.training.resume import Start
-from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
-from sft.training.time_limit import TimeLimit
 from sft.training.training_arguments import requested_arguments
-from sft.training.training_log import TrainingLog
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,6 +62,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     from sft.training.bookkeeping import Bookkeeping
     from sft.training.collate import Collator
     from sft.training.effective import effective_arguments
+    from sft.training.gathered_state import require_same_layout
     from sft.training.methods import require_possible, trained_types_kept
     from sft.training.ranks import joined_ranks
     from sft.training.token_rows import load_rows, longest_row
@@ -76,6 +77,9 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         raise StageError(f"training.backend: {problem}")
     if device == "cpu":
         sharding.allow_on_cpu(options.strategy)
+    if resumed := run.start.checkpoint:
+        saved_by = resumed.strategy, resumed.marker.get("world_size", 1)
+        require_same_layout(resumed.path, saved_by, options.strategy, options.processes)
     processor = load_processor(stage.input("processor") / "processor")
     rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
     set_seed(config["seed"])
@@ -129,7 +133,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
             eval_dataset=rows["validation"] if len(rows["validation"]) else None,
             processing_class=processor,
             bookkeeping=books,
-            resumed=run.start.checkpoint,
+            resumed=resumed,
             ranks=ranks,
             plan=run.plan,
         )

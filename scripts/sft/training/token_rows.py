@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft import manifest
-from sft.claim import Claim, ClaimError
-from sft.data import examples
-from sft.stage import StageError
+from sft.data.read import examples
+from sft.runtime import manifest
+from sft.runtime.claim import Claim, ClaimError
+from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -74,7 +74,10 @@ def load_rows(tokens: Path, split: str) -> Dataset:
 def _copy(tokens: Path, split: str, say: Callable[[str], None]) -> Path:
     """The copy of a split's rows; made by whoever holds the claim on it, while all others wait."""
     folder = tokens / ROWS
-    wanted = f"{split}-{manifest.read(tokens)['outputs'][f'{split}.parquet']['sha256'][:DIGITS]}-"
+    made = manifest.read(tokens)
+    if made is None:
+        raise StageError(f"{tokens}: the tokens are not finished (no manifest.json). Make them first")
+    wanted = f"{split}-{made['outputs'][f'{split}.parquet']['sha256'][:DIGITS]}-"
     told = False
     while not (found := sorted(folder.glob(f"{wanted}*.arrow"))):
         folder.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ copy or a `touch`. Here manifests decide (sft.planning.freshness): see sft.workf
 """
 
 import ast
+import math
 import os
 import sys
 import time
@@ -13,17 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sft import claim, failures
-from sft.code import SCRIPTS
 from sft.estimates.job_memory import job_mib
 from sft.estimates.job_time import job_minutes
-from sft.planning import freshness
+from sft.planning import failures, freshness
 from sft.planning.node import Node
 from sft.planning.plan import Plan
 from sft.planning.rules import RULES
-from sft.slurm.launch import on_every_node, on_first_node
+from sft.runtime import claim, launch
+from sft.runtime.code import SCRIPTS
 from sft.slurm.memory import asked
-from sft.training import launch
+from sft.slurm.srun import on_every_node, on_first_node
 
 NETWORK = ("download_dataset", "download_model_files", "download_processor", "download_model", "make_environment")
 
@@ -36,11 +36,17 @@ class Attached:
     """
 
     def __init__(
-        self, plan: Plan, states: dict[str, freshness.State], archived: bool = False, results: str = "results"
+        self,
+        plan: Plan,
+        states: dict[str, freshness.State],
+        archived: bool = False,
+        rerun_budget: float = math.inf,
+        results: str = "results",
     ):
         self.plan = plan
         self.states = states
         self.archived = archived
+        self.rerun_budget = rerun_budget  # device-minutes
         self.results = results
         self.workflow: Any = None
         self.is_module = False

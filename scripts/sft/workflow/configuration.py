@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from sft.code import SCRIPTS
 from sft.config.errors import ConfigError, Problem
-from sft.config.evaluation import Execution
+from sft.config.evaluation_settings import Execution
 from sft.config.experiment import Config
 from sft.config.reader import DEFAULT_FILE
 from sft.config.strict_yaml import Document, read_yaml
-from sft.manifest import write_durably
+from sft.runtime.code import SCRIPTS
+from sft.runtime.manifest import write_durably
 from sft.workflow.attached import say
 
 Given = tuple[list[Document], dict[str, Any]]

@@ -6,11 +6,15 @@ workflow that uses this one as a module, keep theirs. None of this is a public i
 in tests/workflow hold it to its promise.
 """
 
+import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from sft.planning.new_code import new_code
 from sft.planning.rules import RULES
+from sft.runtime import manifest
 from sft.slurm import executor
 from sft.workflow.attached import Attached, say
 from sft.workflow.planned import link_runs, write_config
@@ -49,6 +53,7 @@ class Guest:
         study, workflow = self.study, self.study.workflow
         if workflow.is_main_process:
             _refuse_separate_disks(workflow)
+            self._require_budget()
         for node in study.plan.nodes.values():
             if not study.fresh(node.directory):
                 write_config(node)
@@ -59,6 +64,20 @@ class Guest:
                 executor.install(workflow, say)
             except executor.ExecutorError as error:
                 sys.exit(f"error: {error}")
+
+    def _require_budget(self) -> None:
+        """End the program where new code would make more again than `execution.rerun_budget_minutes` allows."""
+        study = self.study
+        outputs = (Path(file) for job in study.workflow.dag.needrun_jobs() for file in job.output)
+        made = (path.parent.as_posix() for path in outputs if path.name == manifest.NAME)
+        found = new_code(study.plan, study.states, [directory for directory in made if directory in study.plan.nodes])
+        if found.minutes > study.rerun_budget:
+            sys.exit(
+                f"error: execution.rerun_budget_minutes: {study.rerun_budget:g} is less than the {found.minutes:.1f} "
+                "device-minutes that it took to make what new code would make again. Keep these results: snakemake "
+                "--config code_policy=accept; or make them again: snakemake --config "
+                f"rerun_budget_minutes={math.ceil(found.minutes)}"
+            )
 
     def _is_ours(self, job: Any) -> bool:
         ours = any(job.rule.module_globals is namespace for namespace in self.namespaces)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
 from sft.config.reader import DEFAULT_FILE, read_study
 from sft.config.strict_yaml import Document, read_yaml
 from sft.estimates.run_estimates import require_fit
@@ -15,6 +14,7 @@ from sft.planning import freshness
 from sft.planning.node import Node, recorded_node
 from sft.planning.plan import Plan
 from sft.planning.planner import make_plan
+from sft.runtime import manifest
 from sft.workflow.attached import Attached
 
 RESULTS = "results"
@@ -32,7 +32,8 @@ def from_documents(documents: list[Document], overrides: dict[str, Any], results
     plan = make_plan(study)
     plan.lie_below(results)
     require_fit(plan)
-    return Attached(plan, freshness.examine(plan, study.execution.code_policy), results=results)
+    states = freshness.examine(plan, study.execution.code_policy)
+    return Attached(plan, states, rerun_budget=study.execution.rerun_budget_minutes, results=results)
 
 
 def from_archive(environment: str, results: str = RESULTS) -> Attached:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.config.errors import ConfigError
+from sft.planning.new_code import new_code
 from sft.planning.plan import PlanError
 from sft.planning.rules import RULES
 from sft.workflow import configuration
@@ -130,11 +131,13 @@ def _require(packages: tuple[str, ...]) -> None:
 
 
 def _say_what_is_stale(study: Attached) -> None:
+    for line in new_code(study.plan, study.states).lines():
+        say(line)
     stale = study.stale()
     for path, reason in list(stale.items())[:20]:
         say(f"again: {Path(path).parent}: {reason}")
     if len(stale) > 20:
-        say(f"again: {len(stale) - 20} more (make check lists them)")
+        say(f"again: {len(stale) - 20} more (sft check lists them)")
     for directory, state in study.states.items():
         if state.fresh and state.other_code:
             say(f"kept: {directory}: {state.reason}")

@@ -92,7 +92,7 @@ class DataPlanner:
                 rule[name] = {key: value for key, value in rule[name].items() if value is not None}
         own = {"split": rule}
         inputs = {"dataset": examples}
-        config = own
+        config: dict[str, Any] = own
         if rule.get("column") or rule.get("stratify_by", "answer") != "answer":
             # Columns that no canonical row has are read from the published files again, row by row.
             inputs |= {"source": examples.inputs["source"]}
@@ -122,7 +122,10 @@ class DataPlanner:
         return self.plan.add(Node("audit_splits", train.label, config, own, inputs))
 
     def _benchmark(self, benchmark: Benchmark) -> Node:
-        return self.splits(benchmark.dataset) if benchmark.source is None else self.download(benchmark.source)
+        if benchmark.source is not None:
+            return self.download(benchmark.source)
+        assert benchmark.dataset is not None, "one of the two is given (Benchmark)"
+        return self.splits(benchmark.dataset)
 
     def _embeddings(self, embedding: Embedding, compared: dict[str, Node]) -> dict[str, Node]:
         """The vectors of all divided data sets that an audit compares, as inputs of it."""

@@ -26,7 +26,7 @@ class Fitted:
 
 def scores_of(predictions: Node, tests: dict[str, Node]) -> Node:
     """The scores of predictions on `tests`."""
-    asked = {key: predictions.config[key] for key in ("datasets", "split") if key in predictions.config}
+    asked: dict[str, Any] = {key: predictions.config[key] for key in ("datasets", "split") if key in predictions.config}
     inputs = {"predictions": predictions} | tests
     return Node("score", "scores", asked, {}, inputs, place={"predictions": predictions.path})
 

@@ -69,8 +69,8 @@ def _state(
         if not states[above.directory].fresh:
             reason = f"its {name} has to be made again ({above.id})"
             return State("stale", reason, other_code=states[above.directory].other_code)
-        used = record["inputs"].get(name, {}).get("content")
-        if used != made[above.directory]["content"]:
+        used, there = record["inputs"].get(name, {}).get("content"), made[above.directory]
+        if there is None or used != there["content"]:
             return State("stale", f"its {name} is not the one it was made from ({above.id})")
     for relative, expected in record["outputs"].items():
         file = Path(node.directory, relative)

@@ -41,7 +41,7 @@ def presented(
         }
         for run in runs
     ]
-    inputs = {}
+    inputs: dict[str, Node] = {}
     for i, run in enumerate(runs):
         inputs |= {f"run-{i}": run.train, f"scores-{i}": run.scores}
     inputs |= {f"audit-{i}": run.audit for i, run in enumerate(runs)}

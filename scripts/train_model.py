@@ -77,7 +77,7 @@ def make(stage: Stage) -> None:
     stop = StopRequest()
     training = stage.config["training"]
     if faults := extra_faults(training["extra"]):
-        raise StageError("; ".join(faults))
+        raise StageError("\n  ".join(f"training.extra.{key}: {problem}. {fix}" for key, problem, fix in faults))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise StageError(
             "train_model starts its processes itself (--strategy, --processes). Start it without accelerate launch "

@@ -58,6 +58,14 @@ class FieldError(ValueError):
         self.key, self.message, self.fix = key, message, fix
 
 
+class SeveralFieldsError(ValueError):
+    """What is wrong with several keys of a section, told together."""
+
+    def __init__(self, faults: Iterable[FieldError]):
+        self.faults = list(faults)
+        super().__init__("; ".join(map(str, self.faults)))
+
+
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """The one of `options` that `word` was probably meant to be, or None where none is near."""
     folded = {_folded(option): option for option in reversed(list(options))}

@@ -4,19 +4,19 @@ A setting that a library would drop, or take back without a word, is refused her
 of the device that was found. Imports nothing heavy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sft.config.errors import FieldError
+from sft.config.errors import FieldError, SeveralFieldsError
 
 # (key below training, what is wrong, what to do)
 Refusal = tuple[str, str, str]
 
 
-def refuse(refusals: Iterator[Refusal]) -> None:
-    """FieldError for the first of them."""
-    for key, problem, fix in refusals:
-        raise FieldError(key, problem, fix)
+def refuse(refusals: Iterable[Refusal]) -> None:
+    """SeveralFieldsError with all of them, where there are any."""
+    if faults := [FieldError(*refusal) for refusal in refusals]:
+        raise SeveralFieldsError(faults)
 
 
 def in_training(training: dict[str, Any]) -> Iterator[Refusal]:

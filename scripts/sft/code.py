@@ -2,6 +2,7 @@
 
 What counts is the syntax tree without docstrings, so comments, formatting and documentation may change
 freely. The tree is walked here, not printed by `ast.dump`, whose text differs between Python versions.
+A template or style sheet beside a module, of its name, counts with it.
 """
 
 import ast
@@ -10,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parent.parent
+BESIDE = (".html.jinja", ".css")
 
 
 def code_digest(script: str) -> str:
@@ -61,6 +63,9 @@ def _imports(path: Path) -> list[Path]:
 def _tree_digest(path: Path) -> str:
     sha = hashlib.sha256()
     _feed(_parsed(path), sha)
+    for beside in map(path.with_suffix, BESIDE):
+        if beside.is_file():
+            sha.update(beside.read_bytes())
     return sha.hexdigest()
 
 

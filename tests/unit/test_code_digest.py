@@ -45,6 +45,18 @@ def test_every_executed_file_counts(scripts: Path, file: str) -> None:
     assert digest() != before
 
 
+@pytest.mark.parametrize("name", ["used.html.jinja", "used.css"])
+def test_a_template_or_style_sheet_counts_with_the_module_of_its_name(scripts: Path, name: str) -> None:
+    before = digest()
+    (scripts / "lib" / name).write_text("<p>One</p>")
+    made = digest()
+    assert made != before
+    (scripts / "lib" / name).write_text("<p>Two</p>")
+    assert digest() not in (before, made)
+    (scripts / "lib" / name).rename(scripts / "lib" / name.replace("used", "other"))
+    assert digest() == before
+
+
 def test_files_that_are_not_imported_do_not_count(scripts: Path) -> None:
     before = digest()
     (scripts / "lib/other.py").write_text("VALUE = 2\n")

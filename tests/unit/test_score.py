@@ -11,9 +11,13 @@ import pytest
 
 from sft import manifest
 from sft.code import SCRIPTS
-from sft.evaluation.scoring import likeliest, score_dataset
+from sft.evaluation.scoring import counted, likeliest, marks
 
 CHOICES = [str(digit) for digit in range(10)]
+
+
+def score_dataset(dataset: str, predictions: list[dict], declared: list[dict]) -> list[dict]:
+    return counted(dataset, marks(dataset, predictions, declared))
 
 
 def declared_rows(n: int) -> list[dict]:

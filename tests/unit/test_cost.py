@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sft.code import SCRIPTS
-from sft.training.cost import NOT_MEASURED, cost
+from sft.runtime.code import SCRIPTS
+from sft.terms.measured import NOT_MEASURED
+from sft.training.cost import cost
 
 CPU = {"wall_seconds": 1800.0, "processes": 2, "device_name": None}
 

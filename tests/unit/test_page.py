@@ -9,10 +9,10 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from sft.data import label_page
-from sft.data.audit_page import page as audit_page
-from sft.data.audit_shown import Pair, Side
-from sft.data.page import render
+from sft.data.audit import label_page
+from sft.data.audit.audit_page import page as audit_page
+from sft.data.audit.audit_shown import Pair, Side
+from sft.data.audit.page import render
 
 HOSTILE = (
     "</style></title></code><script>alert(1)</script><img src=x onerror=alert(1)> \"'{{ 7 * 7 }}{% raw %}{# no #}&amp;"

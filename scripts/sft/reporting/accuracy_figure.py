@@ -8,7 +8,7 @@ import pandas as pd
 from sft.reporting import curves, series
 from sft.reporting import figure_style as style
 from sft.reporting.figure_sheet import Entry, Sheet
-from sft.stage import Stage
+from sft.runtime.stage import Stage
 
 MOST_COLUMNS = 2
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pynvml
 
-from sft.reporting.costs import NOT_MEASURED
+from sft.terms.measured import NOT_MEASURED
 
 # Dense bfloat16 (without sparsity) in operations per second, by what torch calls the device; vendors' data sheets.
 PEAK_OPERATIONS = {

@@ -13,6 +13,7 @@ from sft.data.audit import label_page
 from sft.data.audit.audit_page import page as audit_page
 from sft.data.audit.audit_shown import Pair, Side
 from sft.data.audit.page import render
+from sft.runtime import code
 
 HOSTILE = (
     "</style></title></code><script>alert(1)</script><img src=x onerror=alert(1)> \"'{{ 7 * 7 }}{% raw %}{# no #}&amp;"
@@ -110,9 +111,12 @@ def test_pictures_of_a_row_are_counted_once():
     assert label_page._shortened("<|im|>" + "<pad>" * 300 + "7") == "<|im|><pad> × 300 7"
 
 
-def test_a_value_that_a_template_is_not_given_is_an_error(tmp_path: Path):
-    text = '{% extends "page.html.jinja" %}{% block body %}{{ given }}{% endblock %}'
-    (tmp_path / "some.html.jinja").write_text(text)
-    with pytest.raises(jinja2.UndefinedError, match="given"):
-        render(str(tmp_path / "some.py"), title="t", passed=True)
-    assert "1 &lt; 2" in render(str(tmp_path / "some.py"), title="t", passed=True, given="1 < 2")
+def test_a_value_that_a_template_is_not_given_is_an_error():
+    with pytest.raises(jinja2.UndefinedError, match="is undefined"):
+        render("audit_page.html.jinja", title="t", passed=True)
+
+
+@pytest.mark.parametrize(("script", "page"), [("audit_splits", "audit_page"), ("audit_labels", "label_page")])
+def test_the_digest_of_a_page_has_its_templates_and_its_style(script: str, page: str):
+    named = {Path(name).name for parts in code.describe(script).values() for name in parts}
+    assert {f"{page}.html.jinja", "page.html.jinja", "page.css"} <= named

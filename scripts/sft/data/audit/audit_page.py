@@ -40,7 +40,7 @@ def page(made: dict[str, Any], pairs: list[Pair], title: str, directories: dict[
     met = [kind for kind in KINDS if any(kind in pair["overlap"] for pair in made["pairs"])]
     overlaps = [(pair, kind, found) for pair in made["pairs"] for kind, found in pair["overlap"].items()]
     return render(
-        __file__,
+        "audit_page.html.jinja",
         **made,
         title=title,
         directories=directories,

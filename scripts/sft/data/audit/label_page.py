@@ -34,7 +34,7 @@ def page(title: str, labels: Mapping[str, Any], found: list[dict[str, Any]], tes
     for row in found:
         thresholds.setdefault(row["threshold"], []).append(row)
     return render(
-        __file__,
+        "label_page.html.jinja",
         title=title,
         passed=all(row["passed"] for row in found) and not any(test["refused"] for test in tests.values()),
         splits=splits,

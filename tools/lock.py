@@ -31,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from sft.packages.pin_check import check
+from pin_check import check
 from sft.packages.pins import (
     CUDA_LIBRARY,
     WITHOUT,

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from sft.packages.pin_check import post_deploy_script
+from pin_check import post_deploy_script
 from sft.packages.pins import read_yaml, stage_sources
 
 

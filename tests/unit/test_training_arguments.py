@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from sft.config.trainer_extra import ELSEWHERE, EXTRA, FIELDS, extra_faults
-from sft.config.yaml_comments import field_at
 from sft.runtime.stage import StageError
 from sft.training.training_arguments import kept_steps, micro_batch, requested_arguments, total_steps
+from yaml_comments import field_at
 
 TRAINING = {
     "learning_rate": 1e-3,

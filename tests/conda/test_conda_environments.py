@@ -21,7 +21,7 @@ import made_up_experiment as made_up
 import pytest
 from local_conda import HERE, ROOT
 
-from sft.packages.pins import normal, read_source, read_yaml
+from pins import normal, read_source, read_yaml
 
 pytestmark = [pytest.mark.conda, pytest.mark.slow]
 

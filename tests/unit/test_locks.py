@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pin_check import check, post_deploy_script
-from sft.packages.pins import read_yaml
+from pins import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 

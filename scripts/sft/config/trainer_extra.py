@@ -55,7 +55,14 @@ ELSEWHERE = {
     "save_only_model": "execution.keep_optimizer",
 }
 
-PYTHON_TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "dict": dict, "list": list}
+PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "dict": dict,
+    "list": list,
+}
 
 
 def extra_faults(extra: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -22,7 +22,7 @@ import pytest
 from local_conda import HERE, ROOT
 from outer import clone, commit, module, outer
 
-from sft.packages.pins import normal, read_source, read_yaml
+from pins import normal, read_source, read_yaml
 
 pytestmark = [pytest.mark.conda, pytest.mark.slow]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.packages.pins import read_source
+from pins import read_source
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "envs/apptainer.def").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.packages.pins import normal, read_lock, read_source, read_yaml
+from pins import normal, read_lock, read_source, read_yaml
 from sft.planning.rules import RULES, rule_of
 from sft.runtime.code import SCRIPTS, sources
 

@@ -6,6 +6,7 @@ be lost or may describe another checkout. Touching, copying, cloning or moving r
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,5 @@ def _unseen_file(node: Node, record: dict[str, Any]) -> str:
 
 def _in_order(plan: Plan) -> list[Node]:
     """Every node after all that it is made from."""
-    ordered: dict[str, Node] = {}
-
-    def visit(node: Node) -> None:
-        if node.directory not in ordered:
-            for above in node.inputs.values():
-                visit(above)
-            ordered[node.directory] = node
-
-    for node in plan.nodes.values():
-        visit(node)
-    return list(ordered.values())
+    above = {node.directory: [made.directory for made in node.inputs.values()] for node in plan.nodes.values()}
+    return [plan.nodes[directory] for directory in TopologicalSorter(above).static_order()]

@@ -105,12 +105,12 @@ def _cost(run: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What a run has cost so far, every attempt counted."""
     counted = attempts.counted(run, rows)
     spent = [one["wall_seconds"] * one.get("processes", 1) for one in counted]
-    joules = [one.get("joules") for one in counted]
+    joules = [one["joules"] for one in counted if one.get("joules") is not None]
     made = manifest.read(run)
     known = made["facts"].get("cost", {}) if made else {}
     return {
         "device_hours": round(sum(spent) / 3600, 5),
-        "joules": NOT_MEASURED if None in joules else round(sum(one for one in joules if one is not None), 1),
+        "joules": round(sum(joules), 1) if len(joules) == len(counted) else NOT_MEASURED,
         "model_flops_utilisation": known.get("model_flops_utilisation", NOT_MEASURED),
         "peak_memory_mib": max((row.get("peak_memory_mib", 0) for row in rows), default=0) or NOT_MEASURED,
     }
@@ -131,7 +131,7 @@ def _state(
     named = re.compile(rf"_{re.escape(run.name)}(_|\{comments.JOINT}|$)")
     name = run.name  # found fast; a pattern for each of a thousand runs and jobs takes ten seconds
     ours = [job for job in jobs if name in job.comment and named.search(job.comment)]
-    training = next((job for job in ours if "train_model" in comments.rules(job.comment)), None)
+    training = next((job for job in ours if comments.trains(job.comment)), None)
     if manifest.read(run) is not None:
         return _after_training(run, ours)
     if claim.alive(run):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
+from pydantic import BaseModel
+
 from sft.config.experiment import Cell, Config
 from sft.config.fields import NAME
 from sft.config.key_paths import sections_in
@@ -84,7 +86,7 @@ def _grid(changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _dotted(model: type) -> Iterator[tuple[str, str, str]]:
+def _dotted(model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
     """(dotted key, section, key in it) of the keys one level below `model`."""
     for name, field in model.model_fields.items():
         for section in sections_in(field.annotation):

@@ -32,7 +32,7 @@ TEMPLATE = (
     "{% endfor %}{% endif %}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-TOKENIZER = {
+TOKENIZER: dict[str, Any] = {
     "special": SPECIAL,
     "bos_token": "<|begin_of_text|>",
     "eos_token": "<|eot_id|>",
@@ -41,8 +41,6 @@ TOKENIZER = {
 }
 TILE_PIXELS = 16
 TILES = 4
-# The embeddings have rows for eight tokens that the output layer never says; the picture's is the first of them.
-EXTRA_EMBEDDINGS = 8
 
 
 def make_processor(tokenizer: PreTrainedTokenizerBase) -> ProcessorMixin:

@@ -1,4 +1,7 @@
-"""What a run cost: device-hours, energy, the share of the device's arithmetic. Never a zero for what is not known."""
+"""What a run cost: device-hours, energy, the share of the device's arithmetic. Never a zero for what is not known.
+
+A record in the manifest, and no part of a value.
+"""
 
 import os
 from contextlib import suppress
@@ -6,8 +9,7 @@ from typing import Any
 
 import pynvml
 
-from sft.terms.measured import NOT_MEASURED
-
+NOT_MEASURED = "not measured"
 # Dense bfloat16 (without sparsity) in operations per second, by what torch calls the device; vendors' data sheets.
 PEAK_OPERATIONS = {
     "A100": 312e12,

@@ -420,6 +420,17 @@ def test_rules_can_be_changed_by_the_outer_workflow(tmp_path: Path) -> None:
     assert run(checkout, "-n").count("besides its jobs") == 1
 
 
+def test_other_ways_to_move_results(tmp_path: Path) -> None:
+    """`replace_prefix`, and a module of a module, each with a prefix."""
+    inner = module(HERE, more="    replace_prefix: {'results/': 'made/'}\n")
+    checkout = outer(tmp_path, CONFIGFILE + module("'inner.smk'", "mid", more="    prefix: 'theirs'\n"))
+    (tmp_path / "inner.smk").write_text(inner)
+    assert without_targets(checkout.planned()) == named("mid_sft_")
+    run(checkout, "--until", "mid_sft_download_dataset")
+    [made] = tmp_path.rglob("manifest.json")
+    assert made.parent.parent == tmp_path / "theirs/made/sources"
+
+
 def test_storage_elsewhere_and_separate_disks_are_one_line(tmp_path: Path) -> None:
     """Plugins as an object store and a cloud have: for Snakemake they are there, and here they cannot be used."""
     checkout = outer(tmp_path / "work", CONFIGFILE + module(HERE))

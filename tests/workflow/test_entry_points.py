@@ -1,6 +1,7 @@
 """The ways in: from the root, by the workflow's own file, with bad input; what a user sees of each."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -76,6 +77,24 @@ def test_python_without_the_packages_gets_one_clear_line(fresh: Checkout, tmp_pa
     assert done.returncode == 1
     assert "has no torch. Use the environment of this project: make setup" in done.stderr
     assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_run_is_one_line(fresh: Checkout, tmp_path: Path) -> None:
+    """Snakemake puts the path of an image into a command unquoted, and asks apptainer for its version at start."""
+    (tmp_path / "apptainer").write_text("#!/bin/sh\necho apptainer version 1.4.0\n")
+    (tmp_path / "apptainer").chmod(0o755)
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    assert fresh.planned("--sdm", "apptainer", **path)["train_model"] == 2
+    done = fresh.snakemake("--sdm", "apptainer", warm=False, **path)
+    assert done.returncode == 1
+    assert re.search(r"^error: there is no image .*/envs/snakemake-sft\.sif\. Build it", done.stderr, re.MULTILINE)
+    moved = Checkout(fresh.path.rename(tmp_path / "a folder's name"))
+    assert moved.planned()["train_model"] == 2, "without --sdm apptainer nothing is asked of the path"
+    done = moved.snakemake("-n", "--sdm", "apptainer", **path)
+    assert done.returncode == 1
+    assert "Snakemake cannot run an image whose path has blanks or quotes" in done.stderr
     assert "Traceback" not in done.stderr
 
 

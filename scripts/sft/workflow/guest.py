@@ -16,7 +16,7 @@ from sft.planning.new_code import new_code
 from sft.planning.rules import RULES
 from sft.runtime import manifest
 from sft.slurm import executor
-from sft.workflow.attached import Attached, say
+from sft.workflow.attached import IMAGE, Attached, say
 from sft.workflow.planned import link_runs, write_config
 
 TARGETS = ("all", "figures", "audits", "runs", "downloads")
@@ -53,6 +53,8 @@ class Guest:
         study, workflow = self.study, self.study.workflow
         if workflow.is_main_process:
             _refuse_separate_disks(workflow)
+            if study.in_container() and not IMAGE.exists():
+                sys.exit(f"error: there is no image {IMAGE}. Build it in a checkout (make image) and copy it there")
             self._require_budget()
         for node in study.plan.nodes.values():
             if not study.fresh(node.directory):

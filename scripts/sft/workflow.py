@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sft import claim, failures, manifest
+from sft import claim, failures, head_lock, manifest
 from sft.code import SCRIPTS
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE, load
@@ -180,6 +180,7 @@ class Attached:
         self.workflow.dag_settings.rerun_triggers = frozenset()
         # A killed job leaves Snakemake's marker "incomplete"; only a manifest makes a result complete here.
         self.workflow.dag_settings.force_incomplete = True
+        head_lock.repair(self.workflow.persistence)
 
     def _node(self, directory: str) -> Node:
         try:

@@ -39,7 +39,7 @@ if [ -z "$$python" ]; then \
 fi
 endef
 
-SET_UP = @$(FIND_PYTHON); $$python -B scripts/set_up.py --environment $(VENV) --torch $(TORCH) \
+SET_UP = @$(FIND_PYTHON); $$python -B tools/set_up.py --environment $(VENV) --torch $(TORCH) \
     $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(if $(filter 0,$(UV)),--no-uv)
 
 .PHONY: help
@@ -95,12 +95,12 @@ test-gpu: ## the tests that need a CUDA device; without .venv with what is insta
 
 .PHONY: test-deepspeed
 test-deepspeed: setup ## ZeRO on two CPU processes, in an environment of its own (minutes; needs g++)
-	@$(FIND_PYTHON); $$python -B scripts/set_up.py --environment .venv-cpu-deepspeed --only locks/cpu-deepspeed.txt --tests
+	@$(FIND_PYTHON); $$python -B tools/set_up.py --environment .venv-cpu-deepspeed --only locks/cpu-deepspeed.txt --tests
 	PATH="$(CURDIR)/.venv-cpu-deepspeed/bin:$$PATH" .venv-cpu-deepspeed/bin/python -m pytest tests/smoke/test_deepspeed.py tests/workflow/test_published_deepspeed.py
 
 .PHONY: test-unsloth
 test-unsloth: setup-tests ## Unsloth on a CPU against TRL, in an environment of its own (minutes)
-	@$(FIND_PYTHON); $$python -B scripts/set_up.py --environment .venv-cpu-unsloth --only locks/cpu-unsloth.txt
+	@$(FIND_PYTHON); $$python -B tools/set_up.py --environment .venv-cpu-unsloth --only locks/cpu-unsloth.txt
 	$(BIN)/python -m pytest tests/smoke/test_unsloth.py
 
 .PHONY: check
@@ -138,11 +138,11 @@ format: setup-tests ## put Snakefiles and Python files in form
 
 .PHONY: lock
 lock: setup ## resolve the locks and environments again after a change of requirements*.in or envs/*.in
-	@$(BIN)/python scripts/lock.py write $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+	@$(BIN)/python tools/lock.py write $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 .PHONY: pin
 pin: setup ## write explicit pin files of the conda environments; needs a conda that reaches its channel (STAGES=...)
-	@$(BIN)/python scripts/pin.py $(STAGES)
+	@$(BIN)/python tools/pin.py $(STAGES)
 
 .PHONY: image
 image: ## build the Apptainer image with the locked environment, for snakemake --sdm apptainer (TORCH=cuda for GPUs)
@@ -151,7 +151,7 @@ image: ## build the Apptainer image with the locked environment, for snakemake -
 
 .PHONY: lock-check
 lock-check: ## whether locks, environments and their sources agree (offline)
-	@$(FIND_PYTHON); $$python -B scripts/lock.py check
+	@$(FIND_PYTHON); $$python -B tools/lock.py check
 
 .PHONY: clean-env
 clean-env: ## remove .venv

@@ -18,7 +18,7 @@ import estimate_memory  # noqa: E402
 import small_runs  # noqa: E402
 import training_nodes as runs  # noqa: E402
 
-from sft.code import SCRIPTS  # noqa: E402
+from sft.runtime.code import SCRIPTS  # noqa: E402
 
 MIB = 2**20
 SETTINGS = {"max_steps": 2, "save_steps": None, "eval_steps": None, "warmup_steps": 0}

@@ -30,7 +30,7 @@ def make(folder: Path, hidden: int, layers: int, vocabulary: int) -> int:
     import torch.distributed.checkpoint as dcp
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from sft.models.tiny_models import make_processor
+    from sft.embedded.tiny_models import make_processor
 
     torch.manual_seed(0)
     sizes = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": layers}

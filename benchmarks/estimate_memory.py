@@ -72,7 +72,7 @@ def measured(root: Path, hidden: int, layers: int, method: str, rows: int, check
 
 def make_nodes(nodes: Path, hidden: int, layers: int) -> None:
     """A base model of that size with tokenizer, tokens and audit, below `nodes`."""
-    from sft.models.tiny_models import make_model, make_processor
+    from sft.embedded.tiny_models import make_model, make_processor
 
     processor = make_processor("llama")
     processor.save_pretrained(nodes / "processor" / "processor")

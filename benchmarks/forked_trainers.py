@@ -112,7 +112,7 @@ def _train(caller: int, request: int, output: int, errors: int) -> NoReturn:
         os.chdir(asked["directory"])
         sys.argv = ["train_model.py", *asked["arguments"]]
         import train_model
-        from sft.stage import run_stage
+        from sft.runtime.stage import run_stage
 
         run_stage(train_model.make, train_model.__doc__, train_model.add_options)
     except SystemExit as end:

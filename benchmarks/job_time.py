@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-from sft import manifest
 from sft.config.reader import load
 from sft.estimates.job_time import job_minutes, job_seconds
 from sft.planning.planner import make_plan
+from sft.runtime import manifest
 
 RULES = ("train_model", "convert_checkpoint", "ask_base", "predict")
 

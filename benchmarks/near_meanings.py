@@ -27,7 +27,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    from sft.data.leak_index import near_meanings
+    from sft.data.audit.leak_index import near_meanings
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--train", type=int, default=100_000)

@@ -42,7 +42,7 @@ GRID = """
 import sys
 sys.path.insert(0, {scripts!r})
 from sft.slurm import executor
-from sft.slurm.launch import on_first_node
+from sft.slurm.srun import on_first_node
 
 onstart:
     executor.install(workflow, lambda text: print(text, file=sys.stderr, flush=True))

@@ -19,7 +19,7 @@ import training_nodes as runs  # noqa: E402
 from heads import START, Head  # noqa: E402
 from slurm_cluster import Cluster, running_cluster, why_not  # noqa: E402
 
-from sft.training import attempts  # noqa: E402
+from sft.runtime import attempts  # noqa: E402
 
 TRAINER = ROOT / "tests/slurm/slow_train.py"
 STUDY = (

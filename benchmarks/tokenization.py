@@ -61,8 +61,8 @@ def chats(count: int) -> list[dict[str, Any]]:
 def ours(tokenizer: Any, folder: Path, loss_on: str = "assistant") -> Path:
     import pyarrow
 
-    from sft.data import examples
-    from sft.data.tokenization import Tokenization
+    from sft.data.read import examples
+    from sft.data.tokens.tokenization import Tokenization
 
     config = {"max_length": 4096, "on_too_long": "error", "loss_on": loss_on}
     numbers = pyarrow.list_(pyarrow.int32())
@@ -119,11 +119,11 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
 
-    from sft.data import examples
-    from sft.models.tiny_models import make_processor
+    from sft.data.read import examples
+    from sft.embedded.tiny_models import make_processor
 
     disable_progress_bar()
-    gc.set_threshold(50_000, *gc.get_threshold()[1:])  # as every stage has it (sft/stage.py); for both
+    gc.set_threshold(50_000, *gc.get_threshold()[1:])  # as every stage has it (sft/runtime/stage.py); for both
     tokenizer = make_processor("llama")
     examples.write(folder / ROWS, chats(options.rows))
     data = Dataset.from_parquet(str(folder / ROWS), cache_dir=str(folder / "cache"))

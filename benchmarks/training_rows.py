@@ -31,8 +31,8 @@ def make_tokens(folder: Path, megabytes: int) -> None:
     import pyarrow.parquet
     from PIL import Image
 
-    from sft.data import examples
-    from sft.manifest import file_digest
+    from sft.data.read import examples
+    from sft.runtime.manifest import file_digest
 
     draw = np.random.default_rng(0)
     fields = {"id": pyarrow.string()} | dict.fromkeys(("input_ids", "labels"), pyarrow.list_(pyarrow.int32()))
@@ -57,7 +57,7 @@ def read(folder: Path, way: str) -> dict[str, Any]:
     """Two epochs over the rows in this process."""
     from datasets import Dataset
 
-    from sft.data import pictures
+    from sft.data.read import pictures
 
     before, started = status(), time.monotonic()
     if way == "in memory":

@@ -18,8 +18,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
-from sft.stage import CONFIG, Stage, StageError, run_stage
+from sft.runtime import manifest
+from sft.runtime.stage import CONFIG, Stage, StageError, run_stage
 
 SCHEMA = 1
 NAME = "results/archive.json"

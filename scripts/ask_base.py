@@ -9,7 +9,7 @@ takes a copy for each run.
 import argparse
 
 from sft.models.model_directory import model_directory
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def make(stage: Stage) -> None:
 
     # True: leave PEFT alone, which is imported to be made cheaper and is not needed here.
     torch_setup.prepare(stage.options.threads, needs_bitsandbytes=True)
-    from sft.data.tables import write_rows
+    from sft.data.read.tables import write_rows
     from sft.evaluation.predictions import SCHEMA
     from sft.evaluation.questions import Questions
     from sft.models.loading import load_model, load_processor

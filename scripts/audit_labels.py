@@ -9,21 +9,21 @@ By hand: python scripts/audit_labels.py results/label_audits/digits-1a2b3c4d
 
 import json
 
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime.stage import Stage, StageError, run_stage
 
 FAILED = "labels-failed.html"
 IDS_NAMED = 5
 
 
 def make(stage: Stage) -> None:
-    from sft.data import label_audit, label_page
+    from sft.data.audit import label_page, label_verdict
 
     labels = json.loads((stage.input("tokens") / "labels.json").read_text(encoding="utf-8"))
-    found = label_audit.judged(labels, stage.config)
+    found = label_verdict.judged(labels, stage.config)
     tests = {name: _control_tokens(directory, labels) for name, directory in stage.inputs("test-").items()}
     page = label_page.page(f"Labels: {stage.id}", labels, found, tests)
     (stage.directory / FAILED).unlink(missing_ok=True)
-    complaints = [label_audit.complaint(found)] if not all(row["passed"] for row in found) else []
+    complaints = [label_verdict.complaint(found)] if not all(row["passed"] for row in found) else []
     complaints += [
         f"{name}: {test['rows_with_control_tokens']} of {test['rows']} test rows hold control tokens in their own text "
         f"(ids {', '.join(test['ids'])}). Mend the rows, or set training.control_tokens to neutralise or allow"
@@ -33,7 +33,7 @@ def make(stage: Stage) -> None:
     if complaints:
         (stage.directory / FAILED).write_text(page, encoding="utf-8")
         raise StageError("\n  ".join([*complaints, f"The whole report: {stage.directory / FAILED}"]))
-    made = {"found": found, "tests": tests, "counts": label_audit.counts(labels)}
+    made = {"found": found, "tests": tests, "counts": label_verdict.counts(labels)}
     stage.output("audit.json").write_text(json.dumps(made, indent=1) + "\n")
     stage.output("labels.html").write_text(page, encoding="utf-8")
     stage.record(**{f"{row['split']}.{row['threshold']}": row["found"] for row in found})
@@ -43,8 +43,8 @@ def make(stage: Stage) -> None:
 
 
 def _control_tokens(directory, labels) -> dict:
-    from sft.data import examples
-    from sft.data.control_tokens import ControlTokens
+    from sft.data.read import examples
+    from sft.data.tokens.control_tokens import ControlTokens
 
     tokens, rows, count, ids = ControlTokens(labels["control_tokens"]), 0, 0, []
     columns = ["id", "system", "prompt", "completion", "messages"]

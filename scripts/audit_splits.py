@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime import manifest
+from sft.runtime.stage import Stage, StageError, run_stage
 
 FAILED = "audit-failed.html"
 
@@ -20,9 +20,9 @@ FAILED = "audit-failed.html"
 def make(stage: Stage) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from sft.data import audit, audit_page, audit_shown
-    from sft.data.audit_rules import Rules
-    from sft.data.benchmark_rows import Benchmark
+    from sft.data.audit import audit_page, audit_shown, overlaps
+    from sft.data.read.benchmark_rows import Benchmark
+    from sft.terms.audit_rules import Rules
 
     rules = Rules(**stage.config)
     paths = {split: stage.input("train") / f"{split}.parquet" for split in ("train", "validation")}
@@ -35,12 +35,12 @@ def make(stage: Stage) -> None:
         else:
             paths[name] = directory / "test.parquet"
     with ThreadPoolExecutor(stage.options.threads) as pool:
-        found = audit.audit(paths, benchmarks, rules, pool, _vectors(stage, rules.benchmarks))
+        found = overlaps.audit(paths, benchmarks, rules, pool, _vectors(stage, rules.benchmarks))
     identifiers = {
         name: {number: row["id"] for number, row in audit_shown.rows_of(found.of(name), rows, ["id"]).items()}
-        for name, rows in audit.named_rows(found).items()
+        for name, rows in overlaps.named_rows(found).items()
     }
-    made = audit.report(found, rules, identifiers)
+    made = overlaps.report(found, rules, identifiers)
     directories = {name: path.parent.as_posix() for name, path in paths.items()}
     directories |= {name: one.directory.as_posix() for name, one in benchmarks.items()}
     page = audit_page.page(
@@ -55,12 +55,12 @@ def make(stage: Stage) -> None:
         (stage.directory / FAILED).write_text(page, encoding="utf-8")
         raise StageError(
             f"splits overlap by more than {made['maximum_overlap']} rows, or than their limits:\n"
-            f"  {audit.complaint(made)}\nRemove the rows from the source, or allow them with "
-            f"{audit.allowing(made, rules)}. The whole report: {stage.directory / FAILED}"
+            f"  {overlaps.complaint(made)}\nRemove the rows from the source, or allow them with "
+            f"{overlaps.allowing(made, rules)}. The whole report: {stage.directory / FAILED}"
         )
     stage.output("audit.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     stage.output("audit.html").write_text(page, encoding="utf-8")
-    inside = audit.label_facts(made)
+    inside = overlaps.label_facts(made)
     if inside.total():
         stage.say(
             f"inside splits: {inside['repeated']} repeated rows, {inside['contradictory']} contradictory contents"

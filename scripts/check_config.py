@@ -18,16 +18,17 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from sft.canonical import canonical
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
 from sft.estimates import run_estimates
-from sft.manifest import read
-from sft.packages.installed import differences, pins_file, words
-from sft.packages.unpinned import unpinned
 from sft.planning.freshness import State
 from sft.planning.plan import Plan, PlanError, Run
-from sft.training import deepspeed_config, launch
+from sft.planning.unpinned import unpinned
+from sft.runtime import launch
+from sft.runtime.canonical import canonical
+from sft.runtime.installed import differences, pins_file, words
+from sft.runtime.manifest import read
+from sft.training import deepspeed_config
 from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
 
 

@@ -14,8 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime import manifest
+from sft.runtime.stage import Stage, StageError, run_stage
 
 SHOWN_GAPS = 20
 

@@ -10,12 +10,12 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from sft.runtime.stage import Stage, StageError, run_stage
 from sft.sources import local_files
-from sft.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:
-    from sft.data.tables import read_rows
+    from sft.data.read.tables import read_rows
     from sft.reporting import expected
 
     path = Path(stage.config["expected"])

@@ -13,10 +13,10 @@ without this workflow: convert_weights.py.
 import json
 from pathlib import Path
 
-from sft import manifest
 from sft.models.model_directory import model_directory
 from sft.models.quantisation_scheme import Scheme
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime import manifest
+from sft.runtime.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:

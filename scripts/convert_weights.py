@@ -21,9 +21,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from sft.environment import quiet_environment
 from sft.models.quantisation_scheme import Scheme
-from sft.stage import StageError
+from sft.runtime.quiet import quiet_environment
+from sft.runtime.stage import StageError
 
 SCHEMES = {name: Scheme(name[:4], name == "nf4", "float32") for name in ("nf4", "nf4-single", "int8")}
 
@@ -55,7 +55,7 @@ def main() -> int:
     options = parser.parse_args()
     quiet_environment()
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
-    gc.set_threshold(50_000)  # as sft.stage does, and why
+    gc.set_threshold(50_000)  # as sft.runtime.stage does, and why
     # torch asks for pages of 2 MiB where it takes that much (Linux): fresh memory is then three times as cheap.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from sft.conversion.convert import Request, convert

@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sft.runtime.stage import Stage, StageError, run_stage
 from sft.sources import archives, fetched, local_files
-from sft.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:
     source = stage.config["source"]
     if "alternatives" in source:
-        from sft.data.picture_folders import TABLE
+        from sft.data.read.picture_folders import TABLE
 
         fetched.first_that_serves(stage, source, _collect, lambda place: (TABLE,) if place.get("labels") else ())
     else:
@@ -53,7 +53,7 @@ def _collect(stage: Stage, source: dict[str, Any]) -> None:
 def _publish_digits(stage: Stage) -> None:
     from importlib import metadata
 
-    from sft.data import digits
+    from sft.embedded import digits
 
     made = digits.publish(stage.output("files"))
     stage.record(**made, licence=digits.LICENCE, revision=f"scikit-learn {metadata.version('scikit-learn')}")
@@ -61,17 +61,17 @@ def _publish_digits(stage: Stage) -> None:
 
 
 def _publish_stand_in(stage: Stage, name: str) -> None:
-    from sft.data import stand_ins
+    from sft.embedded import stand_ins
 
     made = stand_ins.publish(name, stage.output("files"))
-    stage.record(**made, licence=stand_ins.LICENCE, revision="made by scripts/sft/data/stand_ins.py")
+    stage.record(**made, licence=stand_ins.LICENCE, revision="made by scripts/sft/embedded/stand_ins.py")
     stage.summary(f"{sum(made['rows'].values())} rows in {len(made['rows'])} files")
 
 
 def _chunk(stage: Stage, source: dict[str, Any]) -> None:
     """A table of chunks for each document, under its name."""
-    from sft.data import markdown_chunks
-    from sft.data.source_files import find_documents
+    from sft.data.read import markdown_chunks
+    from sft.sources.source_files import find_documents
 
     documents = find_documents(source["markdown"])
     rows, longest = {}, 0
@@ -101,7 +101,7 @@ def _download(stage: Stage, wanted: list[dict[str, Any]]) -> None:
 
 def _fetch_from_hub(stage: Stage, source: dict[str, Any]) -> None:
     """The chosen files of one commit, linked to the client's cache: a large data set is on the disk once."""
-    from sft.data.repositories import check_listing, wanted_files
+    from sft.data.read.repositories import check_listing, wanted_files
     from sft.sources import hub
 
     name, patterns, labelled = source["hub"], source.get("files"), bool(source.get("labels"))
@@ -119,8 +119,8 @@ def _fetch_from_hub(stage: Stage, source: dict[str, Any]) -> None:
 
 def _unpack(stage: Stage, source: dict[str, Any]) -> None:
     """Files of a package archive; with `derive`, the tables made of them."""
-    from sft.data.rows import count_rows
-    from sft.data.source_files import TABLES
+    from sft.data.read.rows import count_rows
+    from sft.sources.source_files import TABLES
 
     with archives.members(source, list(source["files"]), stage.attempt) as files:
         facts: dict[str, Any] = {"files_taken": sorted(files)}
@@ -142,7 +142,7 @@ def _wordnet(stage: Stage, files: dict[str, Path]) -> dict[str, Any]:
     import pyarrow
     import pyarrow.parquet
 
-    from sft.data import wordnet
+    from sft.embedded import wordnet
 
     by_name = {Path(name).name: path for name, path in files.items()}
     if missing := {"data.noun", "index.sense"} - by_name.keys():
@@ -154,7 +154,7 @@ def _wordnet(stage: Stage, files: dict[str, Path]) -> dict[str, Any]:
 
 
 def _link(stage: Stage, source: dict[str, Any]) -> None:
-    from sft.data.source_files import find_files
+    from sft.sources.source_files import find_files
 
     files = find_files(source["path"], source.get("files"), labelled=bool(source.get("labels")))
     described = local_files.describe(files.values())
@@ -176,9 +176,9 @@ def _take(
     `digests`: sha256 of files that were read already, which need not be read once more for the manifest.
     StageError for tables that do not belong together, where the configuration does not name them, and for no row.
     """
-    from sft.data import columns, picture_folders
-    from sft.data.rows import count_rows
-    from sft.data.source_files import TABLES
+    from sft.data.read import columns, picture_folders
+    from sft.data.read.rows import count_rows
+    from sft.sources.source_files import TABLES
 
     fetched.place(stage, files, digests)
     tables = [name for name in files if Path(name).suffix.lower() in TABLES]

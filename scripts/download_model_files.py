@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sft.models.model_files import needs_safetensors, refuse_remote_code, weight_files
-from sft.models.model_names import MODEL_FILES, at_top, model_files
+from sft.runtime.stage import Stage, StageError, run_stage
 from sft.sources import archives, fetched, hub
-from sft.stage import Stage, StageError, run_stage
+from sft.terms.model_names import MODEL_FILES, at_top, model_files
 
 OWN = "Give a directory with safetensors; save_pretrained of transformers writes them"
 

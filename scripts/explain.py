@@ -17,12 +17,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
-from sft.config.errors import ConfigError, nearest
+from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE, load
 from sft.planning.differences import Difference, differences, record_differences
 from sft.planning.plan import Plan, PlanError
 from sft.planning.planner import make_plan
+from sft.runtime import manifest
+from sft.terms.nearest import nearest
 
 
 class UnknownResultError(Exception):

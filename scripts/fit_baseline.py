@@ -10,14 +10,14 @@ which one, and what each reached there, is in the manifest.
 from pathlib import Path
 from typing import Any
 
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime.stage import Stage, StageError, run_stage
 
 COLUMNS = ["id", "prompt", "completion", "choices", "answer"]
 TARGETS = ("letter", "letter_and_text", "text")
 
 
 def make(stage: Stage) -> None:
-    from sft.data.tables import write_rows
+    from sft.data.read.tables import write_rows
     from sft.evaluation.bag_of_words import BagOfWords, right_share, same_choices
     from sft.evaluation.predictions import SCHEMA
 
@@ -60,7 +60,7 @@ def make(stage: Stage) -> None:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of one split, by id; StageError where they are none, or have no choices."""
-    from sft.data.tables import read_rows
+    from sft.data.read.tables import read_rows
 
     rows = sorted(read_rows(path, COLUMNS), key=lambda row: row["id"])
     if not rows:
@@ -72,7 +72,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _answers(model: Any, rows: list[dict[str, Any]], target: str) -> list[dict[str, Any]]:
     """One row per example; where two choices are equally likely, none is answered."""
-    from sft.data.multiple_choice import LETTERS, render_target
+    from sft.data.read.multiple_choice import LETTERS, render_target
     from sft.evaluation.scoring import likeliest
 
     made = []
@@ -96,7 +96,7 @@ def _answers(model: Any, rows: list[dict[str, Any]], target: str) -> list[dict[s
 
 def _target(rows: list[dict[str, Any]]) -> str:
     """In which form the rows are answered, so that a baseline's answer is read as a model's; a letter for any other."""
-    from sft.data.multiple_choice import render_target
+    from sft.data.read.multiple_choice import render_target
 
     for target in TARGETS:
         if all(row["completion"] == render_target(row["answer"], row["choices"], target) for row in rows):

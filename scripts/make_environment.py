@@ -1,6 +1,6 @@
 """A virtual environment that holds what one lock pins, for the cells of an experiment that name it.
 
-Makes venv/ inside its directory with scripts/set_up.py (uv, or plain pip where uv cannot be had), every file held
+Makes venv/ inside its directory with tools/set_up.py (uv, or plain pip where uv cannot be had), every file held
 against the hashes of the lock, and packages.json: what is installed. Needs the package index, so Snakemake runs it
 where it was started, not in a cluster job.
 
@@ -13,11 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sft.code import SCRIPTS
-from sft.config.lock_files import lock_digest, lock_file
-from sft.packages.installed import VENV_PYTHON, installed_by
+from sft.packages.lock_files import lock_digest, lock_file
 from sft.packages.pins import normal
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime.code import SCRIPTS
+from sft.runtime.installed import VENV_PYTHON, installed_by
+from sft.runtime.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:
@@ -27,7 +27,7 @@ def make(stage: Stage) -> None:
         raise StageError(f"{stage.config['lock']} is not the lock it was when this was planned. Start again")
     python = stage.directory / VENV_PYTHON
     # Names, versions and hashes are all in the lock; where to find the files is pip's own configuration.
-    command = [sys.executable, str(SCRIPTS / "set_up.py"), "--environment", str(python.parents[1])]
+    command = [sys.executable, str(SCRIPTS.parent / "tools/set_up.py"), "--environment", str(python.parents[1])]
     command += ["--only", str(lock.resolve())]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

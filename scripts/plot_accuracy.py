@@ -6,7 +6,7 @@ accuracy.pdf, .svg, .png and accuracy.csv (the plotted numbers).
     python scripts/plot_accuracy.py results/experiments/digits_shift/figures/accuracy
 """
 
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 PANEL_HEIGHT = 1.75  # inches
 MOST_COLUMNS = 2

@@ -9,7 +9,7 @@ one test set the rows are the evaluated steps.
 
 from typing import Any
 
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 LEAST_PLANE, LARGEST_PLANE = 2.0, 2.3  # inches
 PLANE_MARGIN = 0.62  # inches left of the plane, for its value axis

@@ -10,7 +10,7 @@ Makes environments.pdf, .svg, .png and environments.csv (a row for each comparis
 import json
 from typing import Any
 
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 PANEL_HEIGHT = 1.6  # inches
 DASHES = (3, 2)

@@ -6,7 +6,7 @@ to; makes grad_norm.pdf, .svg, .png and grad_norm.csv (the plotted numbers).
     python scripts/plot_grad_norm.py results/experiments/digits_shift/figures/grad_norm
 """
 
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 
 def make(stage: Stage) -> None:

@@ -6,7 +6,7 @@ From the ledger of an experiment. Every seed, their mean and its interval; makes
     python scripts/plot_loss.py results/experiments/digits_shift/figures/loss
 """
 
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 
 def make(stage: Stage) -> None:

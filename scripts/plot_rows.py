@@ -7,7 +7,7 @@ and rows.csv (the plotted numbers).
     python scripts/plot_rows.py results/experiments/wordnet_rows/figures/rows
 """
 
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 PANEL_HEIGHT = 1.9  # inches
 MOST_COLUMNS = 2

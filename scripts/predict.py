@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
 from sft.models.model_directory import converted_steps, model_directory
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime import manifest
+from sft.runtime.stage import Stage, StageError, run_stage
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def make(stage: Stage) -> None:
 
     # True: leave PEFT alone, which is imported to be made cheaper and is not needed here.
     torch_setup.prepare(stage.options.threads, needs_bitsandbytes=True)
-    from sft.data.tables import write_rows
+    from sft.data.read.tables import write_rows
     from sft.evaluation.predictions import SCHEMA
     from sft.evaluation.questions import Questions
     from sft.models.loading import load_model, load_processor
@@ -73,7 +73,7 @@ def make(stage: Stage) -> None:
 
 def _answers_of_base(stage: Stage, base: Path, asked: dict[str, str]) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The rows that `ask_base` made, and how many of its answers did not end in time."""
-    from sft.data.tables import read_rows
+    from sft.data.read.tables import read_rows
     from sft.evaluation.predictions import SCHEMA
 
     facts = (manifest.read(base) or {"facts": {}})["facts"]

@@ -1,17 +1,17 @@
 """Turns published files into canonical examples: the prompt, the completion to learn, choices, answer, pictures.
 
-Makes `examples.parquet` (columns: scripts/sft/data/examples.py) from the `files/` of a source. Every row must be
+Makes `examples.parquet` (columns: scripts/sft/data/read/examples.py) from the `files/` of a source. Every row must be
 read with certainty; otherwise nothing is made and the rows are named.
 
 By hand: python scripts/prepare_dataset.py results/datasets/digits-1a2b3c4d
 """
 
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 
 def make(stage: Stage) -> None:
-    from sft.data import examples
-    from sft.data.preparation import Preparation
+    from sft.data.read import examples
+    from sft.data.read.preparation import Preparation
 
     preparation = Preparation(stage.config, stage.input("source") / "files")
     with examples.Writer(stage.output("examples.parquet")) as writer:

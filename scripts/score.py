@@ -12,9 +12,9 @@ error.
     python scripts/score.py results/runs/digits-lora-1a2b3c4d/evaluations/5e6f7a8b/scores
 """
 
-from sft import manifest
 from sft.evaluation.scoring import LENIENT, METRICS, counted, marks
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime import manifest
+from sft.runtime.stage import Stage, StageError, run_stage
 
 PREDICTED = ["dataset", "step", "id", "answer", "gold_text", "raw_text", "choice_log_likelihoods", "error"]
 TARGETS = ["target_tokens", "target_right"]
@@ -24,7 +24,7 @@ DECLARED = ["id", "answer", "prompt", "completion", "choices"]
 def make(stage: Stage) -> None:
     import pyarrow as pa
 
-    from sft.data.tables import read_rows, write_rows
+    from sft.data.read.tables import read_rows, write_rows
 
     predicted = stage.input("predictions")
     datasets, splits = stage.config["datasets"], stage.inputs("test-")

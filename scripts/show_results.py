@@ -19,7 +19,7 @@ from rich.table import Table
 
 from sft.reporting import costs
 from sft.reporting.table_text import notes, result_columns, set_heading
-from sft.stage import CONFIG
+from sft.runtime.stage import CONFIG
 
 FIGURES = "figures/*/*.png"
 REPORTS = ("results/report.html", "results/report.zip")

@@ -1,6 +1,6 @@
 """Divides a data set into train, validation and test, or mixes the training rows of several divided ones.
 
-Makes `train.parquet`, `validation.parquet` and `test.parquet` (columns: scripts/sft/data/examples.py; in a mix also
+Makes `train.parquet`, `validation.parquet` and `test.parquet` (columns: sft/data/read/examples.py; in a mix also
 `part`, where the row comes from) from the examples of a data set by the names of their files, the splits that they
 publish or slices, or from the splits of the parts of a mix, whose validation and test rows are those of the first
 part. Rows that are left out are counted in the manifest, by reason and source file.
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime.stage import Stage, StageError, run_stage
 
 if TYPE_CHECKING:
     import numpy
@@ -31,9 +31,9 @@ def _split(stage: Stage) -> dict[str, int]:
     """Rows per split, after writing them in the order of the data set."""
     import pyarrow
 
-    from sft.data import examples
-    from sft.data.division import REMOVED, Division, published_values
-    from sft.data.splitting import SPLITS
+    from sft.data.read import examples
+    from sft.data.split.division import REMOVED, Division, published_values
+    from sft.data.split.splitting import SPLITS
 
     rule, source = stage.config["split"], stage.input("dataset") / "examples.parquet"
     rule |= {"validation": {key: value for key, value in (rule.get("validation") or {}).items() if value is not None}}
@@ -71,7 +71,7 @@ def _mix(stage: Stage) -> dict[str, int]:
 
     `part` holds the name of the part's directory: what the configuration calls it is no part of the key.
     """
-    from sft.data import examples
+    from sft.data.read import examples
 
     wanted = dict(zip(stage.inputs("part-").values(), stage.config["mix"], strict=True))
     if len({directory.name for directory in wanted}) < len(stage.config["mix"]):
@@ -117,8 +117,9 @@ def _taken(stage: Stage, wanted: dict[Path, str]) -> tuple[dict[Path, "numpy.nda
     """Of each part, which training rows the mix takes, and which of its ids another part's taken rows have too."""
     import numpy as np
 
-    from sft.data import examples, row_keys
-    from sft.data.splitting import draw_rows, hash64, rows_by_weight
+    from sft.data.read import examples
+    from sft.data.split import row_keys
+    from sft.data.split.splitting import draw_rows, hash64, rows_by_weight
 
     amounts, seed = list(stage.config["mix"].values()), stage.config["mix_seed"]
     if stage.config.get("rows"):

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sft.progress import RUNS, RunProgress, of_runs
-from sft.training.training_log import duration
+from sft.runtime.training_log import duration
 
 COLOURS = {"running": "green", "failed": "red", "killed": "red", "queued": "yellow", "stopped": "yellow"}
 SHOWN_LOGS = 3

@@ -6,7 +6,7 @@ in percent, with what training cost), and costs.csv (what everything that these 
     python scripts/tabulate_results.py results/experiments/digits_shift/table
 """
 
-from sft.stage import Stage, run_stage
+from sft.runtime.stage import Stage, run_stage
 
 
 def make(stage: Stage) -> None:

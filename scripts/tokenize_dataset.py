@@ -9,7 +9,7 @@ By hand: python scripts/tokenize_dataset.py results/tokens/digits-1a2b3c4d
 
 import json
 
-from sft.stage import Stage, StageError, run_stage
+from sft.runtime.stage import Stage, StageError, run_stage
 
 SPLITS = ("train", "validation")
 
@@ -17,8 +17,9 @@ SPLITS = ("train", "validation")
 def make(stage: Stage) -> None:
     import pyarrow
 
-    from sft.data import examples, rendering
-    from sft.data.tokenization import Tokenization, special_token_ids
+    from sft.data.read import examples
+    from sft.data.tokens import rendering
+    from sft.data.tokens.tokenization import Tokenization, special_token_ids
     from sft.models.loading import load_processor
 
     processor = load_processor(stage.input("processor") / "processor")
@@ -70,7 +71,7 @@ def _pack(stage: Stage) -> dict:
     """Replace the training rows by packs of them; what validation measures stays row by row."""
     import pyarrow.parquet as pq
 
-    from sft.data.packing import pack
+    from sft.data.tokens.packing import pack
 
     path = stage.output("train.parquet")
     rows = pq.read_table(path)

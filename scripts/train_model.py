@@ -14,28 +14,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sft.device_lease import lease_cuda
-from sft.slurm import job
-from sft.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
-from sft.training import attempts, launch, metrics_stream, resume
+from sft.runtime import attempts, job, launch
+from sft.runtime.device_lease import lease_cuda
+from sft.runtime.out_of_memory import OutOfMemoryError
+from sft.runtime.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
+from sft.runtime.stop_request import StopRequest
+from sft.runtime.time_limit import TimeLimit
+from sft.terms.trainer_settings import extra_faults
+from sft.training import metrics_stream, resume
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import EFFECTIVE, Checkpoints
 from sft.training.cost import EnergyMeter, cost, visible_devices
 from sft.training.loop import train_here
-from sft.training.out_of_memory import OutOfMemoryError
 from sft.training.run_setup import TENSORBOARD, Run
 from sft.training.spread import train_on_ranks
-from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
-from sft.training.time_limit import TimeLimit
 from sft.training.token_rows import prepare_rows
-from sft.training.training_arguments import (
-    extra_faults,
-    kept_steps,
-    micro_batch,
-    smaller_micro_batch,
-    total_steps,
-)
+from sft.training.training_arguments import kept_steps, micro_batch, smaller_micro_batch, total_steps
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -211,7 +206,7 @@ def _finish(run: Run) -> None:
 
     codes = Accounting.load(kept[-1].path).codes
     last = rows[total, "train"]
-    facts = attempts.facts(stage.directory)
+    facts = attempts.facts(stage.directory, metrics_stream.read_lines(stage.directory / metrics_stream.NAME))
     stage.record(
         **effective["run"],
         **facts,

@@ -18,9 +18,9 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from sft import manifest
-from sft.code import SCRIPTS
-from sft.stage import CONFIG
+from sft.runtime import manifest
+from sft.runtime.code import SCRIPTS
+from sft.runtime.stage import CONFIG
 
 ARCHIVE = Path("results/archive.json")
 DRAWN = (".pdf", ".svg", ".png")

@@ -39,7 +39,7 @@ def tables() -> dict[str, bytes]:
 def publish_tiny_llama(folder: Path) -> Path:
     """Put a tiny Llama into `folder` as people publish them: two shards of weights, tokenizer, template, card, and
     another format below."""
-    from sft.models.tiny_models import make_model, make_processor
+    from sft.embedded.tiny_models import make_model, make_processor
 
     tokenizer = make_processor("llama")
     source = {"initialise": "llama", "hidden_size": 64, "num_layers": 1, "initializer_range": 0.02, "seed": 1}

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft import claim, manifest
 from sft.failures import last_lines
-from sft.reporting.costs import NOT_MEASURED
-from sft.slurm import comments, queue
-from sft.training import attempts, metrics_stream
+from sft.runtime import attempts, claim, manifest
+from sft.runtime import job_comments as comments
+from sft.runtime import job_queue as queue
+from sft.terms.measured import NOT_MEASURED
+from sft.training import metrics_stream
 from sft.training.checkpoint import Checkpoints
 
 RUNS = Path("results/runs")

@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sft import claim, failures, head_lock, manifest
-from sft.code import SCRIPTS
+from sft import failures
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE, load
 from sft.config.study import Study
@@ -25,10 +24,11 @@ from sft.planning import freshness
 from sft.planning.node import Node, recorded_node
 from sft.planning.plan import Plan, PlanError
 from sft.planning.planner import make_plan
+from sft.runtime import claim, head_lock, launch, manifest
+from sft.runtime.code import SCRIPTS
 from sft.slurm import executor
-from sft.slurm.launch import on_every_node, on_first_node
 from sft.slurm.memory import asked
-from sft.training import launch
+from sft.slurm.srun import on_every_node, on_first_node
 
 ARCHIVE = Path("results/archive.json")
 

@@ -70,7 +70,7 @@ def make(directory: Path) -> None:
 
 
 def _make_base(base: Path) -> None:
-    set_up = [sys.executable, ROOT / "scripts/set_up.py", "--environment", base, "--only", "locks/conda.txt"]
+    set_up = [sys.executable, ROOT / "tools/set_up.py", "--environment", base, "--only", "locks/conda.txt"]
     done = subprocess.run(set_up, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotHereError(f"conda's packages cannot be installed here: {(done.stdout + done.stderr)[-400:]}")

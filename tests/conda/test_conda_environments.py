@@ -199,7 +199,7 @@ def test_an_explicit_pin_file_makes_the_same_environment_without_solving(conda, 
         "PATH": os.pathsep.join([str(conda.directory / "base/condabin"), os.environ["PATH"]]),
     }
     for script in (["pin.py", "report"], ["lock.py", "check"]):
-        command = [sys.executable, str(ROOT / "scripts" / script[0]), *script[1:], "--root", str(tmp_path)]
+        command = [sys.executable, str(ROOT / "tools" / script[0]), *script[1:], "--root", str(tmp_path)]
         done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     [pins] = (tmp_path / "envs").glob("report.*.pin.txt")

@@ -18,7 +18,7 @@ from device_tools import ROOT, needed
 WHOLE = "needs the workflow's environment: make setup TORCH=cuda"
 runs = pytest.importorskip("training_nodes", reason=WHOLE)
 spread_runs = pytest.importorskip("spread_runs", reason=WHOLE)
-methods = pytest.importorskip("sft.config.methods", reason=WHOLE)
+methods = pytest.importorskip("sft.terms.exclusions", reason=WHOLE)
 absent = [name for name in ("trl", "peft", "accelerate") if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.gpu,

@@ -24,7 +24,7 @@ import sys
 sys.path.insert(0, {str(SCRIPTS)!r})
 from pathlib import Path
 from sft.slurm import executor, memory
-from sft.slurm.launch import on_first_node
+from sft.slurm.srun import on_first_node
 
 onstart:
     executor.install(workflow, lambda text: print(text, file=sys.stderr, flush=True))

@@ -1,4 +1,4 @@
-"""scripts/train_rank.py that waits as slow_train.py does."""
+"""scripts/ranks/train_rank.py that waits as slow_train.py does."""
 
 import sys
 

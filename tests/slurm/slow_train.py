@@ -13,10 +13,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import train_model
-from sft.stage import run_stage
-from sft.training import launch
+from sft.runtime import launch
+from sft.runtime.stage import run_stage
+from sft.runtime.stop_request import StopRequest
 from sft.training.metrics_stream import MetricsStream
-from sft.training.stop_request import StopRequest
 
 append, request = MetricsStream.append, StopRequest.request
 taken: list[bytes] = []

@@ -1,6 +1,6 @@
 """A training that SLURM stops, moves and starts again comes to the same result, bit for bit.
 
-The jobs start the trainer as a rule does (`srun --overlap …`, sft.slurm.launch). What runs in them is the real one.
+The jobs start the trainer as a rule does (`srun --overlap …`, sft.slurm.srun). What runs in them is the real one.
 """
 
 import os
@@ -15,8 +15,8 @@ import training_nodes as runs
 from heads import START, Head, status
 from slurm_cluster import Cluster
 
-from sft.slurm.launch import on_first_node
-from sft.training import attempts
+from sft.runtime import attempts
+from sft.slurm.srun import on_first_node
 
 # Hangs are told by the waits below; on a machine that others use, the honest time of these tests is many minutes.
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -17,7 +17,8 @@ from heads import START, Head, status
 from slurm_cluster import Cluster
 from spread_runs import BOUND, SETTINGS, assert_close
 
-from sft.training import attempts, metrics_stream
+from sft.runtime import attempts
+from sft.training import metrics_stream
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 SPREAD = (
     START
     + """
-from sft.slurm.launch import on_every_node
+from sft.slurm.srun import on_every_node
 
 processes = {{"ddp": 4, "fsdp2": 2}}
 rule all:

@@ -4,7 +4,7 @@ import json
 from copy import deepcopy
 from typing import Any
 
-from sft.data.tokenization import Tokenization
+from sft.data.tokens.tokenization import Tokenization
 
 POLICY = {"max_length": 256, "on_too_long": "error", "loss_on": "assistant"}
 

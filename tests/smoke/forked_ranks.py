@@ -10,9 +10,9 @@ import sys
 import time
 import traceback
 
+from sft.runtime.stop_request import StopRequest
 from sft.training import spread
 from sft.training.ranks_plan import RanksPlan
-from sft.training.stop_request import StopRequest
 
 
 def fork_ranks() -> None:

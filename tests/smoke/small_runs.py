@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from sft import manifest
-from sft.code import SCRIPTS
-from sft.data import rendering
-from sft.data.examples import SCHEMA
+from sft.data.read.examples import SCHEMA
+from sft.data.tokens import rendering
+from sft.embedded.tiny_models import make_model, make_processor
 from sft.models.loading import load_model, load_processor
-from sft.models.tiny_models import make_model, make_processor
 from sft.models.weight_check import weights_digest
+from sft.runtime import manifest
+from sft.runtime.code import SCRIPTS
 
 CHOICES = [str(digit) for digit in range(10)]
 LETTERS = "ABCDEFGHIJ"

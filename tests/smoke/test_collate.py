@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from sft.models.loading import load_model, load_processor
 from sft.models.weight_check import check_loaded, weights_digest
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 from sft.training.collate import IGNORED, SAMPLE_IDS, Collator, PictureFeatures
 from sft.training.probe import LARGEST_LOGITS, probe_inputs
 from sft.training.token_rows import load_rows

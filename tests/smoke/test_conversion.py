@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_runs import finish, write_base, write_node, write_run
 
-from sft import manifest
-from sft.code import SCRIPTS
 from sft.conversion.export import write_full, write_merged
 from sft.conversion.gate import Gate
 from sft.conversion.merge import ADAPTER_FILES
 from sft.models.loading import load_model, load_processor
+from sft.runtime import manifest
+from sft.runtime.code import SCRIPTS
 
 # One group: the small models and runs are made once per worker.
 pytestmark = pytest.mark.slow

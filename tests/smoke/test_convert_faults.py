@@ -21,7 +21,7 @@ from sft.conversion.convert import Request, convert
 from sft.conversion.merge import ADAPTER_FILES
 from sft.models.dcp import DcpTensors
 from sft.models.loading import load_model
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sft.conversion.convert import Request, convert
-from sft.models.tiny_models import make_processor
+from sft.embedded.tiny_models import make_processor
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,13 @@ import torch
 import trained_weights as saved
 from safetensors.torch import save_file
 
-from sft.code import SCRIPTS
 from sft.conversion.convert import Request, convert
 from sft.conversion.merge import ADAPTER_FILES
-from sft.conversion.weights import WeightFiles
 from sft.models.loading import load_model, load_processor
 from sft.models.quantisation_scheme import Scheme
-from sft.stage import StageError
+from sft.models.weight_files import WeightFiles
+from sft.runtime.code import SCRIPTS
+from sft.runtime.stage import StageError
 
 pytestmark = pytest.mark.slow
 

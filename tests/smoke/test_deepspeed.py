@@ -14,9 +14,9 @@ import torch
 import training_nodes as runs
 from spread_runs import BOUND, FP8_BOUND, assert_close, digest, run_of, spread_over, stopped, train_spread
 
-from sft.code import SCRIPTS
 from sft.conversion.merge import ADAPTER_FILES
-from sft.conversion.weights import WeightFiles
+from sft.models.weight_files import WeightFiles
+from sft.runtime.code import SCRIPTS
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is in an environment of its own: make test-deepspeed")
 pytestmark = pytest.mark.slow

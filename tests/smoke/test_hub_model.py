@@ -12,7 +12,7 @@ import pytest
 from hub_bench import publish_tiny_llama
 from hub_stand_in import HubStandIn
 from sft.models.model_files import needs_safetensors
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 NAME = "someone/tiny-llama"

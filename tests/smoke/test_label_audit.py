@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from chats import chat, tokenised
 
-from sft.data import label_audit, label_page, rendering
-from sft.models.tiny_models import make_processor
+from sft.data.audit import label_page, label_verdict
+from sft.data.tokens import rendering
+from sft.embedded.tiny_models import make_processor
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ LONG_PROMPT = [chat(("user", "7" * 300), ("assistant", "One."), identifier="p")]
 
 
 def labels(processor: Any, rows: list[dict[str, Any]], **policy: Any) -> dict[str, Any]:
-    from sft.data.tokenization import special_token_ids
+    from sft.data.tokens.tokenization import special_token_ids
 
     _, facts = tokenised(processor, rows, **policy)
     added = rendering.text_added_by_the_template(processor)
@@ -69,8 +70,8 @@ def test_planted_faults_of_labels_are_found(llama, template, rows, policy, reaso
         template += llama.chat_template
     processor.chat_template = template or llama.chat_template
     made = labels(processor, rows, **policy)
-    found = label_audit.judged(made, LIMITS)
-    complaint = label_audit.complaint(found)
+    found = label_verdict.judged(made, LIMITS)
+    complaint = label_verdict.complaint(found)
     page = label_page.page("Labels", made, found, {})
     if reason is None:
         assert complaint == ""
@@ -87,4 +88,4 @@ def test_planted_faults_of_labels_are_found(llama, template, rows, policy, reaso
         "minimum_end_of_turn": 0,
         "maximum_double_bos": 999,
     }
-    assert label_audit.complaint(label_audit.judged(made, allowed)) == ""
+    assert label_verdict.complaint(label_verdict.judged(made, allowed)) == ""

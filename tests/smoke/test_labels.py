@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from chats import POLICY, chat, text, tokenised, with_template
 
-from sft.data import rendering, tokenization
-from sft.models import chat_templates
-from sft.models.tiny_models import make_processor
-from sft.stage import StageError
+from sft.data.tokens import rendering, tokenization
+from sft.embedded.tiny_models import make_processor
+from sft.runtime.stage import StageError
+from sft.terms import chat_templates
 
 # As the model is published (HuggingFaceTB/SmolLM2-135M-Instruct, tokenizer_config.json, Apache-2.0).
 SMOLLM2 = (

@@ -7,9 +7,9 @@ import pyarrow.parquet
 import pytest
 from chats import chat, text, tokenised
 
-from sft.data.packing import pack
-from sft.models.tiny_models import make_processor
-from sft.stage import StageError
+from sft.data.tokens.packing import pack
+from sft.embedded.tiny_models import make_processor
+from sft.runtime.stage import StageError
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_rows_with_pictures_are_not_packed(tmp_path):
 def test_packed_and_unpacked_losses_and_gradients_agree(llama, attention):
     import torch
 
-    from sft.models.tiny_models import make_model
+    from sft.embedded.tiny_models import make_model
     from sft.training.collate import REAL_TOKENS, SAMPLE_IDS, Collator
     from sft.training.packed import unpacked
 
@@ -85,7 +85,7 @@ def test_packed_and_unpacked_losses_and_gradients_agree(llama, attention):
 
 
 def test_rows_that_see_each_other_stop_a_packed_run(llama):
-    from sft.models.tiny_models import make_model
+    from sft.embedded.tiny_models import make_model
     from sft.training.collate import Collator
     from sft.training.packed import require_separate_rows
 

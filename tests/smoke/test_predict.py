@@ -13,14 +13,15 @@ import torch
 from small_runs import examples, finish, write_base, write_node, write_split
 from transformers import GenerationConfig
 
-from sft import manifest
-from sft.code import SCRIPTS
-from sft.data import pictures, rendering
+from sft.data.read import pictures
+from sft.data.tokens import rendering
 from sft.evaluation import likelihood
 from sft.evaluation.generation import end_of_turn_ids, generate, set_greedy
 from sft.evaluation.prompt_batches import PromptBatches
 from sft.models.loading import load_model, load_processor, tokenizer_of
-from sft.stage import StageError
+from sft.runtime import manifest
+from sft.runtime.code import SCRIPTS
+from sft.runtime.stage import StageError
 
 # One group: the small models and runs are made once per worker.
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from sft.conversion.gate import Gate
 from sft.conversion.merge import with_adapter
 from sft.models.loading import load_model
 from sft.models.quantisation_scheme import Scheme
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 pytestmark = pytest.mark.slow
 LORA = runs.LORA | {"dropout": 0.0}

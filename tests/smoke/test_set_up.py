@@ -1,4 +1,4 @@
-"""scripts/set_up.py makes an environment once, notices a changed lock, and touches nothing that is not its own."""
+"""tools/set_up.py makes an environment once, notices a changed lock, and touches nothing that is not its own."""
 
 import json
 import shutil
@@ -18,15 +18,19 @@ def checkout(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "locks", root / "locks")
     (root / "scripts/sft/packages").mkdir(parents=True)
-    for name in ("set_up.py", "sft/__init__.py", "sft/packages/__init__.py", "sft/packages/pins.py"):
-        shutil.copy(ROOT / "scripts" / name, root / "scripts" / name)
+    (root / "tools").mkdir()
+    for name in (
+        "tools/set_up.py",
+        *(f"scripts/sft/{name}" for name in ("__init__.py", "packages/__init__.py", "packages/pins.py")),
+    ):
+        shutil.copy(ROOT / name, root / name)
     # The smallest lock there is: the installer alone.
     shutil.copy(root / "locks/uv.txt", root / "locks/small.txt")
     return root
 
 
 def set_up(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, checkout / "scripts/set_up.py", "--environment", checkout / "env", *arguments]
+    command = [sys.executable, checkout / "tools/set_up.py", "--environment", checkout / "env", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

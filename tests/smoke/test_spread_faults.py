@@ -46,7 +46,7 @@ def _other_norms() -> None:
 
 def _one_rank_fails() -> None:
     fork_ranks()
-    from sft.stage import StageError
+    from sft.runtime.stage import StageError
     from sft.training.trainer import RunTrainer
 
     stock = RunTrainer.training_step

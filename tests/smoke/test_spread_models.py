@@ -12,9 +12,9 @@ from spread_runs import assert_close, digest, run_of, spread_over, stopped, trai
 
 from sft.conversion.convert import Request, convert
 from sft.conversion.merge import ADAPTER_FILES
-from sft.conversion.weights import WeightFiles
 from sft.models.loading import load_model
 from sft.models.sharded_weights import load_trained
+from sft.models.weight_files import WeightFiles
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from chats import chat, text, tokenised
 
-from sft.models.tiny_models import make_processor
+from sft.embedded.tiny_models import make_processor
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +17,8 @@ def test_target_scores_are_the_loss_of_the_same_labels(llama):
     """In batches and with padding as row by row: log-likelihood, tokens, and how many of them are the likeliest."""
     import torch
 
+    from sft.embedded.tiny_models import make_model
     from sft.evaluation.targets import Targets
-    from sft.models.tiny_models import make_model
 
     source = {"initialise": "llama", "hidden_size": 64, "num_layers": 2, "initializer_range": 0.1, "seed": 0}
     model = make_model(source, llama).eval()

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sft.data import rendering
+from sft.data.tokens import rendering
+from sft.embedded.tiny_models import make_model, make_processor
 from sft.evaluation import likelihood
-from sft.models.tiny_models import make_model, make_processor
 from sft.training.collate import SAMPLE_IDS, Collator
 
 SOURCE = {"hidden_size": 64, "num_layers": 2, "initializer_range": 0.1, "seed": 0}

@@ -15,8 +15,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from sft.manifest import file_digest
-from sft.stage import StageError
+from sft.runtime.manifest import file_digest
+from sft.runtime.stage import StageError
 from sft.training.token_rows import ROWS, load_rows, prepare_rows
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -158,7 +158,7 @@ def test_rows_that_were_not_counted_stop_the_run(tmp_path: Path) -> None:
 
 def test_rows_of_large_pictures_are_read_and_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows are the same; what is in memory at once goes by bytes, not only by rows."""
-    from sft.data import examples
+    from sft.data.read import examples
 
     monkeypatch.setattr(examples, "BYTES_PER_GROUP", 10_000)
     monkeypatch.setattr(examples, "BYTES_PER_BATCH", 5_000)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sft.data import rendering
-from sft.data.tokenization import Tokenization
+from sft.data.tokens import rendering
+from sft.data.tokens.tokenization import Tokenization
+from sft.embedded.tiny_models import make_processor
 from sft.models.loading import load_model, load_processor, tokenizer_of
-from sft.models.tiny_models import make_processor
-from sft.stage import Stage, StageError
+from sft.runtime.stage import Stage, StageError
 
 POLICY = {"max_length": 64, "on_too_long": "error", "loss_on": "completion"}
 SOURCE = {"initialise": "llama", "hidden_size": 64, "num_layers": 1, "initializer_range": 0.1, "seed": 0}
@@ -33,7 +33,7 @@ def example(identifier="a", prompt="Which digit is shown?", completion="H. 7", i
 def picture(side: int = 16) -> bytes:
     from PIL import Image
 
-    from sft.data import pictures
+    from sft.data.read import pictures
 
     return pictures.png(Image.new("RGB", (side, side), (9, 99, 199)))
 
@@ -93,7 +93,7 @@ def test_text_rows(llama):
 
 
 def test_picture_rows_are_what_the_processor_gives(qwen):
-    from sft.data import pictures
+    from sft.data.read import pictures
 
     row = example(images=[picture()])
     rows, _ = tokenised(qwen, [row, example("b")])
@@ -113,7 +113,7 @@ def test_loss_on_all_leaves_out_picture_tokens_only(qwen):
 def test_labels_are_those_of_trl(qwen):
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    from sft.data import pictures
+    from sft.data.read import pictures
 
     rows, _ = tokenised(qwen, [example(images=[picture()])])
     turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which digit is shown?"}]}

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import small_runs
 
-from sft.data.tokenization import Tokenization
+from sft.data.tokens.tokenization import Tokenization
 from sft.models.loading import load_processor
 from sft.training import metrics_stream
 
@@ -216,7 +216,7 @@ def _child(run: Path, options: tuple[str, ...], patch: Callable[[], None] | None
         if patch:
             patch()
         import train_model
-        from sft.stage import run_stage
+        from sft.runtime.stage import run_stage
 
         run_stage(train_model.make, train_model.__doc__, train_model.add_options)
     except SystemExit as end:

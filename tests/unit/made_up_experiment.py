@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sft import manifest
-from sft.canonical import digest
 from sft.evaluation.statistics import wilson_interval
-from sft.stage import Stage
+from sft.runtime import manifest
+from sft.runtime.canonical import digest
+from sft.runtime.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS = (0, 20, 40, 60, 80)

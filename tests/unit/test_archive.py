@@ -10,7 +10,7 @@ from pathlib import Path
 import made_up_experiment as made
 import pytest
 
-from sft import manifest
+from sft.runtime import manifest
 
 EXPERIMENT = Path("results/experiments/digits_shift")
 

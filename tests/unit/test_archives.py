@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sft.runtime.stage import StageError
 from sft.sources import archives
-from sft.stage import StageError
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from sft.training import attempts
+from sft.runtime import attempts
 
 OPTIONS = Namespace(threads=1, micro_batch_size=0, strategy="none", processes=1, nodes=1)
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sft.data import audit, audit_page, audit_shown, examples, ngrams, pictures
-from sft.data.audit_rules import KINDS, Rules
-from sft.data.benchmark_rows import Benchmark
-from sft.data.leak_index import near_meanings, similar_pictures
-from sft.stage import StageError
+from sft.data.audit import audit_page, audit_shown, ngrams, overlaps
+from sft.data.audit.leak_index import near_meanings, similar_pictures
+from sft.data.read import examples, pictures
+from sft.data.read.benchmark_rows import Benchmark
+from sft.runtime.stage import StageError
+from sft.terms.audit_rules import KINDS, Rules
 
 DEFAULT = Rules()
 
@@ -62,19 +63,19 @@ def compared(
     validation=(),
     benchmarks=(),
     part=False,
-) -> tuple[audit.Audit, dict]:
+) -> tuple[overlaps.Audit, dict]:
     splits = {"train": train, "validation": [*validation] or [example("of validation")], "test-0": test}
     for name, rows in splits.items():
         schema = examples.SCHEMA.append(examples.PART) if part and name == "train" else examples.SCHEMA
         examples.write(tmp_path / f"{name}.parquet", rows, schema)
     with ThreadPoolExecutor(2) as pool:
         paths = {name: tmp_path / f"{name}.parquet" for name in splits}
-        made = audit.audit(paths, {one.name: one for one in benchmarks}, rules, pool)
+        made = overlaps.audit(paths, {one.name: one for one in benchmarks}, rules, pool)
     identifiers = {
         name: {number: row["id"] for number, row in audit_shown.rows_of(made.of(name), rows).items()}
-        for name, rows in audit.named_rows(made).items()
+        for name, rows in overlaps.named_rows(made).items()
     }
-    return made, audit.report(made, rules, identifiers)
+    return made, overlaps.report(made, rules, identifiers)
 
 
 def overlap(tmp_path: Path, train: list[dict], test: list[dict], **more) -> dict[str, int]:
@@ -168,8 +169,8 @@ def test_each_kind_stops_a_run_at_its_limit(tmp_path, kind):
         assert made["passed"] == passes, (kind, limit)
     rules = Rules(limits=others | {kind: 0})
     _, made = compared(tmp_path, train, [*test, planted], rules)
-    assert f"test-0 in train by {kind}: 1 of" in audit.complaint(made)
-    assert audit.allowing(made, rules) == f"audit.limits.{kind}: 1"
+    assert f"test-0 in train by {kind}: 1 of" in overlaps.complaint(made)
+    assert overlaps.allowing(made, rules) == f"audit.limits.{kind}: 1"
 
 
 def test_what_stops_by_default(tmp_path):
@@ -237,7 +238,7 @@ def test_pictures_that_look_alike_are_all_compared():
 
 
 def test_near_meanings_are_those_of_all_pairs(monkeypatch):
-    monkeypatch.setattr("sft.data.leak_index._VECTORS", 7)  # several blocks a side
+    monkeypatch.setattr("sft.data.audit.leak_index._VECTORS", 7)  # several blocks a side
     draw = np.random.default_rng(0)
     first, second = (draw.normal(size=(rows, 16)).astype(np.float16) for rows in (50, 30))
     second[3] = first[11]
@@ -285,7 +286,7 @@ def test_the_report_names_pairs_counts_ids_and_sources(tmp_path):
     test = [*TEST, example("leak", images=[image("train-3")], source_file="test.parquet")]
     found, made = compared(tmp_path, train, test, validation=validation)
     assert not made["passed"]
-    text = audit.complaint(made)
+    text = overlaps.complaint(made)
     assert "test-0 in train by content: 1 of 11 rows (leak = train-3)" in text
     assert "test-0 in validation by picture: 1 of 11 rows (test-2 = v)" in text
     assert "validation in train" not in text
@@ -344,8 +345,8 @@ def test_a_benchmark_in_training_is_found_and_stops_the_run(tmp_path, prompt, ki
     assert {kind for kind, one in pair["overlap"].items() if one["rows"]} == kinds
     assert made["passed"] == (not kinds)
     if kinds:
-        assert f"maths in train by {min(kinds)}: 1 of 51 rows (test.jsonl, row 0 = leak)" in audit.complaint(made)
-        assert f"audit.benchmarks.maths.limits.{min(kinds)}: 1" in audit.allowing(made, rules)
+        assert f"maths in train by {min(kinds)}: 1 of 51 rows (test.jsonl, row 0 = leak)" in overlaps.complaint(made)
+        assert f"audit.benchmarks.maths.limits.{min(kinds)}: 1" in overlaps.allowing(made, rules)
         assert "test.jsonl, row 0" in audit_page.page(made, audit_shown.shown_pairs(found, rules), "t", {}, {})
         allowed = Rules(benchmarks={"maths": {"limits": dict.fromkeys(kinds, 1)}})
         assert compared(tmp_path, train, TEST_TEXTS, allowed, benchmarks=[benchmark(tmp_path, rows)])[1]["passed"]

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from made_up_experiment import finish_node, make_here, write_node
 
-from sft import manifest
-from sft.code import SCRIPTS
-from sft.data.examples import SCHEMA
-from sft.data.multiple_choice import LETTERS
+from sft.data.read.examples import SCHEMA
+from sft.data.read.multiple_choice import LETTERS
 from sft.evaluation.bag_of_words import BagOfWords, right_share, same_choices
-from sft.stage import StageError
+from sft.runtime import manifest
+from sft.runtime.code import SCRIPTS
+from sft.runtime.stage import StageError
 
 WORDS = {"animal": ["paw", "tail", "fur", "claw"], "plant": ["leaf", "root", "stem", "seed"]}
 FILLING = ["small", "old", "red", "a", "5"]

@@ -16,7 +16,7 @@ from sft.config.errors import ConfigError
 from sft.config.reader import load
 from sft.planning.plan import Plan
 from sft.planning.planner import make_plan
-from sft.stage import Stage, StageError
+from sft.runtime.stage import Stage, StageError
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from sft.evaluation.statistics import wilson_interval
 from sft.reporting import series
 from sft.reporting.results_table import result_rows
 from sft.reporting.table_text import markdown, notes, result_columns
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 pytestmark = pytest.mark.slow
 

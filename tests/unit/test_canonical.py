@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.canonical import canonical, digest
+from sft.runtime.canonical import canonical, digest
 
 VECTORS = [
     ({"b": 1, "a": [True, None, "é"]}, '{"a":[true,null,"é"],"b":1}'),

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from sft import claim
-from sft.claim import Claim, ClaimError
-from sft.slurm import job
+from sft.runtime import claim, job
+from sft.runtime.claim import Claim, ClaimError
 
 HOLD = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from sft.claim import Claim
+from sft.runtime.claim import Claim
 with Claim(Path(sys.argv[1]), print):
     print("held", flush=True)
     time.sleep(60)
@@ -167,7 +166,7 @@ def test_lost_claim_stops_the_sleeper_before_it_writes(tmp_path: Path) -> None:
 
 
 def test_lost_claim_ends_the_process(tmp_path: Path) -> None:
-    program = HOLD.replace("with Claim", "import sft.claim\nsft.claim.TOUCH_SECONDS = 0.1\nwith Claim")
+    program = HOLD.replace("with Claim", "import sft.runtime.claim\nsft.runtime.claim.TOUCH_SECONDS = 0.1\nwith Claim")
     holder = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path), SCRIPTS],
         stdout=subprocess.PIPE,
@@ -184,7 +183,7 @@ CROWD = """
 import os, sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from sft import claim
+from sft.runtime import claim
 claim.fcntl.flock = lambda *_: None
 directory = Path(sys.argv[1])
 def note(text):

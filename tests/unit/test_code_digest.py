@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sft import code
+from sft.runtime import code
 
 
 @pytest.fixture

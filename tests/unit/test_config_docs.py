@@ -22,7 +22,7 @@ README = (ROOT / "config/README.md").read_text()
 @pytest.mark.parametrize("path", generated(ROOT), ids=lambda path: path.name)
 def test_generated_file_is_up_to_date(path):
     text = path.read_text()
-    assert generated(ROOT)[path](text) == text, "run: python scripts/make_config_docs.py"
+    assert generated(ROOT)[path](text) == text, "run: python tools/make_config_docs.py"
 
 
 def test_every_section_has_a_table():

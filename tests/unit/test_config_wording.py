@@ -7,11 +7,12 @@ import pytest
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
 from conftest import ROOT
-from sft.config.errors import ConfigError, FieldError, Problem, dotted, nearest
+from sft.config.errors import ConfigError, FieldError, Problem, dotted
 from sft.config.experiment import Config
 from sft.config.fields import Integer, Name, Number, Section
 from sft.config.strict_yaml import read_yaml
 from sft.config.validation import from_validation_error
+from sft.terms.nearest import nearest
 
 
 class Adapter(Section):

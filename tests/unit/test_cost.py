@@ -2,7 +2,8 @@
 
 import pytest
 
-from sft.training.cost import NOT_MEASURED, EnergyMeter, cost
+from sft.terms.measured import NOT_MEASURED
+from sft.training.cost import EnergyMeter, cost
 
 CPU = {"wall_seconds": 1800.0, "processes": 2, "device_name": None}
 

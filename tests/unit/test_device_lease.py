@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sft import device_lease
-from sft.code import SCRIPTS
-from sft.device_lease import lease
-from sft.stage import StageError
+from sft.runtime import device_lease
+from sft.runtime.code import SCRIPTS
+from sft.runtime.device_lease import lease
+from sft.runtime.stage import StageError
 
 DEVICES = ["0", "1", "2", "3"]
 JOB = f"""
 import sys, time
 sys.path.insert(0, {str(SCRIPTS)!r})
 from pathlib import Path
-from sft.device_lease import lease
+from sft.runtime.device_lease import lease
 print(*lease({DEVICES!r}, int(sys.argv[2]), Path(sys.argv[1]), lambda text: print(text, flush=True), 30), flush=True)
 time.sleep(60)
 """

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 from sft.training.effective import effective_arguments
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PROBE = """
 import sys
-from sft.environment import quiet_environment
+from sft.runtime.quiet import quiet_environment
 quiet_environment(network={network})
 from huggingface_hub import constants
 print(constants.HF_HUB_DISABLE_TELEMETRY, constants.HF_HUB_OFFLINE)

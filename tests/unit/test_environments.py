@@ -10,10 +10,10 @@ import pytest
 from test_identity import STUDY, plan_of
 
 from sft.config.errors import ConfigError
-from sft.config.lock_files import lock_digest, lock_names
+from sft.packages.lock_files import lock_digest, lock_names
 from sft.planning.plan import Plan
 from sft.reporting import environments
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 COMPARED = [[{"cell": "full", "environment": "old"}, {"cell": "lora", "environment": "new"}]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sft.reporting import expected
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = [2.0, 1.5, 1.0, 0.5]

@@ -12,8 +12,8 @@ import made_up_experiment as made
 import pandas as pd
 import pytest
 
-from sft import manifest
-from sft.stage import StageError
+from sft.runtime import manifest
+from sft.runtime.stage import StageError
 
 KINDS = ("accuracy", "loss", "grad_norm", "comparison")
 CELLS = ("full", "lora", "replay")

@@ -10,10 +10,10 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from sft.data import turns
-from sft.data.preparation import Preparation
-from sft.data.row_templates import RowTemplate
-from sft.stage import StageError
+from sft.data.read import turns
+from sft.data.read.preparation import Preparation
+from sft.runtime.stage import StageError
+from sft.terms.row_templates import RowTemplate
 
 KEYS = ("prompt", "choice", "answer", "completion", "id", "group", "text", "messages", "tools", "system")
 WEATHER = {"name": "weather", "description": "The weather of a place.", "parameters": {"type": "object"}}

@@ -1,4 +1,4 @@
-"""Snakemake's own lock with sft.head_lock: what several heads in one folder do to each other, and what stays."""
+"""Snakemake's lock with sft.runtime.head_lock: what several heads in one folder do to each other, and what stays."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from snakemake.exceptions import LockException
 from snakemake.persistence.file import FilePersistence
 
-from sft.head_lock import repair
+from sft.runtime.head_lock import repair
 
 ROOT = Path(__file__).resolve().parents[2]
 

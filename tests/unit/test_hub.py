@@ -68,9 +68,9 @@ def study(folder: Path, revision: str) -> Path:
 
 @pytest.mark.slow
 def test_check_names_the_commit_to_write_and_a_moved_branch_makes_nothing_stale(bench, monkeypatch):
-    from sft.packages.unpinned import unpinned
     from sft.planning.freshness import examine
     from sft.planning.planner import make_plan
+    from sft.planning.unpinned import unpinned
 
     monkeypatch.chdir(bench.folder)
     plan = make_plan(load([study(bench.folder, "main")]))

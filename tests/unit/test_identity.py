@@ -9,15 +9,15 @@ import yaml
 from pydantic import BaseModel
 from small_studies import DIGITS
 
-from sft.config.audit import Audit
+from sft.config.audit_settings import Audit
 from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset
-from sft.config.evaluation import Evaluation, Execution
+from sft.config.evaluation_settings import Evaluation, Execution
 from sft.config.experiment import Frame
 from sft.config.fields import Section, identity, key_fields
 from sft.config.model import Model
 from sft.config.reader import load
-from sft.config.training import Lora, Training
+from sft.config.training_settings import Lora, Training
 from sft.planning.plan import Plan
 from sft.planning.planner import make_plan
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_stage_imports import stages
 
-from sft.packages import installed
 from sft.planning.node import STAGES
+from sft.runtime import installed
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCH = metadata.version("torch")

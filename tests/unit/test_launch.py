@@ -12,9 +12,10 @@ from sft.config.errors import ConfigError
 from sft.config.experiment import Cell
 from sft.config.fields import key_fields
 from sft.config.reader import load
-from sft.config.training import Training
-from sft.stage import StageError
-from sft.training import deepspeed_config, launch
+from sft.config.training_settings import Training
+from sft.runtime import launch
+from sft.runtime.stage import StageError
+from sft.training import deepspeed_config
 from sft.training.gathered_state import require_same_layout
 
 TRAINING = {"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 4, "max_length": 64, "max_grad_norm": 0.5}

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sft import manifest
 from sft.reporting import ledger, series
-from sft.stage import StageError
+from sft.runtime import manifest
+from sft.runtime.stage import StageError
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 import download_dataset
-from sft.data.preparation import Preparation
-from sft.data.rows import count_rows, read_rows
+from sft.data.read.preparation import Preparation
+from sft.data.read.rows import count_rows, read_rows
 from sft.planning.freshness import _unseen_file
 from sft.planning.node import Node
-from sft.stage import Stage, StageError
+from sft.runtime.stage import Stage, StageError
 
 ROWS = [{"id": str(i), "prompt": f"say {i}", "completion": str(i)} for i in range(2500)]
 
@@ -220,7 +220,7 @@ def test_an_image_folder_on_the_hub(tmp_path):
 PEAK = """
 import re, sys
 from pathlib import Path
-from sft.data.rows import read_rows
+from sft.data.read.rows import read_rows
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024

@@ -39,7 +39,7 @@ def complaints(checkout: Path) -> list[str]:
 
 def test_the_committed_pins_agree_in_under_a_second():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, ROOT / "scripts/lock.py", "check"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, ROOT / "tools/lock.py", "check"], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (done.returncode, done.stderr) == (0, "")
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
@@ -47,7 +47,7 @@ def test_the_committed_pins_agree_in_under_a_second():
 
 def test_a_fault_ends_the_command_with_its_message_and_no_traceback(checkout):
     edit(checkout / "requirements.in", r"^peft==[\d.]+", "peft==0.0.1")
-    command = [sys.executable, ROOT / "scripts/lock.py", "check", "--root", checkout]
+    command = [sys.executable, ROOT / "tools/lock.py", "check", "--root", checkout]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "error: locks/cpu.txt:" in done.stderr

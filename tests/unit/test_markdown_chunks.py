@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sft.data.markdown_chunks import chunks, estimate, read_document
-from sft.stage import StageError
+from sft.data.read.markdown_chunks import chunks, estimate, read_document
+from sft.runtime.stage import StageError
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = [

@@ -8,8 +8,8 @@ import yaml
 from small_studies import DIGITS
 
 from sft.config.errors import ConfigError
-from sft.config.methods import needed_packages, on_device
 from sft.config.reader import load
+from sft.terms.exclusions import needed_packages, on_device
 
 STUDY: dict[str, Any] = {
     "datasets": {"d": DIGITS},

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 from sft.training import metrics_stream
 from sft.training.metrics_stream import MetricsStream
 

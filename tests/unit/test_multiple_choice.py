@@ -2,7 +2,7 @@
 
 import pytest
 
-from sft.data import multiple_choice as mc
+from sft.data.read import multiple_choice as mc
 
 DIGITS = [str(digit) for digit in range(10)]
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from sft.data import pictures
+from sft.data.read import pictures
 
 
 def picture(seed: int = 0, mode: str = "RGB") -> Image.Image:

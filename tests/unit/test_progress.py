@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sft import progress
-from sft.claim import Claim
-from sft.slurm import queue
+from sft.runtime import job_queue as queue
+from sft.runtime.claim import Claim
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "tiny-words-full-s0-0a1b2c3d"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 from sft.training.checkpoint import Checkpoints
 from sft.training.resume import find_start
 

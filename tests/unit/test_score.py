@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft import manifest
-from sft.code import SCRIPTS
 from sft.evaluation.scoring import likeliest, score_dataset
+from sft.runtime import manifest
+from sft.runtime.code import SCRIPTS
 
 CHOICES = [str(digit) for digit in range(10)]
 

@@ -8,10 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from sft.slurm import comments, executor, job, leftovers, memory, queue, retries
-from sft.stage import StageError
+from sft.runtime import job
+from sft.runtime import job_comments as comments
+from sft.runtime import job_queue as queue
+from sft.runtime.stage import StageError
+from sft.runtime.time_limit import TimeLimit
+from sft.slurm import executor, leftovers, memory, retries
 from sft.training.ranks_plan import RanksPlan
-from sft.training.time_limit import TimeLimit
 
 OOM = (
     "slurmstepd-n1: error: Detected 1 oom-kill event(s) in StepId=1.1. Some of your processes may have been killed by "

@@ -6,10 +6,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from sft.data import source_files
-from sft.data.preparation import Preparation
-from sft.data.rows import count_rows
-from sft.stage import StageError
+from sft.data.read.preparation import Preparation
+from sft.data.read.rows import count_rows
+from sft.runtime.stage import StageError
+from sft.sources import source_files
 
 COLUMNS = {"prompt_key": "question", "completion_key": "reply", "id_key": None, "image_keys": []}
 CONFIG = {

@@ -8,11 +8,19 @@ import pytest
 from pydantic import ValidationError
 
 from sft.config.dataset import Mix
-from sft.config.split import Split
-from sft.data import examples
-from sft.data.division import Division
-from sft.data.splitting import SPLITS, draw_rows, draw_slice, hash64, published_split, rows_by_weight, split_of_names
-from sft.stage import StageError
+from sft.config.split_settings import Split
+from sft.data.read import examples
+from sft.data.split.division import Division
+from sft.data.split.splitting import (
+    SPLITS,
+    draw_rows,
+    draw_slice,
+    hash64,
+    published_split,
+    rows_by_weight,
+    split_of_names,
+)
+from sft.runtime.stage import StageError
 
 FILES = ["data/test-0.parquet", "data/train-0.parquet", "data/train-1.parquet"]
 IDS = [f"row-{i}" for i in range(1000)]

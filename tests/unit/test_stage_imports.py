@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sft.code import SCRIPTS, sources
 from sft.packages.pins import normal, read_lock, read_source, read_yaml
+from sft.runtime.code import SCRIPTS, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 

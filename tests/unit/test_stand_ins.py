@@ -6,8 +6,8 @@ import pyarrow.parquet
 import pytest
 
 from sft.config.source import PACKAGES
-from sft.data import stand_ins
-from sft.data.source_files import tables
+from sft.embedded import stand_ins
+from sft.sources.source_files import tables
 
 COLUMNS = {
     "robo2vlm": ["id", "question", "choices", "correct_answer", "image"],

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sft.data import masking
-from sft.data.rendering import Rendered
-from sft.data.token_bytes import TokenBytes, token_bytes_of
+from sft.data.tokens import masking
+from sft.data.tokens.rendering import Rendered
+from sft.data.tokens.token_bytes import TokenBytes, token_bytes_of
 
 WORDS = [
     "Which",
@@ -28,7 +28,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def llama() -> Any:
-    from sft.models.tiny_models import make_processor
+    from sft.embedded.tiny_models import make_processor
 
     return make_processor("llama")
 

@@ -5,16 +5,9 @@ from typing import Any
 
 import pytest
 
-from sft.stage import StageError
-from sft.training.training_arguments import (
-    EXTRA,
-    FIELDS,
-    extra_faults,
-    kept_steps,
-    micro_batch,
-    requested_arguments,
-    total_steps,
-)
+from sft.runtime.stage import StageError
+from sft.terms.trainer_settings import EXTRA, FIELDS, extra_faults
+from sft.training.training_arguments import kept_steps, micro_batch, requested_arguments, total_steps
 
 TRAINING = {
     "learning_rate": 1e-3,
@@ -130,4 +123,4 @@ def test_kept_steps_always_hold_the_last() -> None:
 def test_field_list_is_that_of_the_installed_trl() -> None:
     from make_trainer_fields import trainer_fields
 
-    assert json.loads(FIELDS.read_text()) == trainer_fields(), "run python scripts/make_trainer_fields.py"
+    assert json.loads(FIELDS.read_text()) == trainer_fields(), "run python tools/make_trainer_fields.py"

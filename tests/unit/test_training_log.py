@@ -2,8 +2,8 @@
 
 import pytest
 
-from sft.training import training_log
-from sft.training.training_log import TrainingLog
+from sft.runtime import training_log
+from sft.runtime.training_log import TrainingLog
 
 
 @pytest.fixture

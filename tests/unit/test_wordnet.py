@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.data import wordnet
+from sft.embedded import wordnet
 
 
 def noun(offset: int, number: int, lemmas: list[str], gloss: str) -> str:

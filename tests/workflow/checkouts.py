@@ -13,7 +13,7 @@ from pathlib import Path
 import warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("Snakefile", "workflow", "scripts", "config", "envs")
+SHIPPED = ("Snakefile", "workflow", "scripts", "tools", "config", "envs")
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 
 CONFIG = """\

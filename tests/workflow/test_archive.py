@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from checkouts import SNAKEMAKE, Checkout, new_checkout
 
-from sft.manifest import file_digest
+from sft.runtime.manifest import file_digest
 
 pytestmark = pytest.mark.slow
 

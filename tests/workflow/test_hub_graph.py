@@ -17,7 +17,7 @@ MODEL = "models:\n  tiny: {source: {hub: someone/tiny-llama}}\n"
 
 @pytest.fixture
 def hub(tmp_path: Path):
-    from sft.models.tiny_models import make_model, make_processor
+    from sft.embedded.tiny_models import make_model, make_processor
 
     tokenizer = make_processor("llama")
     source = {"initialise": "llama", "hidden_size": 64, "num_layers": 1, "initializer_range": 0.05, "seed": 1}
@@ -66,7 +66,7 @@ def test_no_download_is_part_of_another_job(tmp_path: Path):
 
 
 def test_a_model_of_several_places_is_fetched_once_and_before_its_tokenizer(tmp_path: Path, hub: HubStandIn):
-    from sft.manifest import file_digest
+    from sft.runtime.manifest import file_digest
     from sft.sources.fetched import content
 
     checkout: Checkout = new_checkout(tmp_path / "checkout")

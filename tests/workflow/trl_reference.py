@@ -26,8 +26,8 @@ def recorded(**arguments: Any) -> list[dict[str, float]]:
     from datasets import load_dataset
     from trl import SFTConfig, SFTTrainer
 
-    from sft.data import stand_ins
-    from sft.models.tiny_models import make_model, make_processor
+    from sft.embedded import stand_ins
+    from sft.embedded.tiny_models import make_model, make_processor
 
     torch.set_num_threads(1)
     twin = yaml.safe_load((ROOT / "config/experiments/twins/trl_capybara.yaml").read_text())

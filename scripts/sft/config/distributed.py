@@ -11,14 +11,7 @@ from pydantic import model_validator
 
 from sft.config.errors import FieldError
 from sft.config.fields import Integer, Section, Truth, execution
-
-DEEPSPEED = ("deepspeed_zero2", "deepspeed_zero3")
-# Strategies with which every weight is on one device only.
-SHARDED_WEIGHTS = ("fsdp2", "fsdp1", "deepspeed_zero3")
-# Strategies whose first process puts the whole weights together, in the host's memory, to save them.
-GATHERED = ("fsdp1", *DEEPSPEED)
-# Strategies that keep the optimizer's state in shards.
-SHARDED_STATE = ("fsdp2", "fsdp1", *DEEPSPEED)
+from sft.terms.strategies import DEEPSPEED
 
 
 class Distributed(Section):

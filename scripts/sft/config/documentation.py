@@ -1,5 +1,5 @@
 """Documentation generated from the typed configuration: the JSON Schema, the tables of config/README.md, and the
-comments of config/config.yaml. `python scripts/make_config_docs.py` writes them; a test fails when they drift.
+comments of config/config.yaml. `python tools/make_config_docs.py` writes them; a test fails when they drift.
 """
 
 import json
@@ -12,15 +12,15 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sft.config.audit import Audit, Benchmark, Embedding, Limits
+from sft.config.audit_settings import Audit, Benchmark, Embedding, Limits
 from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
 from sft.config.distributed import Distributed
-from sft.config.evaluation import Evaluation, Execution
+from sft.config.evaluation_settings import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
-from sft.config.label_audit import LabelAudit
+from sft.config.label_audit_settings import LabelAudit
 from sft.config.model import (
     FinishedRun,
     Initialised,
@@ -41,8 +41,8 @@ from sft.config.source import (
     PackageSource,
     PathSource,
 )
-from sft.config.split import Slice, Split, Validation
-from sft.config.training import Lora, Training
+from sft.config.split_settings import Slice, Split, Validation
+from sft.config.training_settings import Lora, Training
 from sft.config.yaml_comments import commented
 from sft.config.yaml_scalars import quoted
 

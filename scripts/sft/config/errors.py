@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from sft.terms.nearest import nearest
 
 KeyPath = tuple[str | int, ...]
 
@@ -58,21 +59,16 @@ class FieldError(ValueError):
         self.key, self.message, self.fix = key, message, fix
 
 
-def nearest(word: str, options: Iterable[str]) -> str | None:
-    """The one of `options` that `word` was probably meant to be, or None where none is near."""
-    folded = {_folded(option): option for option in reversed(list(options))}
-    found = difflib.get_close_matches(_folded(word[:100]), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
+def refuse(refusals: Iterable[tuple[str, str, str]]) -> None:
+    """FieldError for the first of `(key, what is wrong, what to do)`."""
+    for key, problem, fix in refusals:
+        raise FieldError(key, problem, fix)
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """` (did you mean …?)` with the nearest option; empty where none is near."""
     near = nearest(word, options)
     return f" (did you mean {near}?)" if near else ""
-
-
-def _folded(word: str) -> str:
-    return word.lower().replace("-", "_")
 
 
 def dotted(keys: Iterable[str | int]) -> str:

@@ -4,12 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from sft.config import methods
-from sft.config.audit import Audit
+from sft.config.audit_settings import Audit
 from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
-from sft.config.errors import FieldError
-from sft.config.evaluation import Evaluation, Execution
+from sft.config.errors import FieldError, refuse
+from sft.config.evaluation_settings import Evaluation, Execution
 from sft.config.fields import (
     ExistingPath,
     Integer,
@@ -21,9 +20,10 @@ from sft.config.fields import (
     identity,
     presentation,
 )
-from sft.config.label_audit import LabelAudit
+from sft.config.label_audit_settings import LabelAudit
 from sft.config.model import Model, ModelReference
-from sft.config.training import Lora, Training
+from sft.config.training_settings import Lora, Training
+from sft.terms import exclusions
 
 Seed = Annotated[Integer, Field(ge=0, lt=2**31)]
 
@@ -72,8 +72,8 @@ class Cell(Section):
             fix = "Choose what is adapted with lora.target_modules"
             raise FieldError("training.frozen", "has no effect with method lora: the base is frozen anyway", fix)
         lora = self.lora.model_dump() if self.lora else None
-        refusals = methods.in_cell(self.training.model_dump(), self.method, lora)
-        methods.refuse((f"training.{key}", problem, fix) for key, problem, fix in refusals)
+        refusals = exclusions.in_cell(self.training.model_dump(), self.method, lora)
+        refuse((f"training.{key}", problem, fix) for key, problem, fix in refusals)
         return self
 
 

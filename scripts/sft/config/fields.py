@@ -118,7 +118,7 @@ def _npm_requirement(text: str) -> str:
 
 
 def _chat_template(given: str) -> str:
-    from sft.models.chat_templates import nearest, text_of
+    from sft.terms.chat_templates import nearest, text_of
 
     if text_of(given) is None and not matching_files(given):
         raise ValueError(f"{given} is neither a file (looked from {Path.cwd()}) nor a name; {nearest(given)}")
@@ -130,7 +130,7 @@ ChatTemplate = Annotated[str, AfterValidator(_chat_template)]
 
 def _template(source: str) -> str:
     # Jinja is imported where a template is written: it takes longer than checking the rest of a file.
-    from sft.data.row_templates import RowTemplate
+    from sft.terms.row_templates import RowTemplate
 
     RowTemplate(source)
     return source

@@ -19,7 +19,7 @@ from sft.config.fields import (
     identity,
 )
 from sft.config.source import Alternatives, Download, DownloadSource
-from sft.models.model_names import has_weights, is_pickle, model_files
+from sft.terms.model_names import has_weights, is_pickle, model_files
 
 
 class Initialised(Section):

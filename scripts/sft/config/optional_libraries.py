@@ -1,9 +1,9 @@
 """What is trained with a library that the project's own environment has not needs an environment that has it."""
 
-from sft.config.distributed import DEEPSPEED
-from sft.config.evaluation import Execution
+from sft.config.evaluation_settings import Execution
 from sft.config.experiment import Cell
-from sft.config.lock_files import lock_file, lock_packages
+from sft.packages.lock_files import lock_file, lock_packages
+from sft.terms.strategies import DEEPSPEED
 
 
 def missing(cell: Cell, execution: Execution) -> tuple[tuple[str, ...], str, str] | None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sft.config import methods, optional_libraries, overlay
+from sft.config import optional_libraries, overlay
 from sft.config.dataset import Dataset
-from sft.config.errors import ConfigError, Problem, did_you_mean, nearest
-from sft.config.evaluation import Execution
+from sft.config.errors import ConfigError, Problem, did_you_mean
+from sft.config.evaluation_settings import Execution
 from sft.config.experiment import Cell, Config, Experiment, Frame
 from sft.config.fields import NAME
 from sft.config.model import Model
@@ -23,6 +23,8 @@ from sft.config.references import References
 from sft.config.strict_yaml import Document, read_yaml
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.validation import from_validation_error
+from sft.terms import exclusions
+from sft.terms.nearest import nearest
 
 DEFAULT_FILE = Path("config/config.yaml")
 SECTIONS = ("datasets", "models", "experiments")
@@ -169,7 +171,7 @@ class _Reader:
                 self._problem(self.home[place], place, f"two cells are called {label}", "Rename a variant")
             cells[label] = StudyCell(label, content, execution, changes)
             self._check_batches(place, cells[label])
-            for key, problem, fix in methods.on_device(content.training.model_dump(), execution.device):
+            for key, problem, fix in exclusions.on_device(content.training.model_dump(), execution.device):
                 self._problem(self.home[place], (*place, "training", key), f"{problem} (cell {label})", fix)
             if (missing := optional_libraries.missing(content, execution)) is not None:
                 key, problem, fix = missing

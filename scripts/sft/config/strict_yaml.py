@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from sft.config.errors import ConfigError, KeyPath, Problem, dotted, nearest
+from sft.config.errors import ConfigError, KeyPath, Problem, dotted
 from sft.config.text_file import read_text
 from sft.config.yaml_scalars import AmbiguousError, quoted, scalar, shown
 from sft.config.yaml_syntax import explain
+from sft.terms.nearest import nearest
 
 # libyaml's parser where PyYAML has it: about five times as fast, same events.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

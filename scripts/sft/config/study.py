@@ -5,7 +5,7 @@ from typing import Any
 
 from sft.config.dataset import Dataset, Mix
 from sft.config.errors import did_you_mean
-from sft.config.evaluation import Execution
+from sft.config.evaluation_settings import Execution
 from sft.config.experiment import Cell, Frame
 from sft.config.model import FinishedRun, Model
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from yaml.reader import Reader
 
-from sft.config.errors import ConfigError, Problem, nearest
+from sft.config.errors import ConfigError, Problem
+from sft.terms.nearest import nearest
 
 
 def read_text(path: Path, maximum_bytes: int) -> str:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from sft.config.errors import FieldError, KeyPath, nearest
+from sft.config.errors import FieldError, KeyPath
 from sft.config.key_paths import Located, expected, field_of, homes, literals, locate, sections_in
 from sft.config.yaml_scalars import quoted, shown
+from sft.terms.nearest import nearest
 
 
 class Complaint(NamedTuple):

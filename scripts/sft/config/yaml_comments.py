@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from sft.config.errors import KeyPath
-from sft.config.evaluation import Execution
+from sft.config.evaluation_settings import Execution
 from sft.config.experiment import Config
 from sft.config.key_paths import alternatives, bare
 

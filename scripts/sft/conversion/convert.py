@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sft.conversion import parity
+from sft.conversion.checkpoint_kinds import Source, find_source
 from sft.conversion.likeness import Likeness, summary
 from sft.conversion.logit_drift import (
     LAST_BITS_DRAWS,
@@ -24,13 +25,12 @@ from sft.conversion.logit_drift import (
 )
 from sft.conversion.merge import change_last_bits, merged_weight
 from sft.conversion.published_names import Named, find_names, linear_names, names_in_memory
-from sft.conversion.sources import Source, find_source
 from sft.conversion.stream import write_weights
-from sft.conversion.weights import WeightFiles
 from sft.models.model_files import refuse_remote_code
 from sft.models.model_kind import model_config
 from sft.models.quantisation_scheme import Scheme
-from sft.stage import StageError
+from sft.models.weight_files import WeightFiles
+from sft.runtime.stage import StageError
 
 CARD = """---
 base_model: {base}

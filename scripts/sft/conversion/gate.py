@@ -35,13 +35,13 @@ from sft.conversion.merge import (
     stored_whole,
     with_adapter,
 )
-from sft.conversion.weights import WeightFiles
 from sft.models.loading import load_model, load_processor
 from sft.models.model_kind import model_config
 from sft.models.quantisation_scheme import Scheme
 from sft.models.sharded_weights import load_trained
 from sft.models.weight_check import weights_digest
-from sft.stage import StageError
+from sft.models.weight_files import WeightFiles
+from sft.runtime.stage import StageError
 from sft.training import probe
 
 Drifts = dict[str, dict[str, Any]]

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sft.conversion.weights import WeightFiles
-from sft.stage import StageError
+from sft.models.weight_files import WeightFiles
+from sft.runtime.stage import StageError
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 PREFIX = "base_model.model."

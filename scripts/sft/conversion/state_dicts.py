@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sft.conversion.mapped import Mapped
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 # Where trainers put the model inside what they save.
 NESTED = ("model", "module", "state_dict", "model_state_dict")

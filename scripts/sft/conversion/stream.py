@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sft.conversion.parity import same_bytes
-from sft.conversion.weights import WeightFiles
-from sft.models.model_names import INDEX
-from sft.stage import StageError
+from sft.models.weight_files import WeightFiles
+from sft.runtime.stage import StageError
+from sft.terms.model_names import INDEX
 
 SHARD_BYTES = 4 * 2**30
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft.config.distributed import SHARDED_STATE
+from sft.terms.strategies import SHARDED_STATE
 
 GIB = 2**30
 MIB = 2**20

@@ -8,11 +8,11 @@ the weights in float32, and 400 MiB. A job that still runs out of memory is trie
 Imports nothing heavy. A model that is not here yet has no size until it is; Snakemake asks when a job is to start.
 """
 
-from sft.config.distributed import GATHERED, SHARDED_WEIGHTS
 from sft.estimates.estimate import MIB, Shape
 from sft.estimates.run_estimates import of_run, shape_of, with_models
 from sft.planning.node import Node
-from sft.training.launch import processes_per_node
+from sft.runtime.launch import processes_per_node
+from sft.terms.strategies import GATHERED, SHARDED_WEIGHTS
 
 LEAST_MIB = 2000
 STEP_MIB = 100

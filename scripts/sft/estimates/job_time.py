@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sft import manifest
 from sft.estimates.run_estimates import shape_of, with_models
 from sft.planning.node import Node
+from sft.runtime import manifest
 from sft.training.training_arguments import kept_steps, total_steps
 
 LEAST_MINUTES = 60

@@ -11,7 +11,7 @@ from sft.estimates.estimate import GIB, MIB, Estimate, Shape, cheapest_change, e
 from sft.planning.node import Node
 from sft.planning.plan import Plan, PlanError
 
-# Sizes that sft.models.tiny_models gives its families, beside those of the configuration.
+# Sizes that sft.embedded.tiny_models gives its families, beside those of the configuration.
 INITIALISED_VOCABULARY = 318
 
 

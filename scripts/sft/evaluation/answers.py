@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from sft.data.multiple_choice import LETTERS
+from sft.data.read.multiple_choice import LETTERS
 
 _OPENING = r"[(\[{*_`\"'“‘]*"
 _CLOSING = r"[)\]}*_`\"'”’]*"

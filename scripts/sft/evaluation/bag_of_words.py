@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 from sklearn.preprocessing import FunctionTransformer
 
-from sft.data.multiple_choice import LETTERS
+from sft.data.read.multiple_choice import LETTERS
 from sft.evaluation.scoring import likeliest
 
 Row = Mapping[str, Any]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sft.data import rendering
+from sft.data.tokens import rendering
 from sft.models.loading import tokenizer_of
 
 

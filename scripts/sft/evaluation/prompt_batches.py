@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sft.canonical import digest
-from sft.data import pictures, rendering
+from sft.data.read import pictures
+from sft.data.tokens import rendering
 from sft.models.loading import tokenizer_of
-from sft.stage import StageError
+from sft.runtime.canonical import digest
+from sft.runtime.stage import StageError
 
 # Prepared pictures are kept for the next checkpoint up to this size; beyond it they are prepared again.
 MEMORY_BYTES = 2 * 2**30

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from sft.canonical import digest
-from sft.data.control_tokens import ControlTokens, control_tokens_of
-from sft.data.multiple_choice import LETTERS, answers_by_text
-from sft.data.tables import read_rows
-from sft.data.turns import is_text
+from sft.data.read.multiple_choice import LETTERS, answers_by_text
+from sft.data.read.tables import read_rows
+from sft.data.read.turns import is_text
+from sft.data.tokens.control_tokens import ControlTokens, control_tokens_of
 from sft.evaluation import likelihood
 from sft.evaluation.answers import named_choice, named_letter
 from sft.evaluation.generation import end_of_turn_ids, generate, set_greedy
@@ -15,7 +14,8 @@ from sft.evaluation.likelihood import choice_ids, letter_ids
 from sft.evaluation.prompt_batches import PromptBatches
 from sft.evaluation.targets import Targets
 from sft.models.loading import tokenizer_of
-from sft.stage import Stage, StageError
+from sft.runtime.canonical import digest
+from sft.runtime.stage import Stage, StageError
 
 COLUMNS = ["id", "system", "prompt", "completion", "choices", "answer", "images", "messages", "tools"]
 NOT_ANSWERED = {"raw_text": "", "parsed": "", "choice_log_likelihoods": [], "prompt_tokens": 0, "error": None}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sft.data.multiple_choice import LETTERS, answers_by_text
+from sft.data.read.multiple_choice import LETTERS, answers_by_text
 from sft.evaluation.answers import is_strictly_right, named_choice, named_letter
 from sft.evaluation.statistics import ratio_interval, wilson_interval
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from sft.data import masking, pictures, rendering, turns
-from sft.data.label_counts import IGNORED
-from sft.data.rendering import Rendered
+from sft.data.read import pictures, turns
+from sft.data.tokens import masking, rendering
+from sft.data.tokens.label_counts import IGNORED
+from sft.data.tokens.rendering import Rendered
 from sft.models.loading import tokenizer_of
 
 

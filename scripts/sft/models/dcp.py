@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 METADATA = ".metadata"
 _DCP = "torch.distributed.checkpoint.metadata"

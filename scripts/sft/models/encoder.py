@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 ROWS_PER_BATCH = 64
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
     from torch import nn

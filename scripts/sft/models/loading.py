@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.models.model_kind import is_vision, model_config
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from sft import manifest
-from sft.stage import StageError
+from sft.runtime import manifest
+from sft.runtime.stage import StageError
 
 
 def model_directory(node: Path, step: int | None = None) -> Path:

@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from sft.models.model_names import INDEX, PICKLES, WEIGHTS, has_weights, is_pickle
+from sft.runtime.stage import StageError
 from sft.sources import local_files
-from sft.stage import StageError
+from sft.terms.model_names import INDEX, PICKLES, WEIGHTS, has_weights, is_pickle
 
 # Every file that may ask transformers to import the code that lies beside it.
 WITH_REMOTE_CODE = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 
 def model_config(directory: Path | str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from sft.models.loading import load_model
 from sft.models.quantisation_scheme import Scheme
 from sft.models.torch_setup import remind_peft_of_bitsandbytes
 from sft.models.weight_check import check_loaded
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 
 class Frozen4bit(bnb.nn.Linear4bit):

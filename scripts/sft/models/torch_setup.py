@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 
 def prepare(

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +40,7 @@ def check_loaded(model: nn.Module, directory: Path) -> int:
     """
     import torch
 
-    from sft.conversion.weights import WeightFiles
+    from sft.models.weight_files import WeightFiles
 
     loaded, stored = _names_as_published(model), WeightFiles(directory)
     ignored = [re.compile(pattern) for pattern in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()]

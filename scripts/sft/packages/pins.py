@@ -1,6 +1,6 @@
 """Reads the files that pin software: `*.in` sources, hashed `locks/*.txt`, `envs/*.yaml`.
 
-Only the dialect that `scripts/lock.py` writes is understood, on purpose: a line that it would not write is an error
+Only the dialect that `tools/lock.py` writes is understood, on purpose: a line that it would not write is an error
 with its place, not a guess. Standard library only, so that any Python can check the locks before anything is
 installed.
 """

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sft.config.audit import Benchmark, Embedding
+from sft.config.audit_settings import Benchmark, Embedding
 from sft.config.dataset import Dataset, Mix
 from sft.config.fields import key_fields
 from sft.config.source import Source, as_read

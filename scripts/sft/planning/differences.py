@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sft.canonical import canonical
+from sft.runtime.canonical import canonical
 
 ABSENT = "-"
 

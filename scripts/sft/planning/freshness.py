@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
-from sft.canonical import digest
-from sft.code import code_digest
-from sft.data.source_files import find_documents, find_files
-from sft.packages.installed import VENV_PYTHON
 from sft.planning.node import Node
 from sft.planning.plan import Plan
+from sft.runtime import manifest
+from sft.runtime.canonical import digest
+from sft.runtime.code import code_digest
+from sft.runtime.installed import VENV_PYTHON
 from sft.sources import local_files
+from sft.sources.source_files import find_documents, find_files
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from sft.canonical import digest
+from sft.runtime.canonical import digest
 
 # Part of every key. Raised only when the meaning of keys changes; never for a new field (see fields.identity).
 KEY_SCHEMA = 1

@@ -5,20 +5,20 @@ Pure bookkeeping: no file is read but the locks that experiments name, nothing h
 
 from typing import Any
 
-from sft.canonical import digest
 from sft.config.fields import key_fields
-from sft.config.lock_files import lock_digest
 from sft.config.model import FinishedRun, Initialised, Model, ModelAlternatives, ModelDownload
 from sft.config.source import as_read
 from sft.config.study import Study, StudyCell, StudyExperiment
-from sft.config.training import Lora
-from sft.models.chat_templates import text_of
-from sft.packages.installed import VENV_PYTHON
+from sft.config.training_settings import Lora
+from sft.packages.lock_files import lock_digest
 from sft.planning.data_plan import DataPlanner, source_label
 from sft.planning.evaluation_plan import Fitted, base_answers, baselines, scores_of
 from sft.planning.node import Node
 from sft.planning.plan import Plan, PlannedBaseline, Run
 from sft.planning.presentation import presented
+from sft.runtime.canonical import digest
+from sft.runtime.installed import VENV_PYTHON
+from sft.terms.chat_templates import text_of
 
 TOKEN_FIELDS = ("max_length", "on_too_long", "truncation_side", "loss_on", "control_tokens", "packing")
 

@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from sft.canonical import canonical
 from sft.config.dataset import Mix
 from sft.config.study import StudyExperiment
 from sft.planning.node import Node
 from sft.planning.plan import Plan, PlannedBaseline, Run
+from sft.runtime.canonical import canonical
 
 FIGURES = ("accuracy", "loss", "grad_norm", "comparison")
 

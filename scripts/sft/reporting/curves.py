@@ -288,8 +288,8 @@ def shown(config: dict[str, Any]) -> str:
 
 def record_sources(stage: Any, seeds: pd.DataFrame) -> None:
     """Put into the manifest which runs the figure shows, what they cost, and which ledger they were read from."""
-    from sft import manifest
     from sft.reporting import costs
+    from sft.runtime import manifest
 
     runs = seeds[["cell", "seed", "run", "run_key", "code"]].drop_duplicates()
     ledger = stage.input("ledger")

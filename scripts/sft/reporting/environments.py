@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 METRICS = ("loss", "grad_norm")
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 METRICS = ("loss", "grad_norm")
 TOLERANCES = ("any_step", "mean")

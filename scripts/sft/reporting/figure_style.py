@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sft.stage import Stage
+    from sft.runtime.stage import Stage
 
 COLUMN_INCHES, TEXT_INCHES = 3.35, 6.9  # one column and the full text width of a two-column paper
 INK, SOFT, FAINT, WARNING = "#1f2328", "#5b636b", "#d9dde1", "#9a3412"

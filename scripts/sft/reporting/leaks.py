@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sft import manifest
+from sft.runtime import manifest
 
 SPLIT = "audit"
 SCHEMA = pa.schema(

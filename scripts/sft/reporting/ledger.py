@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.csv import WriteOptions, write_csv
 
-from sft import manifest
-from sft.packages import installed
 from sft.reporting import labels, leaks
-from sft.stage import StageError
+from sft.runtime import installed, manifest
+from sft.runtime.stage import StageError
 
 PARQUET, CSV, RUNS, PROVENANCE = "ledger.parquet", "ledger.csv", "runs.csv", "provenance.json"
 PAIRED = "paired.csv"

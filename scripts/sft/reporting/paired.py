@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sft.data.tables import read_rows
+from sft.data.read.tables import read_rows
 from sft.evaluation.scoring import METRICS
 from sft.evaluation.statistics import paired_mcnemar
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from sft.reporting.intervals import t_quantile
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 LEDGER = "ledger.parquet"
 T_INTERVAL = "95 % t interval of the mean"

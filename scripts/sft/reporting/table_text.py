@@ -6,7 +6,7 @@ Both have the same tables (results, paired tests where there are any, costs) fro
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sft.reporting.costs import NOT_MEASURED
+from sft.terms.measured import NOT_MEASURED
 
 Row = dict[str, Any]
 MINUS = "−"

@@ -3,7 +3,7 @@
 from sft.reporting import curves, series
 from sft.reporting import figure_style as style
 from sft.reporting.figure_sheet import Sheet
-from sft.stage import Stage
+from sft.runtime.stage import Stage
 
 PANEL_HEIGHT = 1.75  # inches
 MOST_STEPS = 40  # of the mean and its band; more are averaged in windows, or noise of single batches hides both

@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from sft.slurm import comments, queue, retries
+from sft.runtime import job_comments as comments
+from sft.runtime import job_queue as queue
+from sft.slurm import retries
 from sft.slurm.leftovers import ExecutorError, Leftovers
 
 PLUGIN = "snakemake-executor-plugin-slurm"

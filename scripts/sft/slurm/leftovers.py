@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft.slurm import comments, queue
+from sft.runtime import job_comments as comments
+from sft.runtime import job_queue as queue
 
 # Above that of every rule: a job that came to its end before it is taken over would be one nobody asks for.
 PRIORITY = 1000

@@ -6,9 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
+from sft.runtime import attempts, manifest
 from sft.slurm import memory
-from sft.training import attempts
 from sft.training.checkpoint import Checkpoints
 
 

@@ -11,8 +11,8 @@ import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sft.manifest import file_digest
-from sft.stage import StageError
+from sft.runtime.manifest import file_digest
+from sft.runtime.stage import StageError
 
 
 def fetch(urls: Sequence[str], sha256: str, folder: Path, say: Callable[[str], None] = lambda text: None) -> Path:

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from sft.manifest import file_digest
-from sft.stage import StageError
+from sft.runtime.manifest import file_digest
+from sft.runtime.stage import StageError
 
 
 def is_archive(source: dict[str, Any]) -> bool:

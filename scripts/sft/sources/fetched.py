@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sft.manifest import file_digest
+from sft.runtime.manifest import file_digest
+from sft.runtime.stage import Stage, StageError
 from sft.sources import addresses, archives, local_files
-from sft.stage import Stage, StageError
 
 NOT_READ: Mapping[str, str] = {}
 

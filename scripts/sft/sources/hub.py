@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sft.data.source_files import NOTES
-from sft.manifest import file_digest
+from sft.runtime.manifest import file_digest
+from sft.runtime.stage import StageError
 from sft.sources.hub_errors import explained
-from sft.stage import StageError
+from sft.sources.source_files import NOTES
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CARD = "README.md"

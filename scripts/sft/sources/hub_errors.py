@@ -4,8 +4,8 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from sft.config.errors import nearest
-from sft.stage import StageError
+from sft.runtime.stage import StageError
+from sft.terms.nearest import nearest
 
 LISTED_UNDER = {"dataset": "datasets:", "model": "models:"}
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sft.manifest import file_digest
+from sft.runtime.manifest import file_digest
 
 
 def describe(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:

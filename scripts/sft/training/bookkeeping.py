@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sft.runtime.stop_request import StopRequest
+from sft.runtime.time_limit import TimeLimit
+from sft.runtime.training_log import TrainingLog
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import Checkpoints
 from sft.training.metrics_stream import MetricsStream
-from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
-from sft.training.time_limit import TimeLimit
-from sft.training.training_log import TrainingLog
 
 if TYPE_CHECKING:
     from torch import Tensor

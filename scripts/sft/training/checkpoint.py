@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft.manifest import describe_files, file_digest, fsync_directory, write_durably
+from sft.runtime.manifest import describe_files, file_digest, fsync_directory, write_durably
 
 MARKER = "complete.json"
 REACHED = "reached.json"

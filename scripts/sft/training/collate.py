@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sft.data import pictures
-from sft.stage import StageError
+from sft.data.read import pictures
+from sft.runtime.stage import StageError
 from sft.training import cross_attention
 
 if TYPE_CHECKING:

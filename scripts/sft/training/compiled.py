@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 from sft.training.sharding import blocks
 
 # Graphs of one block: with and without gradients, and the dtypes and masks that batches bring. A block that is compiled

@@ -4,7 +4,7 @@ import ctypes
 import os
 from typing import Any
 
-from sft.reporting.costs import NOT_MEASURED
+from sft.terms.measured import NOT_MEASURED
 
 # Dense bfloat16 (without sparsity) in operations per second, by what torch calls the device; vendors' data sheets.
 PEAK_OPERATIONS = {

@@ -9,7 +9,7 @@ import enum
 import math
 from typing import TYPE_CHECKING, Any
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader

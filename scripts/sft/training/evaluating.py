@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 from sft.training.backends.trl import label_scores
 from sft.training.bookkeeping import Bookkeeping
 from sft.training.collate import SAMPLE_IDS

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 # FP8 needs Ada (8.9) or Hopper (9.0) (NVIDIA, CUDA C++ Programming Guide, "Compute Capabilities").
 CAPABILITY = (8, 9)

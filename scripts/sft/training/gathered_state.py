@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 from sft.training.deepspeed_config import STAGES
 from sft.training.sharded_state import clean_name
 

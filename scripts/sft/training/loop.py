@@ -2,11 +2,11 @@
 
 import gc
 
-from sft.config.methods import needed_packages
 from sft.models import torch_setup
-from sft.training import attempts
+from sft.runtime import attempts
+from sft.runtime.out_of_memory import OutOfMemoryError, is_out_of_memory
+from sft.terms.exclusions import needed_packages
 from sft.training.backends import backend
-from sft.training.out_of_memory import OutOfMemoryError, is_out_of_memory
 from sft.training.run_setup import Run, make_trainer
 
 

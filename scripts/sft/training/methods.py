@@ -1,7 +1,7 @@
 """How a run's model computes: quantised, in FP8, with other kernels or another attention; and that it does.
 
 What was asked for and did not take effect stops the run. Which settings exclude each other is decided where the
-configuration is read (sft.config.methods), which is asked here again about the device that was found.
+configuration is read (sft.terms.exclusions), which is asked here again about the device that was found.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 
 from torch import nn
 
-from sft.config import methods
 from sft.models.loading import load_model
 from sft.models.plain_arithmetic import LOADED_ATTENTION
 from sft.models.quantisation_scheme import Scheme
 from sft.models.weight_check import check_loaded
-from sft.stage import StageError
+from sft.runtime.stage import StageError
+from sft.terms import exclusions
 
 
 def require_possible(training: dict[str, Any], device: str) -> None:
     """StageError for what the settings ask of `device` and it cannot do."""
-    for key, problem, fix in methods.on_device(training, device):
+    for key, problem, fix in exclusions.on_device(training, device):
         raise StageError(f"training.{key}: {problem}. {fix}")
 
 

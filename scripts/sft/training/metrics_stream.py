@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 NAME = "metrics.jsonl"
 # What differs between two executions of the same run; everything else must be equal.

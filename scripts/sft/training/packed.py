@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 from sft.training.backends.trl import label_scores
 from sft.training.collate import REAL_TOKENS, SAMPLE_IDS, Collator
 

@@ -7,17 +7,16 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from sft import orphan
-from sft.environment import quiet_environment
-from sft.slurm import job
-from sft.stage import Stage, StageError
+from sft.runtime import job, orphan
+from sft.runtime.out_of_memory import is_out_of_memory
+from sft.runtime.quiet import quiet_environment
+from sft.runtime.stage import Stage, StageError
+from sft.runtime.stop_request import StopRequest
+from sft.runtime.time_limit import TimeLimit
 from sft.training.checkpoint import Checkpoints
-from sft.training.out_of_memory import is_out_of_memory
 from sft.training.resume import Start
 from sft.training.run_setup import Run
 from sft.training.spread import plan_of, rank_threads
-from sft.training.stop_request import StopRequest
-from sft.training.time_limit import TimeLimit
 
 
 def train(path: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 
 class Ranks:

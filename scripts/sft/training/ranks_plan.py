@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 PLAN = "plan.json"
 

@@ -10,15 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sft import manifest
-from sft.canonical import digest
-from sft.code import code_digest
-from sft.config.methods import needed_packages
-from sft.stage import Stage, StageError
+from sft.runtime import manifest
+from sft.runtime.canonical import digest
+from sft.runtime.code import code_digest
+from sft.runtime.stage import Stage, StageError
+from sft.terms.exclusions import needed_packages
 from sft.training.checkpoint import Checkpoint, Checkpoints
 
 POLICIES = ("rerun", "warn", "accept")
-# The packages that decide what every training step computes; some methods need more (sft.config.methods).
+# The packages that decide what every training step computes; some methods need more (sft.terms.exclusions).
 PACKAGES = ("accelerate", "numpy", "peft", "pillow", "safetensors", "tokenizers", "torch", "transformers", "trl")
 INPUTS = ("tokens", "model", "processor")
 

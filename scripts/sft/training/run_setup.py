@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.models.model_directory import model_directory
-from sft.stage import Stage, StageError
+from sft.runtime.stage import Stage, StageError
+from sft.runtime.stop_request import StopRequest
+from sft.runtime.time_limit import TimeLimit
+from sft.runtime.training_log import TrainingLog
 from sft.training import metrics_stream
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import Checkpoints
 from sft.training.metrics_stream import MetricsStream
 from sft.training.ranks_plan import RanksPlan
 from sft.training.resume import Start
-from sft.training.stop_request import StopRequest
 from sft.training.tensorboard_mirror import TensorboardMirror
-from sft.training.time_limit import TimeLimit
 from sft.training.training_arguments import requested_arguments
-from sft.training.training_log import TrainingLog
 
 if TYPE_CHECKING:
     from torch import nn

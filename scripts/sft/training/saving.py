@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import set_seed
 
-from sft.config.distributed import GATHERED
 from sft.models.weight_check import weights_digest
-from sft.stage import StageError
+from sft.runtime.stage import StageError
+from sft.terms.strategies import GATHERED
 from sft.training import gathered_state, probe
 from sft.training.bookkeeping import Bookkeeping
 from sft.training.checkpoint import EFFECTIVE, Checkpoint

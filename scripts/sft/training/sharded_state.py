@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft.models.dcp import DcpTensors
 from sft.models.sharded_weights import WEIGHTS
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

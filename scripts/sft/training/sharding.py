@@ -10,8 +10,8 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
-from sft.config.distributed import SHARDED_WEIGHTS
-from sft.stage import StageError
+from sft.runtime.stage import StageError
+from sft.terms.strategies import SHARDED_WEIGHTS
 from sft.training.deepspeed_config import STAGES, deepspeed_config
 
 if TYPE_CHECKING:

@@ -15,14 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sft.orphan import PR_SET_PDEATHSIG
-from sft.slurm import job
-from sft.stage import EXIT_RESUMABLE, Stage
-from sft.training import launch
+from sft.runtime import job, launch
+from sft.runtime.orphan import PR_SET_PDEATHSIG
+from sft.runtime.out_of_memory import OutOfMemoryError
+from sft.runtime.stage import EXIT_RESUMABLE, Stage
+from sft.runtime.stop_request import StopRequest
 from sft.training.deepspeed_config import STAGES, waits_for
-from sft.training.out_of_memory import OutOfMemoryError
 from sft.training.ranks_plan import RanksPlan
-from sft.training.stop_request import StopRequest
 
 INTERVAL_SECONDS = 0.1
 

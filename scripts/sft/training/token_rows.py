@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft import manifest
-from sft.claim import Claim, ClaimError
-from sft.data import examples
-from sft.stage import StageError
+from sft.data.read import examples
+from sft.runtime import manifest
+from sft.runtime.claim import Claim, ClaimError
+from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -19,7 +19,7 @@ import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import RandomSampler
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 from sft.training import probe, sharding
 from sft.training.accounting import samples_digest
 from sft.training.backends.trl import loss_is_scaled, trainer_class

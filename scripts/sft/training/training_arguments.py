@@ -1,104 +1,13 @@
 """The arguments that the trainer is given: every one that shapes a result is set here, in sight.
 
-Imports nothing heavy, so the configuration is checked against it before anything is started. The names and
-types that the installed TRL knows are in trainer_fields.json (made by scripts/make_trainer_fields.py).
+Imports nothing heavy. What `training.extra` may add is in sft.terms.trainer_settings.
 """
 
-import difflib
-import json
 import math
-from pathlib import Path
 from typing import Any
 
-from sft.stage import StageError
-
-FIELDS = Path(__file__).with_name("trainer_fields.json")
-
-# What `training.extra` may set: settings without a key of their own that neither the loop, the data nor the
-# bookkeeping of this workflow depends on.
-EXTRA = (
-    "activation_checkpointing_kwargs",
-    "dataloader_num_workers",
-    "dataloader_persistent_workers",
-    "dataloader_prefetch_factor",
-    "label_smoothing_factor",
-    "loss_type",
-    "lr_scheduler_kwargs",
-    "neftune_noise_alpha",
-    "optim_args",
-    "optim_target_modules",
-    "router_aux_loss_coef",
-    "torch_empty_cache_steps",
-    "train_sampling_strategy",
-)
-
-# Keys of `training` that the trainer knows under the same name.
-SAME_NAME = (
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "optim",
-    "max_grad_norm",
-    "activation_checkpointing",
-)
-
-# Fields that a user may look for, and where they are set instead.
-ELSEWHERE = {
-    **{name: f"training.{name}" for name in SAME_NAME},
-    **{name: f"training.{name}" for name in ("max_steps", "num_train_epochs", "save_steps", "eval_steps")},
-    "logging_steps": "training.logging_steps",
-    "per_device_train_batch_size": "training.global_batch_size (and --micro-batch-size)",
-    "per_device_eval_batch_size": "--micro-batch-size",
-    "gradient_accumulation_steps": "training.global_batch_size (and --micro-batch-size)",
-    "gradient_checkpointing": "training.activation_checkpointing",
-    "activation_offloading": "training.activation_offloading",
-    **dict.fromkeys(("torch_compile", "torch_compile_backend", "torch_compile_mode"), "training.compile"),
-    **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), "training.kernels"),
-    "seed": "seed",
-    "data_seed": "seed",
-    "bf16": "precision",
-    "fp16": "precision",
-    "use_cpu": "--device",
-    "max_length": "tokenize.max_length",
-}
-
-PYTHON_TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "dict": dict, "list": list}
-
-
-def extra_faults(extra: dict[str, Any]) -> list[str]:
-    """What is wrong with `training.extra`, one sentence a fault that names the key and the fix; empty when nothing."""
-    known: dict[str, str] = json.loads(FIELDS.read_text())["fields"]
-    faults = []
-    for name, value in extra.items():
-        place = f"training.extra.{name}"
-        if name not in known:
-            near = difflib.get_close_matches(name, EXTRA, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"It may hold: {', '.join(EXTRA)}"
-            faults.append(f"{place}: the trainer has no such setting. {hint}")
-        elif name in ELSEWHERE:
-            faults.append(f"{place}: is set by {ELSEWHERE[name]}. Move the value there")
-        elif name not in EXTRA:
-            faults.append(f"{place}: is fixed by this workflow. Remove it; extra may hold: {', '.join(EXTRA)}")
-        elif not _has_type(value, known[name]):
-            faults.append(f"{place}: {value!r} is a {type(value).__name__}; it must be {known[name]}")
-        elif name == "train_sampling_strategy" and value not in ("random", "sequential"):
-            # LengthGroupedSampler draws from the global random state when an epoch starts, so a resumed
-            # epoch has another order (transformers 5.23).
-            faults.append(f"{place}: {value!r} cannot be resumed in the same order. Use random or sequential")
-    return faults
-
-
-def _has_type(value: Any, allowed: str) -> bool:
-    types = allowed.split(" | ")
-    if value is None:
-        return "null" in types
-    if isinstance(value, bool):
-        return "bool" in types
-    return any(isinstance(value, PYTHON_TYPES[name]) for name in types if name not in ("null", "bool"))
+from sft.runtime.stage import StageError
+from sft.terms.trainer_settings import SAME_NAME
 
 
 def micro_batch(global_batch_size: int, micro_batch_size: int, processes: int = 1) -> tuple[int, int]:

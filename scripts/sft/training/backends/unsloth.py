@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft.stage import StageError
+from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,0 +1,1 @@
+"""What the splits share, and what was learned: counted, judged and shown."""

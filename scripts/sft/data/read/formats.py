@@ -1,0 +1,148 @@
+"""What a row of each format says: from a published row to the prompt, the answer and the turns of a canonical example.
+
+multiple_choice      a question, choices and the right one
+prompt_completion    a question and its answer; each a column, or a template of several
+language_modelling   text without roles
+conversation         turns with roles: a column of them, or TRL's columns prompt and completion, both lists of turns
+sharegpt             the same under ShareGPT's names: conversations of {from: human or gpt, value}
+alpaca               instruction, input (may be empty) and output
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sft.data.read import conversations, multiple_choice
+from sft.data.read.cells import Row
+from sft.data.read.turns import content_text
+
+# Columns that each format reads besides the data set's ids, groups, pictures and what templates name.
+KEYS = {
+    "multiple_choice": ("prompt_key", "choice_key", "answer_key"),
+    "prompt_completion": ("prompt_key", "completion_key"),
+    "language_modelling": ("text_key",),
+    "conversation": ("messages_key", "prompt_key", "completion_key", "tools_key"),
+    "sharegpt": ("messages_key", "tools_key"),
+    "alpaca": (),
+}
+ALPACA = ("instruction", "input", "output")
+SHAREGPT = {"messages_key": "conversations", "role_field": "from", "content_field": "value"}
+
+Fields = dict[str, Any]
+
+
+class Format:
+    """Reads rows of one data set's format. ValueError for a template that is none."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        # Imported here: the configuration reads this module's tables and is to be checked in a second.
+        from sft.terms.row_templates import RowTemplate
+
+        self.config = config
+        self.name: str = config["format"]
+        self.templates = {
+            name: RowTemplate(config[f"{name}_template"])
+            for name in ("prompt", "completion", "text")
+            if config.get(f"{name}_template") is not None
+        }
+        read: dict[str, Callable[[Row, int], Fields]] = {
+            "multiple_choice": self._multiple_choice,
+            "prompt_completion": self._prompt_completion,
+            "language_modelling": self._text,
+            "conversation": self._conversation,
+            "sharegpt": self._conversation,
+            "alpaca": self._alpaca,
+        }
+        self._read = read[self.name]
+
+    def columns(self) -> list[str]:
+        """The names, ours where they are renamed, of all columns that the format and its templates read."""
+        columns = self.config["columns"]
+        if self.name == "sharegpt":
+            columns = SHAREGPT | {name: column for name, column in columns.items() if column}
+        replaced = {f"{name}_key" for name in self.templates}
+        named = [columns[key] for key in KEYS[self.name] if columns.get(key) and key not in replaced]
+        if self.name == "alpaca":
+            named += ALPACA
+        return [*named, *(column for template in self.templates.values() for column in template.columns)]
+
+    def read(self, row: Row, pictures: int) -> Fields:
+        """prompt, completion, choices, answer, messages and tools of a row with so many pictures; ValueError."""
+        nothing: Fields = {"choices": [], "answer": "", "messages": None, "tools": None}
+        return nothing | self._read(row, pictures)
+
+    def _multiple_choice(self, row: Row, pictures: int) -> Fields:
+        question = self._of("prompt", row)
+        choices = multiple_choice.parse_choices(row.required("choice_key"))
+        answer = multiple_choice.parse_answer(row.required("answer_key"), choices)
+        return {
+            "prompt": multiple_choice.render_question(question, choices, self.config["choices_layout"]),
+            "completion": multiple_choice.render_target(answer, choices, self.config["target"]),
+            "choices": choices,
+            "answer": answer,
+        }
+
+    def _prompt_completion(self, row: Row, pictures: int) -> Fields:
+        return {"prompt": self._of("prompt", row), "completion": self._of("completion", row)}
+
+    def _text(self, row: Row, pictures: int) -> Fields:
+        if pictures:
+            raise ValueError("text without roles has no place for pictures. Use prompt_completion or conversation")
+        return {"prompt": None, "completion": self._of("text", row)}
+
+    def _alpaca(self, row: Row, pictures: int) -> Fields:
+        named = Row(row.cells, {f"{name}_key": name for name in ALPACA}, {})
+        if "prompt" in self.templates:
+            prompt = self._of("prompt", row)
+        else:
+            prompt = named.text("instruction_key")
+            given = named.optional("input_key")
+            if isinstance(given, str) and given.strip():
+                prompt = f"{prompt}\n\n{given}"
+        completion = self._of("completion", row) if "completion" in self.templates else named.text("output_key")
+        return {"prompt": prompt, "completion": completion}
+
+    def _conversation(self, row: Row, pictures: int) -> Fields:
+        sharegpt = self.name == "sharegpt"
+        named = Row(row.cells, (SHAREGPT if sharegpt else {}) | _given(row.columns), {})
+        how = (
+            (conversations.SHAREGPT_ROLES if sharegpt else {}) | self.config.get("roles", {}),
+            self.config.get("role_field") or (SHAREGPT["role_field"] if sharegpt else "role"),
+            self.config.get("content_field") or (SHAREGPT["content_field"] if sharegpt else "content"),
+        )
+        if named.columns.get("messages_key"):
+            turns = conversations.read_turns(named.required("messages_key"), *how)
+        else:
+            turns = conversations.read_turns(named.required("prompt_key"), *how)
+            turns += conversations.read_turns(named.required("completion_key"), *how)
+        tools = conversations.read_tools(named.optional("tools_key"))
+        if system := self.config.get("system"):
+            if turns[0]["role"] == "system":
+                raise ValueError("the conversation has a system turn, and the data set sets system. Remove one")
+            turns = [{"role": "system", "content": system}, *turns]
+        conversations.check(turns, tools, pictures)
+        turns = conversations.place_pictures(turns, pictures)
+        return {
+            "prompt": content_text(turns[-2]),
+            "completion": content_text(turns[-1]),
+            "messages": json.dumps(turns, ensure_ascii=False),
+            "tools": json.dumps(tools, ensure_ascii=False) if tools else None,
+        }
+
+    def _of(self, name: str, row: Row) -> str:
+        """What a template makes of the row, or the text of its column."""
+        if name not in self.templates:
+            return row.text(f"{name}_key")
+        made = self.templates[name].render(row.cells)
+        if not made.strip():
+            raise ValueError(f"{name}_template makes no text of it")
+        return made
+
+
+def is_conversation(name: str) -> bool:
+    """Whether rows of a format bring their own system turn."""
+    return name in ("conversation", "sharegpt")
+
+
+def _given(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: column for key, column in columns.items() if column}

@@ -1,0 +1,1 @@
+"""From canonical examples to tokens with a loss mask."""

@@ -1,0 +1,1 @@
+"""Data sets and models made here: the default, stand-ins of published ones, and the smallest of each family."""

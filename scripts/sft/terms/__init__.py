@@ -1,0 +1,1 @@
+"""Names, limits and rules that the configuration and the scripts share."""

@@ -129,6 +129,7 @@ lint: setup-tests ## check form and style of Snakefiles and Python files
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=scripts $(BIN)/lint-imports
 
 .PHONY: format
 format: setup-tests ## put Snakefiles and Python files in form

@@ -22,6 +22,7 @@ from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
 from sft.estimates import run_estimates
 from sft.planning.freshness import State
+from sft.planning.new_code import new_code
 from sft.planning.plan import Plan, PlanError, Run
 from sft.planning.unpinned import unpinned
 from sft.runtime import launch
@@ -50,6 +51,7 @@ def main() -> int:
     print_chosen_on_test(attached.plan)
     print_moved(attached.plan)
     print_unpinned(attached.plan)
+    print_new_code(attached)
     print_other_packages(attached)
     print_estimates(attached)
     print_launches(attached)
@@ -110,6 +112,12 @@ def print_unpinned(plan: Plan) -> None:
         print("\nnot pinned to a commit:")
     for source in found:
         print(f"  {source}")
+
+
+def print_new_code(attached: Attached) -> None:
+    """What an edit of our source makes again, why, and what it cost to make."""
+    if lines := new_code(attached.plan, attached.states).lines():
+        print("\n" + "\n".join(lines))
 
 
 def print_other_packages(attached: Attached) -> None:

@@ -20,7 +20,6 @@ from sft.runtime.out_of_memory import OutOfMemoryError
 from sft.runtime.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
 from sft.runtime.stop_request import StopRequest
 from sft.runtime.time_limit import TimeLimit
-from sft.terms.trainer_settings import extra_faults
 from sft.training import metrics_stream, resume
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import EFFECTIVE, Checkpoints
@@ -71,8 +70,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def make(stage: Stage) -> None:
     stop = StopRequest()
     training = stage.config["training"]
-    if faults := extra_faults(training["extra"]):
-        raise StageError("; ".join(faults))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise StageError(
             "train_model starts its processes itself (--strategy, --processes). Start it without accelerate launch "

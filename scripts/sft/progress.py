@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft.failures import last_lines
+from sft.planning.failures import last_lines
 from sft.runtime import attempts, claim, manifest
 from sft.runtime import job_comments as comments
 from sft.runtime import job_queue as queue

@@ -7,20 +7,21 @@ files to be made again, and its own triggers are switched off so that there is o
 
 import importlib.util
 import json
+import math
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from sft import failures
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE, load
 from sft.config.study import Study
 from sft.estimates.job_memory import job_mib
 from sft.estimates.job_time import job_minutes
 from sft.estimates.run_estimates import require_fit
-from sft.planning import freshness
+from sft.planning import failures, freshness
+from sft.planning.new_code import new_code
 from sft.planning.node import Node, recorded_node
 from sft.planning.plan import Plan, PlanError
 from sft.planning.planner import make_plan
@@ -40,10 +41,13 @@ ALL_PACKAGES = (*REPORT_PACKAGES, "accelerate", "datasets", "peft", "PIL", "skle
 class Attached:
     """A plan and the states of its nodes, as rules ask for them."""
 
-    def __init__(self, plan: Plan, states: dict[str, freshness.State], archived: bool = False):
+    def __init__(
+        self, plan: Plan, states: dict[str, freshness.State], archived: bool = False, rerun_budget: float = math.inf
+    ):
         self.plan = plan
         self.states = states
         self.archived = archived
+        self.rerun_budget = rerun_budget  # device-minutes
         self.workflow: Any = None
         self._deciding = False
         self._started = time.time()
@@ -148,6 +152,7 @@ class Attached:
 
     def prepare(self) -> None:
         """Before the first job: the configuration files of what is to be made, and the readable links."""
+        self._require_budget()
         for directory, node in self.plan.nodes.items():
             if not self.states[directory].fresh:
                 write_config(node)
@@ -158,6 +163,21 @@ class Attached:
                 executor.install(self.workflow, _say)
             except executor.ExecutorError as error:
                 sys.exit(f"error: {error}")
+
+    def _require_budget(self) -> None:
+        """End the program where new code would make more again than `execution.rerun_budget_minutes` allows."""
+        if not self.workflow.is_main_process:
+            return
+        outputs = (Path(file) for job in self.workflow.dag.needrun_jobs() for file in job.output)
+        made = (path.parent.as_posix() for path in outputs if path.name == manifest.NAME)
+        found = new_code(self.plan, self.states, [directory for directory in made if directory in self.plan.nodes])
+        if found.minutes > self.rerun_budget:
+            sys.exit(
+                f"error: execution.rerun_budget_minutes: {self.rerun_budget:g} is less than the {found.minutes:.1f} "
+                "device-minutes that it took to make what new code would make again. Keep these results: snakemake "
+                "--config code_policy=accept; or make them again: snakemake --config "
+                f"rerun_budget_minutes={math.ceil(found.minutes)}"
+            )
 
     def say_failures(self) -> None:
         """After a failure: for every result that was tried and is not there, its log and the last lines of it."""
@@ -217,7 +237,8 @@ def from_config(files: list[Path], overrides: dict[str, Any]) -> Attached:
     study: Study = load(files, overrides)
     plan = make_plan(study)
     require_fit(plan)
-    return Attached(plan, freshness.examine(plan, study.execution.code_policy))
+    states = freshness.examine(plan, study.execution.code_policy)
+    return Attached(plan, states, rerun_budget=study.execution.rerun_budget_minutes)
 
 
 def from_archive(environment: str) -> Attached:
@@ -288,6 +309,8 @@ def _require(packages: tuple[str, ...]) -> None:
 
 def _say_what_is_stale(attached: Attached) -> None:
     stale = attached.stale()
+    for line in new_code(attached.plan, attached.states).lines():
+        print(line, file=sys.stderr)
     for path, reason in list(stale.items())[:20]:
         print(f"again: {Path(path).parent}: {reason}", file=sys.stderr)
     if len(stale) > 20:

@@ -34,7 +34,6 @@ def test_loss_that_is_not_finite_stops_before_the_step(text_nodes, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"extra": {"neftune_alpha": 1.0}}, "training.extra.neftune_alpha: the trainer has no such setting"),
         ({"global_batch_size": 6}, "--micro-batch-size 4 does not divide training.global_batch_size 6"),
         ({"lora": runs.LORA | {"target_modules": ["embed_tokens", "q_proj"]}}, "embed_tokens is tied"),
         ({"lora": runs.LORA | {"target_modules": ["lm_head"]}}, "lm_head cannot have an adapter"),

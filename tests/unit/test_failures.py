@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.failures import failed_logs, last_lines
+from sft.planning.failures import failed_logs, last_lines
 from sft.planning.node import Node
 from sft.planning.plan import Plan
 

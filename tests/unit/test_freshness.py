@@ -132,14 +132,16 @@ def test_documents_that_joined():
 
 
 def test_other_code_counts_as_the_policy_says():
-    plan, above, _ = finished()
+    plan, above, below = finished()
 
     def newer(rule: str) -> str:
         return "newer" if rule == "download_dataset" else code_of(rule)
 
     stale = examine(plan, "rerun", code=newer)[above.directory]
     assert (stale.status, stale.other_code) == ("stale", True)
-    assert "scripts/download_dataset.py" in stale.reason
+    assert "other code" in stale.reason
+    after = examine(plan, "rerun", code=newer)[below.directory]
+    assert (after.status, after.other_code) == ("stale", True)
     kept = examine(plan, "accept", code=newer)[above.directory]
     assert (kept.status, kept.other_code) == ("fresh", True)
     assert kept.reason == stale.reason

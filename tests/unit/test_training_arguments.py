@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from sft.config.trainer_extra import EXTRA, FIELDS, extra_faults
 from sft.runtime.stage import StageError
-from sft.terms.trainer_settings import EXTRA, FIELDS, extra_faults
 from sft.training.training_arguments import kept_steps, micro_batch, requested_arguments, total_steps
 
 TRAINING = {

@@ -138,6 +138,45 @@ def test_edited_script_runs_its_jobs_and_what_follows(checkout: Checkout) -> Non
     assert checkout.planned() == {}
 
 
+def test_edits_that_can_change_no_value_run_nothing(checkout: Checkout) -> None:
+    """Of the runtime, the planning and the cluster any; of science the texts of errors, docstrings and annotations."""
+    for name in ("runtime/claim", "runtime/stage", "runtime/job_queue", "slurm/retries", "planning/planner"):
+        checkout.edit(f"scripts/sft/{name}.py", lambda text: text + "\nEDITED = True\n")
+    checkout.replace("scripts/sft/runtime/claim.py", "Wait for it, or stop it first", "Wait for it or stop it")
+    checkout.replace("scripts/sft/training/checkpoint.py", '"""Checkpoints that are whole or absent.', '"""Edited.')
+    errors = re.compile(r'(raise StageError\(\s*f?")')
+    for name in ("training/adapter", "data/tokens/masking", "evaluation/questions", "conversion/gate"):
+        edited = errors.search((checkout.path / f"scripts/sft/{name}.py").read_text())
+        assert edited, name
+        checkout.edit(f"scripts/sft/{name}.py", lambda text: errors.sub(r"\1Edited: ", text))
+    assert checkout.planned() == {}
+
+
+def test_edited_training_runs_trainings_and_what_follows_and_is_told(checkout: Checkout) -> None:
+    checkout.replace(
+        "scripts/sft/training/training_arguments.py", '"neftune_noise_alpha": None', '"neftune_noise_alpha": 1e-8'
+    )
+    assert checkout.planned() == TRAINED | CONVERTED | SHOWN | LEDGER
+    told = checkout.snakemake("-n").stderr
+    assert "train_model: sft/training/training_arguments.py: requested_arguments" in told
+    assert re.search(
+        r"other code than there is now made \d+ results \(.*2 train_model.*\), in \d+\.\d device-minutes", told
+    )
+
+
+def test_above_the_budget_nothing_is_made_again_unasked(checkout: Checkout) -> None:
+    checkout.edit("scripts/score.py", lambda text: text + "\nEDITED = True\n")
+    before = _state(checkout.path / "results")
+    done = checkout.snakemake("--config", "rerun_budget_minutes=0")
+    assert done.returncode == 1
+    assert "error: execution.rerun_budget_minutes: 0 is less than the " in done.stderr
+    assert "score: score.py: EDITED" in done.stderr
+    assert _state(checkout.path / "results") == before
+    assert checkout.planned("--config", "rerun_budget_minutes=0") == {"score": 2} | SHOWN | LEDGER
+    assert checkout.snakemake("--until", "score").returncode == 0
+    assert checkout.planned() == {}  # the scores are the same bytes, so nothing that was made from them is stale
+
+
 def test_edited_helper_runs_the_jobs_that_import_it(checkout: Checkout) -> None:
     checkout.edit("scripts/sft/evaluation/statistics.py", lambda text: text + "\nEDITED = True\n")
     planned = checkout.planned()
@@ -156,7 +195,7 @@ def test_older_code_is_kept_on_request_and_said(checkout: Checkout) -> None:
     done = checkout.snakemake("-n", "--config", "code_policy=accept")
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout + done.stderr
-    assert "was made by an older version of scripts/score.py" in done.stderr
+    assert "was made by other code than there is now" in done.stderr
 
 
 def test_other_data_bytes_run_everything_but_the_models(checkout: Checkout) -> None:

@@ -6,9 +6,9 @@ from pydantic import model_validator
 
 from sft.config.errors import FieldError
 from sft.config.fields import Integer, Name, Number, Section, Template, Truth, execution, identity
+from sft.config.row_formats import TEMPLATES, needed
 from sft.config.source import Source
 from sft.config.split_settings import Split
-from sft.terms.row_formats import TEMPLATES, needed
 
 
 class Dataset(Section):

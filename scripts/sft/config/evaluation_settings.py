@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from sft.config.fields import Integer, Section, Truth, execution, identity
+from sft.config.fields import Integer, Number, Section, Truth, execution, identity
 
 
 class Evaluation(Section):
@@ -50,4 +50,10 @@ class Execution(Section):
     )
     code_policy: Literal["rerun", "warn", "accept"] = execution(
         "rerun", describe="what to do with results that an older version of our code made"
+    )
+    rerun_budget_minutes: Number = execution(
+        60,
+        describe="most that results which new code of ours makes again may have taken; above it nothing starts",
+        unit="device-minutes",
+        ge=0,
     )

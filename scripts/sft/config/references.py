@@ -6,9 +6,9 @@ from typing import Any
 from sft.config.dataset import Mix
 from sft.config.errors import did_you_mean
 from sft.config.model import FinishedRun
+from sft.config.row_formats import metrics_of
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.packages.lock_files import lock_file, lock_names
-from sft.terms.row_formats import metrics_of
 
 # (place in the file, what is wrong, fix)
 Report = Callable[[tuple, str, str], None]

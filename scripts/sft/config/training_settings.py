@@ -11,9 +11,9 @@ from pydantic import model_validator
 from sft.config.distributed import Distributed
 from sft.config.errors import FieldError, refuse
 from sft.config.fields import Integer, Number, Section, Truth, execution, identity
+from sft.config.trainer_extra import extra_faults
 from sft.terms import exclusions
 from sft.terms.strategies import SHARDED_STATE
-from sft.terms.trainer_settings import extra_faults
 
 
 class Training(Section):

@@ -21,7 +21,10 @@ from sft.sources.source_files import find_documents, find_files
 
 @dataclass(frozen=True)
 class State:
-    """`fresh`, `missing` or `stale`; `reason` in words; `other_code`: made by an older version of our source."""
+    """`fresh`, `missing` or `stale`; `reason` in words.
+
+    `other_code`: it, or something that it is made from, was made by other code of ours than there is now.
+    """
 
     status: str
     reason: str = ""
@@ -64,7 +67,8 @@ def _state(
         return State("stale", "was made from another configuration")
     for name, above in node.inputs.items():
         if not states[above.directory].fresh:
-            return State("stale", f"its {name} has to be made again ({above.id})")
+            reason = f"its {name} has to be made again ({above.id})"
+            return State("stale", reason, other_code=states[above.directory].other_code)
         used = record["inputs"].get(name, {}).get("content")
         if used != made[above.directory]["content"]:
             return State("stale", f"its {name} is not the one it was made from ({above.id})")
@@ -82,7 +86,7 @@ def _state(
     if node.rule == "make_environment" and not Path(node.directory, VENV_PYTHON).exists():
         return State("stale", "its packages are gone")
     if record["code"] != code(node.rule):
-        reason = f"was made by an older version of scripts/{node.rule}.py or a module it imports"
+        reason = "was made by other code than there is now"
         return State("stale", reason, other_code=True) if code_policy == "rerun" else State("fresh", reason, True)
     return State("fresh")
 

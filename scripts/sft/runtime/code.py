@@ -1,95 +1,217 @@
-"""The digest of the source that a script executes: itself and every module of ours that it imports.
+"""The digest of the source that a result's values come from: the script and every module of science that it imports.
 
-What counts is the syntax tree without docstrings, so comments, formatting and documentation may change
-freely. The tree is walked here, not printed by `ast.dump`, whose text differs between Python versions.
+    code_digest("train_model")     what the manifest of a run keeps, and what planning compares it with
+    describe("train_model")        the same by file and definition, to tell what an edit changed
+
+Science is what a value is made from: its packages are `SCIENCE`. How a job is started, claimed, recorded and resumed,
+and how it is planned and shown, is `OUTSIDE`; all of it counts as one number, `RUNTIME_VERSION`.
+
+Within science these do not count, since no value depends on them: comments, docstrings and form, annotations, texts of
+errors and log lines (sft.runtime.source_text); where a file lies and what it is called; the order of plain functions.
+Files that a module names (templates, fonts) count with their bytes.
 """
 
 import ast
 import hashlib
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from sft.runtime.source_text import Reader, docstring, sha
+
 SCRIPTS = Path(__file__).resolve().parents[2]
+
+# Part of every digest. Raised when a change of the runtime can change a value: results made before are then made again.
+# Such a change is one of what scripts are handed: their configuration, inputs, options, random state or checkpoints.
+RUNTIME_VERSION = 1
+
+SCIENCE = ("terms", "sources", "data", "models", "embedded", "training", "conversion", "evaluation", "reporting")
+OUTSIDE = ("runtime", "config", "packages", "planning", "estimates", "slurm", "cli", "workflow")
+
+# Programs that a script starts as processes, whose sources make its values too.
+STARTS = {"train_model": ("ranks/train_rank",)}
+
+REST = "(module)"  # statements of a module that define no name
+
+
+@dataclass
+class Module:
+    """One source file: its definitions by name, what it imports of ours, and the files beside it that it names.
+
+    `parts`: name -> digest, methods as `Class.method`. `imports`: what a name is bound to, `(module, name or "")`.
+    """
+
+    path: Path
+    parts: dict[str, str] = field(default_factory=dict)
+    ordered: list[str] = field(default_factory=list)
+    unordered: list[str] = field(default_factory=list)
+    imports: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    executes: set[Path] = field(default_factory=set)
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> str:
+        """The digest of what is written in the file itself."""
+        return sha("\n".join([*self.ordered, *sorted(self.unordered), *(f"{n} {d}" for n, d in self.files.items())]))
+
+    def bound(self, name: str, seen: frozenset[Path] = frozenset()) -> str:
+        """The digest of what `name` means in this file, wherever it is defined."""
+        if name in self.parts:
+            return self.parts[name]
+        if name in self.imports and self.path not in seen:
+            path, inner = self.imports[name]
+            return _target(path, inner, seen | {self.path})
+        return self.body
 
 
 def code_digest(script: str) -> str:
-    """sha256 over the sources that `scripts/<script>.py` executes, found by following its imports of ours."""
-    lines = [f"{path.relative_to(SCRIPTS).as_posix()} {_tree_digest(path)}" for path in sorted(sources(script))]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """sha256 over the science that `scripts/<script>.py` executes, and `RUNTIME_VERSION`."""
+    lines = sorted(_full(_module(path)) for path in sources(script))
+    return sha("\n".join([f"runtime {RUNTIME_VERSION}", *lines]))
+
+
+def describe(script: str) -> dict[str, dict[str, str]]:
+    """`{file: {definition: digest}}` of what `code_digest` counts; files relative to scripts/."""
+    found = {}
+    for path in sorted(sources(script)):
+        module = _module(path)
+        found[path.relative_to(SCRIPTS).as_posix()] = module.parts | module.files
+    return {"(runtime)": {"RUNTIME_VERSION": str(RUNTIME_VERSION)}, **found}
+
+
+def changes(before: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) -> list[str]:
+    """What differs between two descriptions, `file: definition, definition`; files that only moved are left out."""
+    everywhere = {(name, made) for parts in before.values() for name, made in parts.items()}
+    everywhere &= {(name, made) for parts in now.values() for name, made in parts.items()}
+    told: dict[str, list[str]] = {}
+    for file in sorted(before.keys() | now.keys()):
+        old, new = before.get(file, {}), now.get(file, {})
+        names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+        names = [n for n in names if not all((n, side[n]) in everywhere for side in (old, new) if n in side)]
+        # A class is named by those of its methods that changed, where there are any.
+        inner = {name.partition(".")[0] for name in names if "." in name}
+        if names := [name for name in names if name not in inner]:
+            told[file] = names
+    return [f"{file}: {', '.join(names)}" for file, names in told.items()]
 
 
 def sources(script: str) -> set[Path]:
-    """The script's own file and, transitively, the modules below scripts/ that it imports anywhere."""
+    """The script's own file and, transitively, the modules of science below scripts/ that it imports anywhere."""
     found: set[Path] = set()
-    waiting = [SCRIPTS / f"{script}.py"]
+    waiting = [SCRIPTS / f"{name}.py" for name in (script, *STARTS.get(script, ()))]
     while waiting:
         path = waiting.pop()
-        if path not in found:
+        if path not in found and is_science(path):
             found.add(path)
-            waiting += _imports(path)
+            waiting += _module(path).executes
     return found
 
 
-@cache
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes(), filename=str(path))
+def is_science(path: Path) -> bool:
+    """Whether a file below scripts/ counts; ValueError for one of a package that is in neither list."""
+    package, *inside = path.relative_to(SCRIPTS).parts
+    if package != "sft":
+        return True  # a script
+    name = inside[0].removesuffix(".py")
+    if name in SCIENCE:
+        return True
+    if name in OUTSIDE or name == "__init__":
+        return False
+    raise ValueError(f"{path} is neither science nor runtime: put its package into a list of sft/runtime/code.py")
+
+
+def _full(module: Module) -> str:
+    """A module with what its imports of ours mean; the same wherever the files lie."""
+    bound = sorted(f"{name} {_target(path, inner)}" for name, (path, inner) in module.imports.items())
+    return sha("\n".join([module.body, *bound]))
+
+
+def _target(path: Path, name: str, seen: frozenset[Path] = frozenset()) -> str:
+    if not is_science(path):
+        return f"outside {name}"
+    module = _module(path)
+    return module.bound(name, seen) if name else module.body
 
 
 @cache
-def _imports(path: Path) -> list[Path]:
-    names: set[str] = set()
-    for node in ast.walk(_parsed(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            package = path.relative_to(SCRIPTS).parts[: -node.level]
-            stem = ".".join([*package, *([node.module] if node.module else [])])
-            names |= {stem} | {f"{stem}.{alias.name}" for alias in node.names}
-    files = []
-    for name in names:
-        parts = name.split(".")
-        # `import a.b.c` executes a/__init__.py and a/b/__init__.py as well.
-        for n in range(1, len(parts) + 1):
-            base = SCRIPTS.joinpath(*parts[:n])
-            files += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
-    return files
+def _module(path: Path) -> Module:
+    module = Module(path)
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    reader = Reader(_is_ours)
+    for statement in tree.body[docstring(tree) :]:
+        if isinstance(statement, ast.ClassDef):
+            for inner in statement.body:
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                    # Read once: the class counts the digest of the method in the place of its text.
+                    reader.known[inner] = module.parts[f"{statement.name}.{inner.name}"] = reader.digest(inner)
+        digest = reader.digest(statement)
+        for name in _names(statement) or [REST]:
+            module.parts[name] = sha(module.parts[name] + digest) if name in module.parts else digest
+        plain = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and not statement.decorator_list
+        (module.unordered if plain else module.ordered).append(digest)
+    for node in reader.imports:
+        _add_import(module, node)
+    for text in sorted(reader.texts & _beside(path.parent)):
+        module.files |= _files_named(path.parent / text)
+    return module
+
+
+def _names(statement: ast.stmt) -> list[str]:
+    """The names that a statement of a module defines."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    found = [node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return found if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign) else []
+
+
+def _add_import(module: Module, node: ast.Import | ast.ImportFrom) -> None:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if found := _resolved(alias.name):
+                module.imports[alias.asname or alias.name] = (found, "")
+                module.executes |= _chain(alias.name)
+        return
+    base = node.module or ""
+    if node.level:
+        package = module.path.relative_to(SCRIPTS).parts[: -node.level]
+        base = ".".join([*package, *([base] if base else [])])
+    for alias in node.names:
+        inner = _resolved(f"{base}.{alias.name}")
+        outer = _resolved(base)
+        if inner or outer:
+            module.imports[alias.asname or alias.name] = (inner, "") if inner else (outer, alias.name)
+            module.executes |= _chain(f"{base}.{alias.name}" if inner else base)
+
+
+def _resolved(name: str) -> Path | None:
+    """The file of a module of ours, None for others."""
+    base = SCRIPTS.joinpath(*name.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def _chain(name: str) -> set[Path]:
+    """Files that `import name` executes: `import a.b.c` executes a/__init__.py and a/b/__init__.py as well."""
+    parts = name.split(".")
+    found = (_resolved(".".join(parts[:n])) for n in range(1, len(parts) + 1))
+    return {path for path in found if path}
 
 
 @cache
-def _tree_digest(path: Path) -> str:
-    sha = hashlib.sha256()
-    _feed(_parsed(path), sha)
-    return sha.hexdigest()
+def _beside(folder: Path) -> set[str]:
+    """Names in a folder of ours that are no Python."""
+    names = (entry.name for entry in folder.iterdir() if entry.suffix not in (".py", ".pyc"))
+    return {name for name in names if name != "__pycache__" and not (folder / name / "__init__.py").exists()}
 
 
-def _feed(node: object, sha) -> None:
-    if isinstance(node, ast.AST):
-        sha.update(f"({type(node).__name__}".encode())
-        for name, value in ast.iter_fields(node):
-            if name == "body" and isinstance(value, list) and _has_docstring(node, value):
-                value = value[1:]
-            # Empty fields differ between Python versions (3.12 added type_params); none changes a meaning.
-            if value is None or value == [] or name in ("type_comment", "kind", "ctx"):
-                continue
-            sha.update(f" {name}=".encode())
-            _feed(value, sha)
-        sha.update(b")")
-    elif isinstance(node, list):
-        sha.update(b"[")
-        for item in node:
-            _feed(item, sha)
-        sha.update(b"]")
-    else:
-        sha.update(f"{type(node).__name__}:{node!r};".encode())
+def _files_named(named: Path) -> dict[str, str]:
+    """A data file, or all files of a folder: name -> sha256 of the bytes."""
+    inside = [named] if named.is_file() else sorted(path for path in named.rglob("*") if path.is_file())
+    files = [path for path in inside if path.suffix not in (".py", ".pyc")]
+    return {path.relative_to(named.parent).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _has_docstring(node: ast.AST, body: list) -> bool:
-    return (
-        isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        and bool(body)
-        and isinstance(body[0], ast.Expr)
-        and isinstance(body[0].value, ast.Constant)
-        and isinstance(body[0].value.value, str)
-    )
+def _is_ours(node: ast.Import | ast.ImportFrom) -> bool:
+    if isinstance(node, ast.Import):
+        return all(_resolved(alias.name) is not None for alias in node.names)
+    return bool(node.level) or (node.module or "").split(".")[0] == "sft" or _resolved(node.module or "") is not None

@@ -23,10 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sft.runtime import installed, job, manifest, orphan
+from sft.runtime import code_records, installed, job, manifest, orphan
 from sft.runtime.canonical import digest
 from sft.runtime.claim import Claim, ClaimError
-from sft.runtime.code import SCRIPTS, code_digest
+from sft.runtime.code import RUNTIME_VERSION, SCRIPTS, code_digest, describe
 from sft.runtime.quiet import quiet_environment
 
 CONFIG = "config.json"
@@ -151,7 +151,8 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
     """Make one result, from claimed directory to manifest. `within`: the result whose process makes this one too."""
     started, clock, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
     environment, not_as_pinned = _environment(stage)
-    code = code_digest(stage.rule)  # now, not at the end: a source edited meanwhile is not what ran
+    # Now, not at the end: a source edited meanwhile is not what ran.
+    code, parts = code_digest(stage.rule), describe(stage.rule)
     with stage.claim:
         made_from = _verified_inputs(stage.inputs())
         for leftover in stage.directory.glob(".attempt-*"):
@@ -172,6 +173,7 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
             "identity": stage.identity,
             "identity_digest": digest(stage.identity),
             "code": code,
+            "runtime": RUNTIME_VERSION,
             "inputs": made_from,
             "outputs": outputs,
             "content": digest({name: made["sha256"] for name, made in outputs.items()}),
@@ -191,6 +193,7 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
             "peak_rss_mib": _peak_rss_mib(),
             "facts": stage.facts,
         }
+        code_records.keep(stage.directory, stage.rule, code, parts)
         manifest.write(stage.directory, record)
     line = f"{stage.rule} {stage.id}: {stage.facts.get('summary', 'done')} ({record['wall_seconds']:.0f} s)"
     print(line, flush=True)

@@ -1,13 +1,13 @@
 """The arguments that the trainer is given: every one that shapes a result is set here, in sight.
 
-Imports nothing heavy. What `training.extra` may add is in sft.terms.trainer_settings.
+Imports nothing heavy. What `training.extra` may add is in sft.config.trainer_extra.
 """
 
 import math
 from typing import Any
 
 from sft.runtime.stage import StageError
-from sft.terms.trainer_settings import SAME_NAME
+from sft.terms.trainer_keys import SAME_NAME
 
 
 def micro_batch(global_batch_size: int, micro_batch_size: int, processes: int = 1) -> tuple[int, int]:

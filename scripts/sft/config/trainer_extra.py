@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sft.terms.trainer_keys import SAME_NAME
+
 FIELDS = Path(__file__).with_name("trainer_fields.json")
 
 # What `training.extra` may set: settings without a key of their own that neither the loop, the data nor the
@@ -26,20 +28,6 @@ EXTRA = (
     "router_aux_loss_coef",
     "torch_empty_cache_steps",
     "train_sampling_strategy",
-)
-
-# Keys of `training` that the trainer knows under the same name.
-SAME_NAME = (
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "optim",
-    "max_grad_norm",
-    "activation_checkpointing",
 )
 
 # Fields that a user may look for, and where they are set instead.

@@ -1,0 +1,70 @@
+"""What results an edit of our source makes again: how many, why (file and definition), and what they cost to make.
+
+The cost is what making them took, by their own manifests, in device-minutes: minutes of wall time times processes, on
+whatever device that was. Above `execution.rerun_budget_minutes` a workflow stops and asks instead of starting.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft.planning.freshness import State
+from sft.planning.plan import Plan
+from sft.runtime import code_records, manifest
+from sft.runtime.code import changes, describe
+
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class NewCode:
+    """Results that other code made, by rule; what of each rule's code changed; the device-minutes that they took."""
+
+    rules: dict[str, int]
+    changed: dict[str, list[str]]
+    minutes: float
+
+    def lines(self) -> list[str]:
+        """For people, most expensive news first; nothing where there is nothing to tell."""
+        if not self.rules:
+            return []
+        count = ", ".join(f"{number} {rule}" for rule, number in self.rules.items())
+        made = f"{sum(self.rules.values())} results ({count}), in {self.minutes:.1f} device-minutes"
+        told = [f"other code than there is now made {made}"]
+        told += [f"  {rule}: {what}" for rule, found in self.changed.items() for what in found[:SHOWN]]
+        return told
+
+
+def new_code(plan: Plan, states: dict[str, State], directories: Iterable[str] | None = None) -> NewCode:
+    """What other code made of the planned results, or of those in `directories`, and is to be made again."""
+    rules: Counter[str] = Counter()
+    changed: dict[str, list[str]] = {}
+    minutes = 0.0
+    for directory in plan.nodes if directories is None else directories:
+        node, state = plan.nodes[directory], states[directory]
+        made = manifest.read(directory) if state.status == "stale" and state.other_code else None
+        if made is None:
+            continue
+        rules[node.rule] += 1
+        minutes += device_minutes(made)
+        for what in _changes(node.rule, directory, made):
+            found = changed.setdefault(node.rule, [])
+            if what not in found:
+                found.append(what)
+    return NewCode(dict(rules), changed, minutes)
+
+
+def device_minutes(made: dict[str, Any]) -> float:
+    """What making a result took, by its manifest."""
+    hours = made["facts"].get("cost", {}).get("device_hours")
+    return hours * 60 if isinstance(hours, int | float) else made["wall_seconds"] / 60
+
+
+def _changes(rule: str, directory: str, made: dict[str, Any]) -> list[str]:
+    now = describe(rule)
+    before = code_records.read(Path(directory), made["code"])
+    if before is None:
+        return ["there is no record of the code that made it"] if "runtime" in made else ["made before 0.2.0"]
+    return changes(before, now)

@@ -1,0 +1,170 @@
+"""What a piece of source does, as a text to digest: its syntax tree without what no value depends on.
+
+Left out are docstrings, annotations of functions and variables, and the texts of errors, log lines and `--help`. What
+an error or a log line calls is kept: a call can change a value. The tree is walked here, not printed by `ast.dump`,
+whose text differs between Python versions.
+"""
+
+import ast
+import hashlib
+from collections.abc import Callable
+from typing import ClassVar
+
+# Calls that only tell a person something: by the last word of what is called.
+TELLING = {"say", "summary", "print", "warn", "warning", "info", "debug", "error", "exit"}
+# Decorators that do not look at annotations.
+PLAIN_DECORATORS = {
+    *("staticmethod", "classmethod", "property", "cached_property", "cache", "lru_cache", "contextmanager"),
+    *("setter", "no_grad", "inference_mode", "override", "abstractmethod", "wraps"),
+}
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def sha(text: str) -> str:
+    """sha256 of a text, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Reader:
+    """Reads syntax trees as a text of what they do, and notes what they import and which texts they hold."""
+
+    def __init__(self, is_ours: Callable[[ast.Import | ast.ImportFrom], bool]) -> None:
+        self._is_ours = is_ours
+        self.imports: list[ast.Import | ast.ImportFrom] = []
+        self.texts: set[str] = set()
+        self.known: dict[ast.AST, str] = {}
+        self._out: list[str] = []
+
+    def digest(self, node: ast.AST) -> str:
+        """sha256 of what a statement does."""
+        self._out = []
+        self._read(node, False, False)
+        return sha("".join(self._out))
+
+    def _read(self, node: object, telling: bool, in_class: bool) -> None:
+        """`telling`: inside an error or a log line, whose texts do not count."""
+        if isinstance(node, list):
+            self._out.append("[")
+            for item in node:
+                self._read(item, telling, in_class)
+            self._out.append("]")
+            return
+        if not isinstance(node, ast.AST):
+            self._out.append(f"{type(node).__name__}:{node!r};")
+            return
+        if node in self.known:
+            self._out.append(f"({self.known[node]})")
+            return
+        kind = type(node)
+        special = self._SPECIAL.get(kind)
+        if special and special(self, node, telling, in_class):
+            return
+        telling = telling or kind is ast.Raise or _tells(node, kind)
+        skipped = _skipped(node, kind)
+        self._out.append(f"({kind.__name__}")
+        for name in node._fields:
+            value = getattr(node, name, None)
+            # Empty fields differ between Python versions (3.12 added type_params); none changes a meaning.
+            if value is None or value == [] or name in ("type_comment", "kind", "ctx") or name in skipped:
+                continue
+            if name == "body" and kind in _DOCUMENTED:
+                value = value[docstring(node) :]
+            if name == "args" and "returns" in skipped:
+                value = _without_annotations(value)
+            self._out.append(f" {name}=")
+            self._read(value, telling, in_class=kind is ast.ClassDef and name == "body")
+        self._out.append(")")
+
+    def _import(self, node: ast.Import | ast.ImportFrom, telling: bool, in_class: bool) -> bool:
+        if not self._is_ours(node):
+            return False
+        self.imports.append(node)  # what the names mean is added by sft.runtime.code
+        return True
+
+    def _constant(self, node: ast.Constant, telling: bool, in_class: bool) -> bool:
+        if not isinstance(node.value, str):
+            return False
+        self._out.append("(text)" if telling else f"(str:{node.value!r})")
+        self.texts.add(node.value)
+        return True
+
+    def _joined(self, node: ast.JoinedStr, telling: bool, in_class: bool) -> bool:
+        if not telling:
+            return False
+        self._out.append("(text)")
+        for part in node.values:
+            # What is only looked at cannot change a value; what is called may.
+            if isinstance(part, ast.FormattedValue) and any(isinstance(n, ast.Call) for n in ast.walk(part.value)):
+                self._read(part.value, telling, False)
+        return True
+
+    def _if(self, node: ast.If, telling: bool, in_class: bool) -> bool:
+        if _called(node.test) != "TYPE_CHECKING":
+            return False
+        self._read(node.orelse, telling, in_class)
+        return True
+
+    def _annotated(self, node: ast.AnnAssign, telling: bool, in_class: bool) -> bool:
+        if in_class:
+            return False  # a field of a dataclass
+        if node.value is not None:
+            self._read(ast.Assign([node.target], node.value), telling, False)
+        return True
+
+    _SPECIAL: ClassVar[dict[type, Callable[..., bool]]] = {
+        ast.Import: _import,
+        ast.ImportFrom: _import,
+        ast.Constant: _constant,
+        ast.JoinedStr: _joined,
+        ast.If: _if,
+        ast.AnnAssign: _annotated,
+    }
+
+
+def _skipped(node: ast.AST, kind: type) -> tuple[str, ...]:
+    """Fields of a node on which no value depends."""
+    if kind is ast.Assert:
+        return ("msg",)
+    if kind in (ast.FunctionDef, ast.AsyncFunctionDef):
+        return ("returns",) if all(_called(one) in PLAIN_DECORATORS for one in node.decorator_list) else ()
+    return ()
+
+
+def _without_annotations(arguments: ast.arguments) -> ast.arguments:
+    def bare(argument: ast.arg | None) -> ast.arg | None:
+        return argument and ast.arg(argument.arg)
+
+    return ast.arguments(
+        posonlyargs=[bare(one) for one in arguments.posonlyargs],
+        args=[bare(one) for one in arguments.args],
+        vararg=bare(arguments.vararg),
+        kwonlyargs=[bare(one) for one in arguments.kwonlyargs],
+        kw_defaults=arguments.kw_defaults,
+        kwarg=bare(arguments.kwarg),
+        defaults=arguments.defaults,
+    )
+
+
+def _tells(node: ast.AST, kind: type) -> bool:
+    """Whether a node only tells a person something: a line of the log, a warning, the help of an option."""
+    if kind is ast.keyword:
+        return node.arg in ("help", "metavar", "epilog")
+    if kind is not ast.Expr or not isinstance(node.value, ast.Call):
+        return False
+    if _called(node.value) == "print":
+        return any(one.arg == "file" and _called(one.value) == "stderr" for one in node.value.keywords)
+    return _called(node.value) in TELLING
+
+
+def _called(node: ast.AST) -> str:
+    """The last word of what is called or named: `say` of `stage.say(…)`."""
+    while isinstance(node, ast.Call):
+        node = node.func
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def docstring(node: ast.AST) -> int:
+    """1 where the body of `node` begins with a docstring, else 0."""
+    first = node.body[0] if type(node) in _DOCUMENTED and node.body else None
+    value = first.value if isinstance(first, ast.Expr) else None
+    return int(isinstance(value, ast.Constant) and isinstance(value.value, str))

@@ -23,7 +23,7 @@ from local_conda import HERE, ROOT
 
 from sft.packages.pins import normal, read_source, read_yaml
 
-pytestmark = [pytest.mark.conda, pytest.mark.slow]
+pytestmark = [pytest.mark.conda, pytest.mark.thorough, pytest.mark.slow]
 
 SMALL = """\
 channels:

@@ -43,6 +43,13 @@ def ci_steps() -> list[str]:
     return re.findall(r"^step (.+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
 
 
+def test_what_make_test_leaves_out_is_run_by_test_all_and_that_by_ci():
+    recipes = dict(re.findall(r"^(test|test-all): .*\n\t(.*)$", MAKEFILE, re.MULTILINE))
+    assert '-m "not gpu and not thorough" --cov' in recipes["test"]
+    assert recipes["test-all"] == recipes["test"].replace(" and not thorough", "")
+    assert any(step.startswith("make test-all") for step in ci_steps())
+
+
 def test_ci_runs_commands_that_the_makefile_has():
     assert "make test-all SLURM=install" in ci_steps()
     assert "make lint" in ci_steps()

@@ -5,7 +5,7 @@ TORCH ?= auto#       auto, cpu or cuda: which build of torch is installed
 TORCH_INDEX ?=#      with TORCH=cpu: PyTorch's own CPU wheel index, where pip is not configured with one
 UV ?= 1#             0: install with plain pip
 CORES ?= all#        cores for Snakemake
-CONFIG ?=#           check: configuration files to look at instead of config/config.yaml
+CONFIG ?=#           check, explain, status, figures, report: configuration files instead of config/config.yaml
 STAGES ?=#           pin: environments to pin instead of all
 UPGRADE ?=#          lock: 1 moves indirect dependencies to their newest versions
 WATCH ?=#            status: seconds after which it is shown again
@@ -53,18 +53,18 @@ help: ## list these targets
 demo: setup ## set up, run the embedded default experiments, show the results (minutes on two CPU cores)
 	$(BIN)/snakemake --cores $(CORES) $(QUIET)
 	$(BIN)/snakemake --report results/report.html
-	$(BIN)/python scripts/show_results.py
+	$(BIN)/sft show
 
 .PHONY: demo-conda
 demo-conda: setup ## the same with one conda environment per stage, made by your conda (24.7.1 or newer)
 	@command -v conda > /dev/null || { echo "error: no conda on PATH; make demo needs none" >&2; exit 1; }
 	$(BIN)/snakemake --cores $(CORES) --sdm conda $(QUIET)
-	$(BIN)/python scripts/show_results.py
+	$(BIN)/sft show
 
 .PHONY: demo-text
 demo-text: setup ## SmolLM2-135M learns categories of nouns: LoRA against all weights and a bag of words (15 minutes, npm on PATH)
 	$(BIN)/snakemake --cores $(CORES) --configfile config/experiments/wordnet_supersense.yaml $(QUIET)
-	$(BIN)/python scripts/show_results.py
+	$(BIN)/sft show
 
 .PHONY: setup
 setup: ## make or update .venv from the hashed locks
@@ -104,24 +104,24 @@ test-unsloth: setup-tests ## Unsloth on a CPU against TRL, in an environment of 
 	$(BIN)/python -m pytest tests/smoke/test_unsloth.py
 
 .PHONY: check
-check: setup ## validate the configuration and list what would run (CONFIG="FILE ..." for others than the default)
-	@$(BIN)/python scripts/check_config.py $(CONFIG)
+check: setup ## sft check: validate the configuration and list what would run (CONFIG="FILE ..." for others)
+	@$(BIN)/sft check $(CONFIG)
 
 .PHONY: explain
-explain: setup ## print the settings that differ between two runs or cells (A=... B=...)
-	@$(BIN)/python scripts/explain.py $(A) $(B)
+explain: setup ## sft explain: print the settings that differ between two runs or cells (A=... B=...)
+	@$(BIN)/sft explain $(A) $(B) $(CONFIG)
 
 .PHONY: status
-status: setup ## how far every run is, also after Snakemake has ended (WATCH=10: again every 10 seconds)
-	@$(BIN)/python scripts/status.py $(if $(WATCH),--watch $(WATCH))
+status: setup ## sft status: how far every run is, also after Snakemake has ended (WATCH=10: again every 10 seconds)
+	@$(BIN)/sft status $(CONFIG) $(if $(WATCH),--watch $(WATCH))
 
 .PHONY: figures
-figures: setup ## rebuild the figures and tables from the ledgers that are there
-	$(BIN)/snakemake figures --cores 1 $(QUIET)
+figures: setup ## sft figures: draw the figures and tables of finished experiments; trains nothing
+	@$(BIN)/sft figures $(CONFIG)
 
 .PHONY: report
-report: setup ## write results/report.html from the results that are there
-	$(BIN)/snakemake --report results/report.html
+report: setup ## sft report: write results/report.html from the results that are there
+	@$(BIN)/sft report $(CONFIG)
 
 .PHONY: lint
 lint: setup-tests ## check form and style of Snakefiles and Python files

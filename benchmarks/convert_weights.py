@@ -1,4 +1,4 @@
-"""Time and memory of convert_weights against the stock tool, on a sharded checkpoint of a random Llama.
+"""Time and memory of `sft convert` against the stock tool, on a sharded checkpoint of a random Llama.
 
 Both turn the same DCP directory into safetensors, each in a process of its own; ours also checks every tensor against
 the base, reads back what it wrote and writes configuration and tokenizer. The stock tool is accelerate's
@@ -73,7 +73,8 @@ def main() -> None:
         made = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         parameters = int(made.stdout.split()[-1])
         checkpoint = folder / "checkpoint"
-        ours = [sys.executable, str(ROOT / "scripts/convert_weights.py"), str(checkpoint), "--shard-gib", "0.5"]
+        start = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from sft.cli.__main__ import main; "
+        ours = [sys.executable, "-c", start + "sys.exit(main())", "convert", str(checkpoint), "--shard-gib", "0.5"]
         ours += ["--base", str(folder / "base"), "--output", str(folder / "ours")]
         stock = STOCK.format(source=str(checkpoint / "pytorch_model_fsdp_0"), target=str(folder / "stock"))
         imports = measured([sys.executable, "-c", IMPORTS])

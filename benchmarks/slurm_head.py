@@ -4,7 +4,7 @@
 
 Plans the small study of tests/slurm with that many seeds on a cluster of this machine, makes what the trainings need,
 and submits them to partitions that are down, so that every one stays pending. Reports resident memory and seconds: to
-plan and submit, to ask for states, to show `make status`, to start again after a SIGKILL, and to end by Ctrl-C.
+plan and submit, to ask for states, to show `sft status`, to start again after a SIGKILL, and to end by Ctrl-C.
 
 Needs what tests/slurm needs: root, and Debian's slurmctld, slurmd and munge.
 """
@@ -100,11 +100,11 @@ def measure(cluster: Cluster, folder: Path, runs: int) -> None:
     say(f"one squeue for all of them: {time.monotonic() - clock:.2f} s")
     clock = time.monotonic()
     shown = subprocess.run(
-        [sys.executable, ROOT / "scripts/status.py", "--json"], cwd=checkout.path, env=cluster.environment,
-        capture_output=True, text=True, check=True,
+        [sys.executable, "-m", "sft.cli", "status", "--json"], cwd=checkout.path,
+        env=cluster.environment | {"PYTHONPATH": str(ROOT / "scripts")}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     states = [run["state"] for run in json.loads(shown.stdout)]
-    say(f"make status: {time.monotonic() - clock:.1f} s, {states.count('queued')} of {len(states)} queued")
+    say(f"sft status: {time.monotonic() - clock:.1f} s, {states.count('queued')} of {len(states)} queued")
 
     head.process.kill()
     head.process.wait()

@@ -2,7 +2,7 @@
 
 From the ledgers, tables and figures of all experiments. Makes archive.tar.gz, the same bytes from the same inputs.
 Unpacked over a clean clone (`tar -xzf archive.tar.gz`), `snakemake --cores 1 figures` draws everything, and
-`python scripts/verify_figures.py` compares it with what was published. It holds
+`sft verify` compares it with what was published. It holds
 
     results/archive.json                          what is in it; digests of the published figures and tables
     results/experiments/<name>/ledger/**          the numbers, and the manifests of the runs they come from

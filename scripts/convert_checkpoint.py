@@ -5,7 +5,7 @@ step-<N>/ for every kept step (or the last): weights cast to `dtype`, config.jso
 processor, chat template; LoRA merged in float32, with the adapter kept in step-<N>/adapter/. An adapter that was
 trained on a quantised base is merged into what that base stands for, never into the base as published. parity.json
 holds what was measured by the parity gate. One fault, and nothing is written. For weights from anywhere else, or
-without this workflow: convert_weights.py.
+without this workflow: sft convert.
 
     python scripts/convert_checkpoint.py results/runs/digits-lora-1a2b3c4d/models/float32
 """

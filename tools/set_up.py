@@ -35,6 +35,25 @@ from sft.packages.pins import normal, read_lock
 OLDEST = (3, 11)
 NOTE = "set-up.json"
 
+# bin/sft. It finds its Python beside itself, so neither a blank in a path nor a moved checkout matters to it, and runs
+# the code of the checkout that it lies in, also through a link to .venv; of `made_for` where it lies in none. The
+# project is no package of the environment: those are the locks' alone, and what a script imports lies beside it.
+COMMAND = """\
+#!/bin/sh
+'''exec' "$(dirname -- "$(readlink -f -- "$0")")/python" "$0" "$@"
+' '''
+import os
+import sys
+
+made_for = {root!r}
+here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+root = here if os.path.isdir(os.path.join(here, "scripts", "sft", "cli")) else made_for
+sys.path.insert(0, os.path.join(root, "scripts"))
+from sft.cli.__main__ import main
+
+sys.exit(main())
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,6 +94,7 @@ class SetUp:
     def run(self) -> None:
         known = self._known()
         if known and self._is_current(known):
+            self._write_command()
             return
         started = time.monotonic()
         self._make_environment()
@@ -101,6 +121,7 @@ class SetUp:
             "python": sys.version.split()[0],
             "torch": torch,
         }
+        self._write_command()
         self.note.write_text(json.dumps(note, indent=2) + "\n")
         count = sum(len(read_lock(ROOT / lock, (ROOT / lock).parent).pins) for lock in locks)
         seconds = time.monotonic() - started
@@ -255,6 +276,14 @@ class SetUp:
         left_over = [package["name"] for package in listed if normal(package["name"]) not in kept]
         if left_over:
             self._pip("uninstall", "-q", "-y", *left_over)
+
+    def _write_command(self) -> None:
+        """The command `sft` of this checkout; environments that hold another lock than the workflow's go without."""
+        path, text = self.home / "bin/sft", COMMAND.format(root=str(ROOT))
+        if self.options.only or (path.exists() and path.read_text() == text):
+            return
+        path.write_text(text)
+        path.chmod(0o755)
 
     def _run(
         self, command: list[object], settings: dict[str, str] | None = None, check: bool = True

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 from checkouts import ROOT, SNAKEMAKE
 from slurm_cluster import Cluster, die_with_parent
+
+from sft_command import command
 
 SCRIPTS = ROOT / "scripts"
 # The profile's own settings, with looks at the queue every second.
@@ -78,9 +79,9 @@ def _prepare() -> None:
 
 
 def status(cluster: Cluster, folder: Path) -> dict[str, dict[str, Any]]:
-    """Run -> what `make status` says of it, on the login node."""
+    """Run -> what `sft status` says of it, on the login node."""
     shown = subprocess.run(
-        [sys.executable, SCRIPTS / "status.py", "--json"],
+        [*command(), "status", "--json"],
         cwd=folder,
         env=cluster.environment,
         capture_output=True,

@@ -64,15 +64,15 @@ def stop_at_two() -> Callable[[], None]:
         fork_ranks()
         from sft.training.trainer import RunTrainer
 
-        stock = RunTrainer._maybe_log_save_evaluate
+        stock = RunTrainer.end_step
 
-        def signalled(self, *args: Any, **kwargs: Any) -> None:
+        def signalled(self: Any) -> bool:
             if self.state.global_step == 2 and self.ranks.rank == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(0.05)
-            stock(self, *args, **kwargs)
+            return stock(self)
 
-        RunTrainer._maybe_log_save_evaluate = signalled
+        RunTrainer.end_step = signalled
 
     return patch
 

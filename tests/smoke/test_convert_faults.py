@@ -1,4 +1,4 @@
-"""convert_weights: what is not the trained model is refused, kind by kind; and no code of a checkpoint runs.
+"""`sft convert`: what is not the trained model is refused, kind by kind; and no code of a checkpoint runs.
 
 What is planted in each kind (FAULTS, and what an adapter's factors can have): a rank's part saved as the whole, empty,
 transposed, missing, duplicated and swapped tensors, NaN, zeros, two values for what is tied. Logits are not used.

@@ -1,9 +1,7 @@
-"""convert_weights: every kind of trained weights comes out as the trained model, and no other thing does."""
+"""`sft convert`: every kind of trained weights comes out as the trained model, and no other thing does."""
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +15,8 @@ from sft.conversion.merge import ADAPTER_FILES
 from sft.models.loading import load_model, load_processor
 from sft.models.quantisation_scheme import Scheme
 from sft.models.weight_files import WeightFiles
-from sft.runtime.code import SCRIPTS
 from sft.runtime.stage import StageError
+from sft_command import sft
 
 pytestmark = pytest.mark.slow
 
@@ -193,8 +191,7 @@ def test_a_quantised_base_belongs_to_an_adapter(text: Trained, tmp_path: Path) -
 def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(text: Trained, small_disk: Path) -> None:
     """The text model takes more than the 600 kB that are there."""
     target = small_disk / "model"
-    command = [sys.executable, SCRIPTS / "convert_weights.py", text.checkpoint, "--base", text.base]
-    done = subprocess.run([*command, "--output", target], capture_output=True, text=True)
+    done = sft("convert", text.checkpoint, "--base", text.base, "--output", target)
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
     assert "model.safetensors: cannot be written" in done.stderr
@@ -211,20 +208,12 @@ def test_the_tool_by_hand(text: Trained, tmp_path: Path) -> None:
         },
         tmp_path / "logits.safetensors",
     )
-    command = [
-        sys.executable,
-        SCRIPTS / "convert_weights.py",
-        source,
-        "--base",
-        text.base,
-        "--output",
-        tmp_path / "model",
-    ]
-    done = subprocess.run([*command, "--logits", tmp_path / "logits.safetensors"], capture_output=True, text=True)
+    command = ["convert", source, "--base", text.base, "--output", tmp_path / "model"]
+    done = sft(*command, "--logits", tmp_path / "logits.safetensors")
     assert done.returncode == 0, done.stderr
     assert "logits: " in done.stdout
     assert_is(text, tmp_path / "model")
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = sft(*command)
     assert again.returncode == 1
     assert again.stderr == f"error: {tmp_path / 'model'} exists. Remove it, or give another --output\n"
     assert not list(tmp_path.glob(".model*"))

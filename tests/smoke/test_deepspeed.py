@@ -4,8 +4,6 @@ DeepSpeed has an environment of its own, in which these tests run by themselves:
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from spread_runs import BOUND, FP8_BOUND, assert_close, digest, run_of, spread_o
 
 from sft.conversion.merge import ADAPTER_FILES
 from sft.models.weight_files import WeightFiles
-from sft.runtime.code import SCRIPTS
+from sft_command import sft
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is in an environment of its own: make test-deepspeed")
 pytestmark = pytest.mark.slow
@@ -101,9 +99,9 @@ def test_checkpoint_is_converted_through_the_gate(few_rows, tmp_path: Path) -> N
     target = small_runs.converted(run, nodes, "full", tmp_path / "float32")
     # And by the tool for anybody's checkpoints, from DeepSpeed's own files.
     shards = next((run / "checkpoints/checkpoint-4").glob("global_step*"))
-    command = [sys.executable, SCRIPTS / "convert_weights.py", shards, "--output", tmp_path / "by-hand"]
+    command = ["convert", shards, "--output", tmp_path / "by-hand"]
     command += ["--base", nodes["model"] / "model"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = sft(*command)
     assert done.returncode == 0, done.stderr
 
     files = [WeightFiles(target / "step-4"), WeightFiles(tmp_path / "by-hand")]

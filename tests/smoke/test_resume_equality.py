@@ -1,6 +1,7 @@
 """A run that was stopped, however often and wherever, is the run that was not, bit for bit."""
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -100,6 +101,20 @@ def test_finished_run_is_written_again_without_training(text_nodes, tmp_path: Pa
     runs.train_well(run)
     assert "all 12 steps are trained" in runs.log(run)
     assert made == {name: (run / name).read_bytes() for name in made}
+
+
+def test_random_states_of_other_ranks_give_way_to_ones_of_seed_and_step(text_nodes, tmp_path: Path) -> None:
+    """Dropout draws in every step, so what it drew is seen in the losses after the checkpoint, not before."""
+    saved = runs.write_run(tmp_path / "saved", text_nodes, "lora")
+    assert runs.train(saved, patch=runs.killed_after(4)) == -signal.SIGKILL, runs.log(saved)
+    losses = {}
+    for name, ranks in (("same", 1), ("other", 2), ("again", 2)):
+        run = shutil.copytree(saved, tmp_path / name)
+        marker = run / "checkpoints/checkpoint-4/complete.json"
+        marker.write_text(json.dumps(json.loads(marker.read_text()) | {"world_size": ranks}))
+        losses[name] = [row["loss"] for row in runs.rows(runs.train_well(run)) if row["split"] == "train"]
+    assert losses["same"][:4] == losses["other"][:4]
+    assert losses["same"][4:] != losses["other"][4:] == losses["again"][4:]
 
 
 # The faults that must not pass

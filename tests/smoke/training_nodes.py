@@ -175,14 +175,15 @@ def killed_after(step: int) -> Callable[[], None]:
     def patch() -> None:
         from sft.training.trainer import RunTrainer
 
-        stock = RunTrainer._maybe_log_save_evaluate
+        stock = RunTrainer.end_step
 
-        def dying(self: Any, *args: Any, **kwargs: Any) -> None:
-            stock(self, *args, **kwargs)
+        def dying(self: Any) -> bool:
+            stopping = stock(self)
             if self.state.global_step == step:
                 os.kill(os.getpid(), signal.SIGKILL)
+            return stopping
 
-        RunTrainer._maybe_log_save_evaluate = dying
+        RunTrainer.end_step = dying
 
     return patch
 

@@ -11,12 +11,13 @@ import made_up_experiment as made
 import pytest
 
 from sft.runtime import manifest
+from sft_command import sft
 
 EXPERIMENT = Path("results/experiments/digits_shift")
 
 
-def script(rule: str, directory: Path | None, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(made.ROOT / "scripts" / f"{rule}.py"), *([str(directory)] if directory else [])]
+def script(rule: str, directory: Path, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(made.ROOT / "scripts" / f"{rule}.py"), str(directory)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
@@ -99,7 +100,7 @@ def test_no_host_name_is_published(workplace: Path):
 def test_a_clean_clone_draws_the_published_bytes(workplace: Path, tmp_path: Path):
     with tarfile.open(workplace / "results/archive/archive.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
-    done = script("verify_figures", None, tmp_path)
+    done = sft("verify", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len([line for line in done.stdout.splitlines() if line.startswith("equal")]) == 2
     assert not list((tmp_path / EXPERIMENT / "figures").rglob("*.svg"))  # verifying leaves nothing behind
@@ -109,7 +110,7 @@ def test_a_changed_ledger_is_not_drawn(workplace: Path, tmp_path: Path):
     with tarfile.open(workplace / "results/archive/archive.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     (tmp_path / EXPERIMENT / "ledger/ledger.parquet").write_bytes(b"PAR1")
-    done = script("verify_figures", None, tmp_path)
+    done = sft("verify", cwd=tmp_path)
     assert done.returncode == 1
     assert "is not what was written" in done.stdout
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from small_studies import DIGITS
 
-import check_config
 import predict
+from sft.cli import check
 from sft.config.errors import ConfigError
 from sft.config.reader import load
 from sft.planning.plan import Plan
@@ -198,11 +198,11 @@ def test_answers_to_other_prompts_are_not_taken_for_a_runs_own(tmp_path: Path):
 def test_check_tells_of_settings_that_are_compared_on_test_rows(study, capsys: pytest.CaptureFixture):
     rates = {f"r{n}": {"method": "full", "training": {"learning_rate": n * 1e-3}} for n in (1, 2, 3, 4)}
     study["experiments"]["e"]["variants"] = rates | {"lora": {"method": "lora"}}
-    check_config.print_chosen_on_test(plan_of(study))
+    check.print_chosen_on_test(plan_of(study))
     assert capsys.readouterr().out == (
         "note: 4 cells of e (r1, r2, r3, …) differ in training: alone and are scored on test rows; "
         "to choose one of them, set evaluation.split: validation\n"
     )
     study["experiments"]["e"]["evaluation"] = {"split": "validation"}
-    check_config.print_chosen_on_test(plan_of(study))
+    check.print_chosen_on_test(plan_of(study))
     assert capsys.readouterr().out == ""

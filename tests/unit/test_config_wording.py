@@ -72,7 +72,7 @@ def complaints(tmp_path):
         document = read_yaml(path)
         with pytest.raises(ValidationError) as caught:
             model.model_validate(document.data)
-        problems = from_validation_error(caught.value, document, (), model)
+        problems = from_validation_error(caught.value, document, [()], model)
         return str(ConfigError(problems)).replace(f"{tmp_path}/", "").splitlines()
 
     return complaints
@@ -212,7 +212,7 @@ def test_of_several_files_the_one_that_has_the_key_is_named(tmp_path):
     both = {"experiments": {name: {"training": {"learning_rate": rate}} for name, rate in rates.items()}}
     with pytest.raises(ValidationError) as caught:
         File.model_validate(both)
-    problems = from_validation_error(caught.value, [read_yaml(first), read_yaml(second)], (), File)
+    problems = from_validation_error(caught.value, [read_yaml(first), read_yaml(second)], [()], File)
     assert [(problem.path, problem.line) for problem in problems] == [(first, 1), (second, 2)]
 
 
@@ -262,7 +262,7 @@ def test_whatever_stands_at_a_key_is_complained_of_in_one_line_with_a_fix():
                 Config.model_validate(replaced(document.data, keys, value))
             except ValidationError as error:
                 refused += 1
-                for problem in from_validation_error(error, document, (), Config):
+                for problem in from_validation_error(error, document, [()], Config):
                     assert problem.line
                     assert problem.message
                     assert len(str(problem).splitlines()) == 1

@@ -1,8 +1,6 @@
-"""`make explain`: which fields of two results differ, from cells of a file and from directories."""
+"""`sft explain`: which fields of two results differ, from cells of a file and from directories."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -10,6 +8,7 @@ from conftest import ROOT
 from sft.config.reader import load
 from sft.planning.differences import Difference, differences, flattened, record_differences
 from sft.planning.planner import make_plan
+from sft_command import sft
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +18,8 @@ def runs():
 
 
 def explain(*arguments, cwd=ROOT):
-    command = [sys.executable, str(ROOT / "scripts/explain.py"), *arguments]
     # A wide terminal, so that no value is folded.
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env={"COLUMNS": "300"})
+    return sft("explain", *arguments, cwd=cwd, COLUMNS="300")
 
 
 def test_seeds(runs):
@@ -128,10 +126,25 @@ def test_command_line_says_what_it_does_not_know():
     done = explain("digits/0", "digit_shift/lora/1")
     assert done.returncode == 1
     assert done.stderr == "digit_shift/lora/1: no such result, run or cell. Did you mean digits_shift/lora/1?\n"
-    done = explain("digits/0", "digits/0", "--config", "config/nowhere.yaml")
+    done = explain("digits/0", "digits/0", "config/nowhere.yaml")
     assert done.returncode == 1
     assert done.stderr.startswith("config/nowhere.yaml: no such file")
     assert "Traceback" not in done.stderr
+
+
+def test_json_for_programs(tmp_path, runs):
+    found = json.loads(explain("digits/0", "digits/1", "--json").stdout)
+    assert (found["first"], found["second"]) == (runs["digits", "full", 0].id, runs["digits", "full", 1].id)
+    assert (found["equal"], found["made_differently"]) == (False, [])
+    assert found["differences"][0] == {"field": "seed", "first": "0", "second": "1"}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(runs["digits", "full", 0].document()))
+        record = {"code": name * 64, "content": "c", "key": "k", "versions": {}}
+        (tmp_path / name / "manifest.json").write_text(json.dumps(record))
+    found = json.loads(explain("a", "b", "--json", cwd=tmp_path).stdout)
+    assert (found["equal"], found["differences"]) == (True, [])
+    assert found["made_differently"] == [{"field": "code", "first": "a" * 12, "second": "b" * 12}]
 
 
 def test_equal_cells_are_one_result():

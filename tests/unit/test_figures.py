@@ -14,6 +14,7 @@ import pytest
 
 from sft.runtime import manifest
 from sft.runtime.stage import StageError
+from sft_command import sft
 
 KINDS = ("accuracy", "loss", "grad_norm", "comparison")
 CELLS = ("full", "lora", "replay")
@@ -171,8 +172,7 @@ def test_verify_sees_what_changed(ledger: Path, tmp_path: Path):
     assert made.run_script("plot_accuracy", directory).returncode == 0
 
     def verify() -> subprocess.CompletedProcess:
-        command = [sys.executable, str(made.ROOT / "scripts/verify_figures.py")]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        return sft("verify", cwd=tmp_path)
 
     done = verify()
     assert (done.returncode, done.stdout.split()[0]) == (0, "equal"), done.stdout + done.stderr
@@ -189,3 +189,9 @@ def test_verify_sees_what_changed(ledger: Path, tmp_path: Path):
     done = verify()
     assert done.returncode == 1
     assert "DIFFERENT" in done.stdout
+    done = sft("verify", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    place = "results/experiments/digits_shift/figures/accuracy"
+    assert json.loads(done.stdout) == [
+        {"directory": place, "result": "different", "files": ["accuracy.csv"], "why": ""}
+    ]

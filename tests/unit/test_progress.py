@@ -1,7 +1,6 @@
-"""`make status`: what a reader is told of a run in each of its states, with and without SLURM."""
+"""`sft status`: what a reader is told of a run in each of its states, with and without SLURM."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -9,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sft import progress
+from sft.cli import progress
 from sft.runtime import job_queue as queue
 from sft.runtime.claim import Claim
+from sft_command import ROOT, sft
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = "tiny-words-full-s0-0a1b2c3d"
 
 
@@ -135,27 +134,25 @@ def test_the_command_prints_a_table_or_json(run: Path) -> None:
     attempt(run, {"total_steps": 20, "failed": "the disk is full", "step": 2})
     (run / "train_model.log").write_text("error: the disk is full\n")
     train(run, 2)
-    environment = os.environ | {"COLUMNS": "150"}
-    command = [sys.executable, str(ROOT / "scripts/status.py")]
-    table = subprocess.run(command, capture_output=True, text=True, env=environment)
+    table = sft("status", cwd=Path.cwd(), COLUMNS="150")
     assert table.returncode == 0, table.stderr
     assert RUN in table.stdout
     assert "2/20" in table.stdout
     assert "1 runs: 1 failed" in table.stdout
     assert "train_model.log ends:\n    error: the disk is full" in table.stdout
-    listed = subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment)
+    listed = sft("status", "--json", cwd=Path.cwd())
     assert [(one["run"], one["state"]) for one in json.loads(listed.stdout)] == [(RUN, "failed")]
 
 
 def test_the_command_says_where_it_looked(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts/status.py")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    done = sft("status", cwd=tmp_path)
     assert done.returncode == 1
     assert "there is no results/runs here" in done.stderr
 
 
 def test_it_starts_quickly() -> None:
     """It is typed often: nothing of the training stack may be imported."""
-    program = "import sys, status; print([m for m in ('torch', 'pandas', 'transformers', 'numpy') if m in sys.modules])"
+    heavy = ("torch", "pandas", "transformers", "numpy", "pydantic")
+    program = f"import sys, sft.cli.status; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT / "scripts")
     assert done.stdout.strip() == "[]", done.stderr

@@ -15,6 +15,7 @@ from sft.reporting import costs, series
 from sft.reporting.intervals import mean_interval
 from sft.reporting.results_table import cost_rows, result_rows
 from sft.reporting.table_text import latex, markdown, notes
+from sft_command import sft
 
 CELLS = ("full", "lora", "replay")
 
@@ -126,9 +127,7 @@ def test_terminal_shows_table_and_figures_without_heavy_imports(ledger: Path, tm
     figure.parent.mkdir(parents=True)
     figure.touch()
     code = (
-        "import runpy, sys; sys.argv = ['show_results.py']\n"
-        f"try: runpy.run_path({str(made.ROOT / 'scripts/show_results.py')!r}, run_name='__main__')\n"
-        "except SystemExit as done: assert done.code == 0\n"
+        "import sys; from sft.cli.__main__ import main; assert main(['show']) == 0\n"
         "assert not {'pandas', 'numpy', 'pyarrow', 'matplotlib'} & set(sys.modules)"
     )
     environment = {"PYTHONPATH": str(made.ROOT / "scripts"), "COLUMNS": "80"}
@@ -141,7 +140,6 @@ def test_terminal_shows_table_and_figures_without_heavy_imports(ledger: Path, tm
 
 
 def test_terminal_says_so_when_there_is_nothing(tmp_path: Path):
-    command = [sys.executable, str(made.ROOT / "scripts/show_results.py")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = sft("show", cwd=tmp_path)
     assert done.returncode == 1
     assert "no finished table" in done.stderr

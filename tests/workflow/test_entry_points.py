@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from checkouts import ROOT, SNAKEMAKE, Checkout, new_checkout
 
+from sft_command import sft
+
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Checkout:
@@ -83,8 +85,7 @@ def test_wrong_profile_path_fails(fresh: Checkout) -> None:
 
 
 def check(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "scripts/check_config.py", *arguments]
-    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    return sft("check", *arguments, cwd=checkout, scripts=checkout / "scripts")
 
 
 def test_check_lists_runs_and_jobs(fresh: Checkout) -> None:
@@ -98,9 +99,8 @@ def test_check_lists_runs_and_jobs(fresh: Checkout) -> None:
 def test_check_takes_about_a_second_and_imports_nothing_heavy() -> None:
     started = time.process_time()
     code = (
-        "import sys, runpy; sys.argv = ['check_config.py']; sys.path.insert(0, 'scripts')\n"
-        "try:\n    runpy.run_path('scripts/check_config.py', run_name='__main__')\n"
-        "except SystemExit as end:\n    assert end.code == 0, end.code\n"
+        "import sys; sys.path.insert(0, 'scripts')\n"
+        "from sft.cli.__main__ import main; assert main(['check']) == 0\n"
         "heavy = {'torch', 'transformers', 'pandas', 'snakemake', 'numpy', 'pyarrow'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -121,5 +121,5 @@ def test_script_by_hand_says_what_it_needs(finished: Checkout, tmp_path: Path) -
         ["python", "scripts/score.py", str(tmp_path)], cwd=finished.path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "config.json is missing. Snakemake writes it; by hand: python scripts/check_config.py --write" in done.stderr
+    assert "config.json is missing. Snakemake writes it; by hand: sft check --write" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -6,13 +6,13 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from checkouts import Checkout
+
+from sft_command import sft
 
 pytestmark = pytest.mark.slow
 
@@ -239,9 +239,8 @@ def test_changed_pins_run_nothing_and_are_told(checkout: Checkout) -> None:
     """An upgrade does not throw results away; what would be mixed is said before anything runs."""
     checkout.edit("envs/train.yaml", lambda text: re.sub("numpy==[0-9.]+", "numpy==1.0", text))
     assert checkout.planned() == {}
-    told = subprocess.run(
-        [sys.executable, "scripts/check_config.py"], cwd=checkout.path, capture_output=True, text=True, check=True
-    )
+    told = sft("check", cwd=checkout.path, scripts=checkout.path / "scripts")
+    assert told.returncode == 0, told.stderr
     version = metadata.version("numpy")
     assert re.search(rf"\d+ finished results were made with numpy {version} \(pinned 1.0\): kept", told.stdout)
 

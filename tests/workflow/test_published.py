@@ -19,6 +19,8 @@ import pytest
 from checkouts import ROOT, Checkout, new_checkout
 from no_network import LOG, refuse_network
 
+from sft_command import sft
+
 pytestmark = pytest.mark.slow
 
 EXPERIMENTS = (
@@ -56,9 +58,8 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.mark.parametrize("twin", [False, True], ids=["published", "twin"])
 def test_it_is_checked_without_a_network(clean: Checkout, name: str, twin: bool) -> None:
     folder = clean.path.parent
-    environment = os.environ | {"PYTHONPATH": str(folder / "no-network")}
-    command = [sys.executable, "scripts/check_config.py", *files(name)[: 2 if twin else 1]]
-    done = subprocess.run(command, cwd=clean.path, env=environment, capture_output=True, text=True, check=False)
+    asked = files(name)[: 2 if twin else 1]
+    done = sft("check", *asked, cwd=clean.path, scripts=clean.path / "scripts", PYTHONPATH=str(folder / "no-network"))
     assert done.returncode == 0, done.stderr
     assert "train_model" in done.stdout
     assert not (folder / LOG).exists(), (folder / LOG).read_text()

@@ -100,8 +100,8 @@ class Mix(Section):
         """How many train rows there are, where the mix says it: in `rows` or as counts."""
         if self.rows is not None:
             return self.rows
-        counts = list(self.mix.values())
-        return sum(counts) if all(isinstance(count, int) for count in counts) else None
+        counts = [amount for amount in self.mix.values() if isinstance(amount, int)]
+        return sum(counts) if len(counts) == len(self.mix) else None
 
     @model_validator(mode="after")
     def _amounts(self) -> "Mix":

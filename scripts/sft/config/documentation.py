@@ -18,6 +18,7 @@ from sft.config.dataset import Dataset, Mix
 from sft.config.distributed import Distributed
 from sft.config.evaluation_settings import Evaluation, Execution
 from sft.config.experiment import Cell, Config, Frame
+from sft.config.fields import notes
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import alternatives, bare, expected, sections_in
 from sft.config.label_audit_settings import LabelAudit
@@ -115,17 +116,17 @@ def with_tables(text: str) -> str:
 
 def table(section: type[BaseModel]) -> str:
     """The Markdown table of a section's keys."""
-    rows = [("key", "type", "default", "unit", "role", "meaning"), ("---",) * 6]
+    rows: list[tuple[str, ...]] = [("key", "type", "default", "unit", "role", "meaning"), ("---",) * 6]
     for name, field in section.model_fields.items():
-        extra = field.json_schema_extra
+        noted = notes(field)
         rows.append(
             (
                 f"`{name}`",
                 type_words(field),
                 default_words(field),
-                extra["unit"],
-                extra["role"],
-                field.description.replace("|", "\\|"),
+                noted["unit"],
+                noted["role"],
+                (field.description or "").replace("|", "\\|"),
             )
         )
     return "\n".join(f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows)

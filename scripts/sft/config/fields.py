@@ -9,12 +9,21 @@ A test flips every field and sees the run id move exactly when its role says so.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic.fields import FieldInfo
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Notes(TypedDict, total=False):
+    """What is noted on a field, beside what pydantic knows; `added_with` only where the field joined later."""
+
+    role: str
+    unit: str
+    added_with: Any
 
 
 class Section(BaseModel):
@@ -29,7 +38,7 @@ def identity(default: Any = ..., *, describe: str, unit: str = "", added_with: A
     `added_with`: for a field that joined after keys were in use, the value under which every earlier run was
     made. At that value the field is left out of the key, so that old runs keep their names.
     """
-    extra = {"role": "identity", "unit": unit}
+    extra: dict[str, Any] = {"role": "identity", "unit": unit}
     if added_with is not ...:
         extra["added_with"] = added_with
     return Field(default, description=describe, json_schema_extra=extra, **constraints)
@@ -37,22 +46,28 @@ def identity(default: Any = ..., *, describe: str, unit: str = "", added_with: A
 
 def execution(default: Any = ..., *, describe: str, unit: str = "", **constraints: Any) -> Any:
     """A field that says where or how to run, and changes no result."""
-    return Field(default, description=describe, json_schema_extra={"role": "execution", "unit": unit}, **constraints)
+    extra: dict[str, Any] = {"role": "execution", "unit": unit}
+    return Field(default, description=describe, json_schema_extra=extra, **constraints)
 
 
 def presentation(default: Any = ..., *, describe: str, unit: str = "", **constraints: Any) -> Any:
     """A field that only figures, tables and reports show."""
-    extra = {"role": "presentation", "unit": unit}
+    extra: dict[str, Any] = {"role": "presentation", "unit": unit}
     return Field(default, description=describe, json_schema_extra=extra, **constraints)
+
+
+def notes(field: FieldInfo) -> Notes:
+    """What was noted where a field was declared; nothing for one that was declared otherwise."""
+    return cast(Notes, field.json_schema_extra or {})
 
 
 def key_fields(section: BaseModel) -> dict[str, Any]:
     """The identity fields of a section as plain JSON values: what goes into a key."""
     chosen = {}
     for name, field in type(section).model_fields.items():
-        extra = field.json_schema_extra or {}
+        noted = notes(field)
         value = getattr(section, name)
-        if extra.get("role") != "identity" or ("added_with" in extra and value == extra["added_with"]):
+        if noted.get("role") != "identity" or ("added_with" in noted and value == noted["added_with"]):
             continue
         chosen[name] = key_fields(value) if isinstance(value, BaseModel) else _plain(value)
     return chosen

@@ -1,12 +1,14 @@
 """The JSON Schema of a configuration file, for editors: completion, hover texts, and unknown keys underlined.
 
-Made from the typed sections. It is looser than `make check` where a file is completed from elsewhere: a data set may
+Made from the typed sections. It is looser than `sft check` where a file is completed from elsewhere: a data set may
 take required keys from the one that it extends, a cell from its experiment.
 """
 
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
+
+from pydantic import BaseModel
 
 from sft.config.experiment import Cell, Config
 from sft.config.fields import NAME
@@ -84,7 +86,7 @@ def _grid(changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _dotted(model: type) -> Iterator[tuple[str, str, str]]:
+def _dotted(model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
     """(dotted key, section, key in it) of the keys one level below `model`."""
     for name, field in model.model_fields.items():
         for section in sections_in(field.annotation):

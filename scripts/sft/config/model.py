@@ -104,7 +104,7 @@ def _source_kind(value: Any) -> str | None:
     if isinstance(value, dict):
         keys = ("initialise", "path", "wheel", "hub", "download", "alternatives")
         return next((key for key in keys if key in value), None)
-    kinds = {Initialised: "initialise", ModelPath: "path", ModelArchive: "wheel", ModelHub: "hub"}
+    kinds: dict[type, str] = {Initialised: "initialise", ModelPath: "path", ModelArchive: "wheel", ModelHub: "hub"}
     kinds |= {ModelDownload: "download", ModelAlternatives: "alternatives"}
     return kinds.get(type(value))
 

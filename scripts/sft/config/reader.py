@@ -8,13 +8,13 @@ All problems of all files are reported at once, each with file, line, key and fi
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sft.config import optional_libraries, overlay
 from sft.config.dataset import Dataset
-from sft.config.errors import ConfigError, Problem, did_you_mean
+from sft.config.errors import ConfigError, KeyPath, Problem, did_you_mean
 from sft.config.evaluation_settings import Execution
 from sft.config.experiment import Cell, Config, Experiment, Frame
 from sft.config.fields import NAME
@@ -27,6 +27,7 @@ from sft.terms import exclusions
 from sft.terms.nearest import nearest
 
 DEFAULT_FILE = Path("config/config.yaml")
+Checked = TypeVar("Checked", bound=BaseModel)
 SECTIONS = ("datasets", "models", "experiments")
 
 
@@ -45,8 +46,8 @@ class _Reader:
         self.documents = documents
         self.overrides = overrides
         self.problems: list[Problem] = []
-        self.home: dict[tuple[str, str], Document] = {}
-        self.overlays: dict[tuple[str, str], list[Document]] = {}
+        self.home: dict[KeyPath, Document] = {}
+        self.overlays: dict[KeyPath, list[Document]] = {}
 
     def study(self) -> Study:
         raw = self._sections()
@@ -165,8 +166,8 @@ class _Reader:
                 execution = self._checked(Execution, both, (*place, "execution")) or execution
             label = label or content.method
             if label in frame.baselines:
-                at = (*place, "baselines", label)
-                self._problem(self.home[place], at, "a cell has this name", "Rename the baseline")
+                named = (*place, "baselines", label)
+                self._problem(self.home[place], named, "a cell has this name", "Rename the baseline")
             if label in cells:
                 self._problem(self.home[place], place, f"two cells are called {label}", "Rename a variant")
             cells[label] = StudyCell(label, content, execution, changes)
@@ -174,8 +175,8 @@ class _Reader:
             for key, problem, fix in exclusions.on_device(content.training.model_dump(), execution.device):
                 self._problem(self.home[place], (*place, "training", key), f"{problem} (cell {label})", fix)
             if (missing := optional_libraries.missing(content, execution)) is not None:
-                key, problem, fix = missing
-                self._problem(self.home[place], (*place, *key), f"{problem} (cell {label})", fix)
+                keys, problem, fix = missing
+                self._problem(self.home[place], (*place, *keys), f"{problem} (cell {label})", fix)
         if len({cell.content.evaluation.split for cell in cells.values()}) > 1:
             problem = "some cells are asked about test rows and some about validation rows"
             self._problem(self.home[place], (*place, "evaluation", "split"), problem, "Make them two experiments")
@@ -231,8 +232,13 @@ class _Reader:
             )
 
     def _checked(
-        self, section: type, entry: Any, place: tuple, document: Document | None = None, specific: Sequence[tuple] = ()
-    ):
+        self,
+        section: type[Checked],
+        entry: Any,
+        place: KeyPath,
+        document: Document | None = None,
+        specific: Sequence[KeyPath] = (),
+    ) -> Checked | None:
         document = document or self.home.get(place[:2]) or self.documents[0]
         try:
             return section.model_validate(entry)

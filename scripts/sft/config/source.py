@@ -129,10 +129,12 @@ class PathElsewhere(PathSource):
 
 
 def _place_kind(value: Any) -> str | None:
-    kinds = {"path": PathElsewhere, "hub": HubSource, "download": DownloadSource, "wheel": ArchiveSource}
-    kinds["npm"] = ArchiveSource
+    kinds: dict[str, type] = {"path": PathElsewhere, "hub": HubSource, "download": DownloadSource}
+    kinds |= {"wheel": ArchiveSource, "npm": ArchiveSource}
     found = next((kind for key, kind in kinds.items() if isinstance(value, dict) and key in value), type(value))
-    return {PathElsewhere: "path", HubSource: "hub", DownloadSource: "download", ArchiveSource: "archive"}.get(found)
+    tags: dict[type, str] = {PathElsewhere: "path", HubSource: "hub"}
+    tags |= {DownloadSource: "download", ArchiveSource: "archive"}
+    return tags.get(found)
 
 
 Place = Annotated[
@@ -173,9 +175,9 @@ def _source_kind(value: Any) -> str | None:
         kinds = {"package": "package", "path": "path", "wheel": "archive", "npm": "archive", "hub": "hub"}
         kinds |= {"download": "download", "alternatives": "alternatives", "markdown": "markdown"}
         return next((kind for key, kind in kinds.items() if key in value), None)
-    kinds = {PackageSource: "package", PathSource: "path", ArchiveSource: "archive", HubSource: "hub"}
-    kinds |= {DownloadSource: "download", Alternatives: "alternatives", MarkdownSource: "markdown"}
-    return kinds.get(type(value))
+    tags: dict[type, str] = {PackageSource: "package", PathSource: "path", ArchiveSource: "archive", HubSource: "hub"}
+    tags |= {DownloadSource: "download", Alternatives: "alternatives", MarkdownSource: "markdown"}
+    return tags.get(type(value))
 
 
 Source = Annotated[

@@ -50,19 +50,20 @@ class Document(NamedTuple):
 
         Several steps may be written as one dotted key (`training.learning_rate: …`), as in a grid.
         """
-        place, done, rest = self.place, (), tuple(keys)
+        place, rest = self.place, tuple(keys)
+        done: KeyPath = ()
         while rest:
-            children = place.children
-            if isinstance(children, list) and isinstance(rest[0], int) and 0 <= rest[0] < len(children):
-                taken, step = 1, rest[0]
+            children, step = place.children, rest[0]
+            if isinstance(children, list) and isinstance(step, int) and 0 <= step < len(children):
+                place, done, rest = children[step], (*done, step), rest[1:]
             elif isinstance(children, dict):
                 joined = {n: ".".join(map(str, rest[:n])) for n in range(len(rest), 0, -1)}
-                taken, step = next(((n, key) for n, key in joined.items() if key in children), (0, ""))
+                taken, key = next(((n, key) for n, key in joined.items() if key in children), (0, ""))
+                if not taken:
+                    break
+                place, done, rest = children[key], (*done, key), rest[taken:]
             else:
                 break
-            if not taken:
-                break
-            place, done, rest = children[step], (*done, step), rest[taken:]
         return place, done, rest
 
     def line(self, keys: KeyPath) -> int:
@@ -135,7 +136,7 @@ class _Builder:
         next(events)  # the end of the document
         after = next(events)
         if isinstance(after, yaml.DocumentStartEvent):
-            self.problem(after.start_mark.line + 1, "a second document (`---`) begins", "Keep one document in a file")
+            self.problem(_line(after), "a second document (`---`) begins", "Keep one document in a file")
         if value is None and not self.problems:
             self.problem(1, "the file is empty", "Write at least `experiments:`")
         elif not isinstance(value, dict) and not self.problems:
@@ -144,9 +145,10 @@ class _Builder:
 
     def value(self, event: yaml.Event, line: int | None = None) -> tuple[Any, Place]:
         """The value that begins with `event`; `line`: of its key, where it has one."""
-        line = line or event.start_mark.line + 1
+        line = line or _line(event)
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, line)
+        assert isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent))  # with nothing else a value begins
         self.size += 1
         before = self.size - 1
         anchor = event.anchor
@@ -169,7 +171,7 @@ class _Builder:
         return value, place
 
     def alias(self, event: yaml.AliasEvent, line: int) -> tuple[Any, Place]:
-        name = event.anchor
+        name = event.anchor or ""
         known = self.anchors.get(name)
         if known is None:
             if name in self.anchors:
@@ -215,13 +217,13 @@ class _Builder:
     def mapping(self) -> tuple[dict[str, Any], dict[str, Place]]:
         values: dict[str, Any] = {}
         places: dict[str, Place] = {}
-        merged: list[tuple[Any, Place]] = []
+        merged: list[tuple[dict[str, Any], dict[str, Place]]] = []
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            line = event.start_mark.line + 1
+            line = _line(event)
             key = self.key(event, line)
             self.trail.append(key)
             value, place = self.value(next(self.events), line)
-            if key == "<<" and event.implicit[0]:
+            if key == "<<" and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
                 if merged:
                     self.problem(line, "a second `<<` in one mapping", "Write one, with a list: `<<: [*a, *b]`")
                 merged += self.mergeable(value, place)
@@ -233,10 +235,10 @@ class _Builder:
                 values[key], places[key] = value, place
             self.trail.pop()
         # The mapping's own keys win over merged ones, earlier merged ones over later (yaml.org/type/merge.html).
-        for value, place in merged:
-            for key in value:
+        for other, where in merged:
+            for key in other:
                 if key not in values:
-                    values[key], places[key] = value[key], place.children[key]
+                    values[key], places[key] = other[key], where[key]
         return values, places
 
     def key(self, event: yaml.Event, line: int) -> str:
@@ -272,14 +274,22 @@ class _Builder:
             self.trail.pop()
         return "?"
 
-    def mergeable(self, value: Any, place: Place) -> list[tuple[Any, Place]]:
+    def mergeable(self, value: Any, place: Place) -> list[tuple[dict[str, Any], dict[str, Place]]]:
         if value is None and place.text is None:
             return []  # an alias to nothing: said already
-        several = list(zip(value, place.children, strict=True)) if isinstance(value, list) else [(value, place)]
-        if not all(isinstance(item, dict) for item, _ in several):
+        several = [(value, place)]
+        if isinstance(value, list) and isinstance(place.children, list):
+            several = list(zip(value, place.children, strict=True))
+        merged = [(one, at.children) for one, at in several if isinstance(one, dict) and isinstance(at.children, dict)]
+        if len(merged) < len(several):
             self.problem(place.line, "`<<` takes a mapping or a list of mappings", "Write `<<: *name`")
             return []
-        return several
+        return merged
+
+
+def _line(event: yaml.Event) -> int:
+    """Where it begins, from 1."""
+    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _tag_text(tag: str) -> str:

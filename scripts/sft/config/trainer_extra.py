@@ -50,7 +50,14 @@ ELSEWHERE = {
     "max_length": "tokenize.max_length",
 }
 
-PYTHON_TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "dict": dict, "list": list}
+PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "dict": dict,
+    "list": list,
+}
 
 
 def extra_faults(extra: dict[str, Any]) -> list[str]:

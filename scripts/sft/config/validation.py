@@ -13,17 +13,16 @@ from sft.config.wording import complaints
 def from_validation_error(
     error: ValidationError,
     documents: Document | Sequence[Document],
-    prefix: KeyPath | Sequence[KeyPath],
+    prefixes: Sequence[KeyPath],
     model: type[BaseModel],
 ) -> list[Problem]:
     """pydantic's complaints about data that was validated as `model`, as problems of the files it came from.
 
-    `prefix`: the key path, in the files, of what was validated. Where it was put together from several places
-    (an experiment and one of its variants), a list of key paths, the most specific first. Of several
-    `documents` the later ones are read over the earlier.
+    `prefixes`: the key paths, in the files, of what was validated: one, or where it was put together from several
+    places (an experiment and one of its variants) each of them, the most specific first. Of several `documents` the
+    later ones are read over the earlier.
     """
-    files = [documents] if hasattr(documents, "find") else list(documents)
-    prefixes = list(prefix) if prefix and isinstance(prefix[0], tuple) else [tuple(prefix)]
+    files = [documents] if isinstance(documents, Document) else list(documents)
     problems: list[Problem] = []
     for complaint in complaints(error, model):
         order = prefixes[::-1] if complaint.missing else prefixes
@@ -39,11 +38,10 @@ def from_validation_error(
 
 def _written(files: Sequence[Document], prefixes: Sequence[KeyPath], keys: KeyPath) -> tuple[Document, KeyPath]:
     """The file and the key path, as written there, of the `keys` below one of `prefixes`."""
-    best: tuple[int, Document, KeyPath] | None = None
+    found: list[tuple[int, Document, KeyPath]] = []
     for prefix in prefixes:
         for document in reversed(files):
             _, done, rest = document.find((*prefix, *keys))
-            missing = len(rest)
-            if best is None or missing < best[0]:
-                best = (missing, document, (*done, *rest))
-    return best[1], best[2]
+            found.append((len(rest), document, (*done, *rest)))
+    _, document, path = min(found, key=lambda one: one[0])  # the first of those that miss least
+    return document, path

@@ -63,7 +63,7 @@ def _fields(annotation: Any, keys: KeyPath) -> Iterator[tuple[type[BaseModel], s
                 yield from _fields(option.model_fields[keys[0]].annotation, keys[1:])
 
 
-def _block_keys(node: yaml.Node, above: KeyPath) -> Iterator[tuple[KeyPath, int]]:
+def _block_keys(node: yaml.Node | None, above: KeyPath) -> Iterator[tuple[KeyPath, int]]:
     """(key path, line from 0) of every key that begins a line."""
     if isinstance(node, yaml.MappingNode) and not node.flow_style:
         for key, value in node.value:
@@ -80,7 +80,8 @@ def _code_ends(text: str) -> dict[int, int]:
         if isinstance(token, yaml.ScalarToken) and token.style in ("|", ">"):
             # Of a block text only the indicator stands on the key's line.
             line, column = token.start_mark.line, token.start_mark.column
-            column = re.compile(r"[|>][-+0-9]*").match(lines[line], column).end()
+            indicator = re.compile(r"[|>][-+0-9]*").match(lines[line], column)
+            column = indicator.end() if indicator else column
         elif token.start_mark.index == token.end_mark.index:
             continue
         ends[line] = max(ends.get(line, 0), column)

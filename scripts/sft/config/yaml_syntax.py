@@ -63,7 +63,7 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str, str]:
         if "node" in context:
             return line, "a value is missing or a bracket is misplaced", "Check brackets and commas"
         return opened, f"`{bracket}` that opens here is not closed by `{closing}`", "Close it, and check the commas"
-    if "cannot start any token" in problem:
+    if "cannot start any token" in problem and error.problem_mark:
         start = lines[line - 1][error.problem_mark.column :][:1] if 0 < line <= len(lines) else ""
         return line, f"a value cannot begin with {start}" if start.strip() else problem, "Quote the text"
     if "simple key" in context:  # noticed at the end of the file, but about the line of the key

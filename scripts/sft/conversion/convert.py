@@ -1,4 +1,4 @@
-"""Any known kind of trained weights into a complete model directory, with the proof; for scripts/convert_weights.py."""
+"""Any known kind of trained weights into a complete model directory, with the proof; for `sft convert`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Trained weights of kind "{kind}", converted to {dtype}. Base model: `{base}`.
 
 @dataclass(frozen=True)
 class Request:
-    """What to convert and how; as the options of scripts/convert_weights.py."""
+    """What to convert and how; as the options of `sft convert`."""
 
     checkpoint: Path
     base: Path
@@ -100,7 +100,7 @@ def convert(request: Request, target: Path) -> Iterator[str]:
         "norms": likeness.norms,
     }
     if request.logits is not None and not faults:
-        logit_faults, report["logits"] = _logit_faults(request, dtype, named, target)
+        logit_faults, report["logits"] = _logit_faults(request, request.logits, dtype, named, target)
         faults += logit_faults
     if faults:
         raise StageError("\n  ".join([f"{request.checkpoint}: not a sound model:", *faults[:20]]))
@@ -140,7 +140,7 @@ class Trained:
     def __getitem__(self, name: str) -> Tensor:
         whole = self.named.whole.get(name)
         weight = self.base[name] if whole is None else self.source.tensors[whole]
-        if name in self.quantised and whole is None:
+        if self.scheme is not None and name in self.quantised and whole is None:
             from sft.models.quantised import stands_for
 
             weight = stands_for(weight, self.scheme)
@@ -232,11 +232,13 @@ def _with_type(config: dict[str, Any], dtype: str) -> dict[str, Any]:
     return changed | ({"dtype": dtype} if "model_type" in config and "architectures" in config else {})
 
 
-def _logit_faults(request: Request, dtype: str, named: Named, target: Path) -> tuple[list[str], dict[str, Any]]:
+def _logit_faults(
+    request: Request, logits: Path, dtype: str, named: Named, target: Path
+) -> tuple[list[str], dict[str, Any]]:
     """The logits of the written model, loaded from disk, against recorded ones."""
     from safetensors.torch import load_file
 
-    recorded = load_file(request.logits)
+    recorded = load_file(logits)
     if "logits" in recorded:
         inputs, wanted = {"input_ids": recorded["input_ids"]}, recorded["logits"]
         attended = recorded.get("attention_mask")
@@ -245,7 +247,7 @@ def _logit_faults(request: Request, dtype: str, named: Named, target: Path) -> t
         steps = sorted(int(name[5:].split("/")[0]) for name in recorded if name.endswith("/logits"))
         step = request.step if request.step is not None else steps[-1]
         if step not in steps:
-            raise StageError(f"{request.logits}: no logits of step {step}; it has {', '.join(map(str, steps))}")
+            raise StageError(f"{logits}: no logits of step {step}; it has {', '.join(map(str, steps))}")
         inputs = {name.removeprefix("inputs/"): value for name, value in recorded.items() if name.startswith("inputs/")}
         wanted, attended = recorded[f"step-{step}/logits"], inputs.get("attention_mask")
     got = _logits(target, dtype, inputs)

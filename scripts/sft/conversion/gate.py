@@ -127,7 +127,7 @@ class Gate:
         try:
             logit_faults, report["logits"] = self._logit_faults(step, checkpoint, trained, reloaded)
             if self.scheme is not None:
-                report["quantised"] = self._quantised_and_shipped(trained, reloaded)
+                report["quantised"] = asdict(self.scheme) | self._quantised_and_shipped(trained, reloaded)
         except LOAD_ERRORS as error:
             return [*faults, f"does not run on the probe inputs: {error}"], report
         return faults + logit_faults, report
@@ -201,7 +201,6 @@ class Gate:
         of = {model: {name: logits[key] for name, key in names.items()} for model, logits in models.items()}
         ids, attended = self.recorded["inputs/input_ids"], self.recorded.get("inputs/attention_mask")
         return {
-            **asdict(self.scheme),
             "loss_of_prompts": {model: mean_loss(logits["prompts"], ids, attended) for model, logits in of.items()},
             "shipped_against_trained": self._drifts(of["trained"], of["shipped"]),
         }

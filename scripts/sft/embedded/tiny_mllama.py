@@ -32,7 +32,7 @@ TEMPLATE = (
     "{% endfor %}{% endif %}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-TOKENIZER = {
+TOKENIZER: dict[str, Any] = {
     "special": SPECIAL,
     "bos_token": "<|begin_of_text|>",
     "eos_token": "<|eot_id|>",

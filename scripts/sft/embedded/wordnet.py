@@ -49,7 +49,7 @@ def rows_by_split(data_noun: Path, index_sense: Path) -> dict[str, list[dict[str
     for split, size in sizes.items():
         for label in sorted(by_class):
             taken: set[str] = set()
-            chosen = []
+            chosen: list[dict[str, Any]] = []
             for row in sorted(by_class[label], key=lambda row: _hash(row["offset"])):
                 free = home.get(row["group"], split) == split and (split == "train" or row["group"] not in taken)
                 if free and len(chosen) < size:

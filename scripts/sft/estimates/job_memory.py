@@ -9,7 +9,7 @@ Imports nothing heavy. A model that is not here yet has no size until it is; Sna
 """
 
 from sft.estimates.estimate import MIB, Shape
-from sft.estimates.run_estimates import of_run, shape_of, with_models
+from sft.estimates.run_estimates import of_shape, shape_of, with_models
 from sft.planning.node import Node
 from sft.runtime.launch import processes_per_node
 from sft.terms.strategies import GATHERED, SHARDED_WEIGHTS
@@ -44,7 +44,7 @@ def _training(node: Node, shape: Shape) -> float:
         if distributed.get("offload"):
             each += 3 * weights / distributed["processes"]  # of Adam: two moments, and the weights
     else:
-        each = 1.1 * of_run(node).device_bytes + (weights if strategy in SHARDED_WEIGHTS else 0)
+        each = 1.1 * of_shape(node, shape).device_bytes + (weights if strategy in SHARDED_WEIGHTS else 0)
     agents = LIBRARIES if strategy != "none" else 0  # train_model.py and torchrun, which wait
     return here * each + agents + (weights if strategy in GATHERED else 0)
 

@@ -64,7 +64,8 @@ def job_seconds(node: Node) -> float | None:
     shape = shape_of(node)
     of_rule = {"train_model": _training, "convert_checkpoint": _conversion}.get(node.rule, _prediction)
     parts = [of_rule(node, shape.parameters) if shape else None, *map(job_seconds, with_models(node))]
-    return None if None in parts else sum(parts)
+    known = [seconds for seconds in parts if seconds is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _training(node: Node, parameters: int) -> float | None:

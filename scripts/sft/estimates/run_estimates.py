@@ -1,4 +1,4 @@
-"""The estimates of planned runs, as `make check` prints them, and what cannot fit the device that is declared.
+"""The estimates of planned runs, as `sft check` prints them, and what cannot fit the device that is declared.
 
 Imports nothing heavy. A model that is not here yet (a package that will be fetched) has no estimate until it is.
 """
@@ -51,17 +51,22 @@ def with_models(node: Node) -> list[Node]:
 def of_run(train: Node) -> Estimate | None:
     """The estimate of one run; None where the model's shape is not known."""
     shape = shape_of(train)
-    return shape and estimate(shape, _training(train), train.config["method"], train.config["lora"], _where(train))
+    return None if shape is None else of_shape(train, shape)
+
+
+def of_shape(train: Node, shape: Shape) -> Estimate:
+    """The estimate of one run whose model has this shape."""
+    return estimate(shape, _training(train), train.config["method"], train.config["lora"], _where(train))
 
 
 def require_fit(plan: Plan) -> None:
     """PlanError for runs that cannot fit `execution.device_memory_mib`, each with the cheapest change that helps."""
-    faults = {}
+    faults: dict[str, str] = {}
     for node in plan.of_rule("train_model"):
         limit = (node.execution["device_memory_mib"] or 0) * MIB
+        shape = shape_of(node) if limit else None
         made = of_run(node) if limit else None
-        if made is not None and made.device_bytes > limit:
-            shape = shape_of(node)
+        if shape is not None and made is not None and made.device_bytes > limit:
             change = cheapest_change(
                 shape, _training(node), node.config["method"], node.config["lora"], _where(node), limit
             )

@@ -79,7 +79,7 @@ class PromptBatches:
 
         StageError when the template renders the prompt otherwise in training (see `rendering.texts`).
         """
-        made = []
+        made: list[dict[str, Any]] = []
         for id in sorted(self.rows):
             if len(made) == count:
                 break

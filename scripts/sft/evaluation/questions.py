@@ -19,7 +19,7 @@ from sft.runtime.stage import Stage, StageError
 
 COLUMNS = ["id", "system", "prompt", "completion", "choices", "answer", "images", "messages", "tools"]
 NOT_ANSWERED = {"raw_text": "", "parsed": "", "choice_log_likelihoods": [], "prompt_tokens": 0, "error": None}
-NO_TARGET = {"target_tokens": None, "target_right": None, "target_log_likelihood": None}
+NO_TARGET: dict[str, float | None] = {"target_tokens": None, "target_right": None, "target_log_likelihood": None}
 
 
 class Questions:
@@ -89,7 +89,9 @@ class Questions:
 
     def ask(self, model: Any, name: str, device: str) -> tuple[list[dict[str, Any]], int]:
         """One row per example, by id, and how many answers did not end within max_new_tokens."""
-        answered, unended, errors = {}, 0, {}
+        answered: dict[str, dict[str, Any]] = {}
+        errors: dict[str, str] = {}
+        unended = 0
         if name in self.batches:
             answered, unended = self._answered(model, name, device)
             errors = self.batches[name].errors
@@ -120,6 +122,7 @@ class Questions:
             inputs = {key: value.to(device) for key, value in batch.inputs.items()}
             made = generate(model, batches.tokenizer, inputs)
             unended += made.ended.count(False)
+            values: list[list[float]]
             if not letters:
                 values = [[] for _ in batch.ids]
             elif all(len(letter) == 1 for letter in letters):

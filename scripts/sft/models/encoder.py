@@ -46,7 +46,7 @@ class Encoder:
         """float16 (texts, size), each of length 1; zeros for an empty text. Longer texts are cut and counted."""
         import torch
 
-        made = np.zeros((len(texts), self.size), np.float16)
+        made: np.ndarray = np.zeros((len(texts), self.size), np.float16)
         # Texts of one length together: less padding.
         order = sorted((i for i, text in enumerate(texts) if text.strip()), key=lambda i: len(texts[i]))
         for start in range(0, len(order), ROWS_PER_BATCH):

@@ -10,7 +10,7 @@ def stored_weights_digest(directory: Path) -> str:
     """sha256 over name, type, shape and bytes of every tensor, by name: the same however the tensors are sharded."""
     from safetensors import safe_open
 
-    where = {}
+    where: dict[str, Path] = {}
     for path in weight_files(directory):
         with safe_open(path, framework="pt") as file:
             where |= dict.fromkeys(file.keys(), path)

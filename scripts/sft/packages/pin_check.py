@@ -73,10 +73,11 @@ def _torch_pair(cpu: PinFile, cuda: PinFile) -> list[Problem]:
     problems = []
     for name in sorted(cpu.pins.keys() | cuda.pins.keys()):
         ours, theirs = cpu.pins.get(name), cuda.pins.get(name)
-        if ours is None and not CUDA_LIBRARY.match(name):
-            text = f"{name}=={theirs.version} of {cuda.path}:{theirs.line} is missing. Run: make lock"
-            problems.append(Problem(cpu.path, 1, text))
-        elif ours is not None and CUDA_LIBRARY.match(name):
+        if ours is None:
+            if theirs is not None and not CUDA_LIBRARY.match(name):
+                text = f"{name}=={theirs.version} of {cuda.path}:{theirs.line} is missing. Run: make lock"
+                problems.append(Problem(cpu.path, 1, text))
+        elif CUDA_LIBRARY.match(name):
             problems.append(Problem(cpu.path, ours.line, f"{name} belongs to CUDA builds of torch. Run: make lock"))
         elif theirs is None:
             text = f"{name}=={ours.version} of {cpu.path}:{ours.line} is missing. Run: make lock"
@@ -84,7 +85,7 @@ def _torch_pair(cpu: PinFile, cuda: PinFile) -> list[Problem]:
         elif name == "torch" and ours.version != f"{theirs.version}+cpu":
             text = f"torch=={ours.version}, but {cuda.path}:{theirs.line} has {theirs.version}. Run: make lock"
             problems.append(Problem(cpu.path, ours.line, text))
-        elif ours is not None and name != "torch" and _facts(ours) != _facts(theirs):
+        elif name != "torch" and _facts(ours) != _facts(theirs):
             text = (
                 f"{name}=={ours.version} differs from {cuda.path}:{theirs.line} ({name}=={theirs.version}: version, "
                 "platforms or hashes). The two locks may differ in torch and its CUDA libraries only. Run: make lock"
@@ -99,7 +100,8 @@ def _facts(pin: Pin) -> tuple[str, str, list[str]]:
 
 def _agree(files: list[PinFile]) -> list[Problem]:
     """A package has one version, whichever file it is read from."""
-    problems, first = [], {}
+    problems: list[Problem] = []
+    first: dict[str, tuple[str, str]] = {}  # package: version, where it was read
     for file in files:
         for pin in [*file.conda.values(), *file.pins.values()]:
             known, place = first.setdefault(pin.name, (pin.version, f"{file.path.as_posix()}:{pin.line}"))

@@ -102,24 +102,30 @@ class Changes:
         for k, line in enumerate(lines):
             shift = ((len(lines) - 1) / 2 - k) * size * LEADING / POINTS_PER_INCH
             self.sheet.beside(self.left - 0.08, level + shift, line, size, ink, ha="right")
-        numbers = [(f"{centre:.1f}", style.INK, "normal") for centre in centres]
+        numbers: list[tuple[str, style.Color, str]] = [(f"{centre:.1f}", style.INK, "normal") for centre in centres]
         if len(centres) > 1:
             numbers.append((f"{centres[-1] - centres[0]:+.1f}".replace("-", "−"), colour, "medium"))
-        for x, (number, ink, weight) in zip(self.columns, numbers, strict=True):
-            self.sheet.beside(x, level, number, style.TEXT_POINTS, ink, ha="right", weight=weight)
+        for x, (number, its_ink, weight) in zip(self.columns, numbers, strict=True):
+            self.sheet.beside(x, level, number, style.TEXT_POINTS, its_ink, ha="right", weight=weight)
         self.y -= self.row_height
 
     def _point(self, y: float, place: int, mean: pd.Series, seeds: pd.DataFrame, hollow: bool) -> None:
-        colour = style.SOFT if hollow else style.colour(place)
+        colour: style.Color = style.SOFT if hollow else style.colour(place)
         if pd.notna(mean["low"]):
             low, high = np.clip([PERCENT * mean["low"], PERCENT * mean["high"]], 0, PERCENT)
             self.axes.plot(
                 [low, high], [y, y], color=colour, linewidth=5.0, alpha=0.22, solid_capstyle="butt", zorder=1
             )
         if len(seeds) > 1:
-            dots = {"facecolors": "white" if hollow else colour, "edgecolors": colour, "linewidths": 0.5}
+            dots: dict[str, Any] = {
+                "facecolors": "white" if hollow else colour,
+                "edgecolors": colour,
+                "linewidths": 0.5,
+            }
             x, drops = self._unstacked(PERCENT * seeds["value"].to_numpy())
             self.axes.scatter(x, y - drops, s=4.0, zorder=4, **dots)
+        inner: style.Color
+        rim: style.Color
         inner, rim = ("white", colour) if hollow else (colour, "white")
         self.axes.plot(
             [PERCENT * mean["value"]],
@@ -162,7 +168,8 @@ def draw_path(
     axes.grid(visible=True, axis="both")
     before = PERCENT * series.base(mean).groupby("dataset")["value"].mean()
     axes.axvline(before[old], zorder=1, **style.DASHED)
-    ends, busy = [], [(before[old], y) for y in np.linspace(0, 100, 60)]
+    ends: list[tuple[str, float, float, style.Color]] = []
+    busy = [(before[old], y) for y in np.linspace(0, 100, 60)]
     for place, cell in enumerate(cells):
         if seeds.loc[seeds["cell"] == cell, "dataset"].nunique() < 2:
             continue
@@ -174,7 +181,12 @@ def draw_path(
         x, y = _path(mean[mean["cell"] == cell], new, old)
         axes.plot(x, y, color=colour, linewidth=MEAN_WIDTH, zorder=3)
         axes.scatter(x[1:-1], y[1:-1], s=5, color="white", edgecolors=colour, linewidths=0.7, zorder=4)
-        end = {"marker": style.marker(place), "markersize": 5.0, "markeredgecolor": "white", "markeredgewidth": 0.6}
+        end: dict[str, Any] = {
+            "marker": style.marker(place),
+            "markersize": 5.0,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.6,
+        }
         axes.plot(x[-1:], y[-1:], color=colour, zorder=6, **end)
         ends.append((cell, x[-1], y[-1], colour))
         busy += _along(x, y)
@@ -226,6 +238,6 @@ def _label_points(
                 best = min(best, (cost, middle), key=lambda candidate: candidate[0])
         middle = best[1]
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.3}
-        sheet.beside(*middle, text, style.TEXT_POINTS, colour, ha="center", bbox=paper, zorder=7)
+        sheet.beside(middle[0], middle[1], text, style.TEXT_POINTS, colour, ha="center", bbox=paper, zorder=7)
         grid = np.stack(np.meshgrid(*np.linspace(middle - half, middle + half, 8).T), axis=-1).reshape(-1, 2)
         taken, weight = np.concatenate([taken, grid]), np.concatenate([weight, np.full(len(grid), 5.0)])

@@ -71,7 +71,7 @@ def draw(
             axes.fill_between(middle["step"], low, high, color=colour, alpha=BAND_ALPHA, linewidth=0, zorder=2)
         if seeds["seed"].nunique() > 1 or len(middle) < (seeds["cell"] == cell).sum():
             for _, line in seeds[seeds["cell"] == cell].groupby("seed", sort=False):
-                thin = {"linewidth": SEED_WIDTH, "alpha": SEED_ALPHA}
+                thin: dict[str, Any] = {"linewidth": SEED_WIDTH, "alpha": SEED_ALPHA}
                 axes.plot(line["step"], line["value"] * scale, color=colour, zorder=3, **thin)
         axes.plot(
             middle["step"],

@@ -88,11 +88,11 @@ class Sheet:
             self.text(EDGE, low, text, style.SMALL_POINTS, colour, va="top")
             low -= style.SMALL_POINTS * LEADING / POINTS_PER_INCH
 
-    def text(self, x: float, y: float, text: str, points: float, colour: str, **how: Any) -> None:
+    def text(self, x: float, y: float, text: str, points: float, colour: style.Color, **how: Any) -> None:
         """Write `text` at inches from the lower left corner."""
         self.figure.text(x, y, text, fontsize=points, color=colour, transform=self.figure.dpi_scale_trans, **how)
 
-    def beside(self, x: float, y: float, text: str, points: float, colour: str, **how: Any) -> None:
+    def beside(self, x: float, y: float, text: str, points: float, colour: style.Color, **how: Any) -> None:
         """Write `text` so that the middle of its capitals and digits is at height `y`, whichever letters it has."""
         self.text(x, y - CAPITAL / 2 * points / POINTS_PER_INCH, text, points, colour, va="baseline", **how)
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 COLUMN_INCHES, TEXT_INCHES = 3.35, 6.9  # one column and the full text width of a two-column paper
 INK, SOFT, FAINT, WARNING = "#1f2328", "#5b636b", "#d9dde1", "#9a3412"
 TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 8.5, 7.0, 6.0
-DASHED = {"color": SOFT, "linewidth": 0.9, "dashes": (4, 2)}
-DASHDOTTED = {"linewidth": 0.9, "dashes": (5, 1.5, 1, 1.5)}  # of baselines, in the colour of what they belong to
-DOTTED = {"color": SOFT, "linewidth": 0.9, "dashes": (1, 2)}
+DASHED: dict[str, Any] = {"color": SOFT, "linewidth": 0.9, "dashes": (4, 2)}
+DASHDOTTED: dict[str, Any] = {
+    "linewidth": 0.9,
+    "dashes": (5, 1.5, 1, 1.5),
+}  # of baselines, in the colour of what they belong to
+DOTTED: dict[str, Any] = {"color": SOFT, "linewidth": 0.9, "dashes": (1, 2)}
+Color = str | tuple[float, float, float]  # as matplotlib takes it
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")  # seven, so that with eight colours 56 cells differ
 PNG_DPI = 220
 FONTS = Path(__file__).resolve().parent / "fonts"
 
-RC = {
+RC: dict[str, Any] = {
     "font.family": ["Roboto", "DejaVu Sans"],
     "font.size": TEXT_POINTS,
     "text.hinting": "none",
@@ -86,7 +90,7 @@ def prepare() -> None:
     # takes as long as the whole figure (2 of 4 seconds).
     hidden = "scipy" not in sys.modules
     if hidden:
-        sys.modules["scipy"] = None
+        sys.modules["scipy"] = None  # type: ignore[assignment]  # "not to be imported", says the import system
     import seaborn
 
     if hidden:

@@ -161,7 +161,7 @@ def _costs(training: dict[str, Any], metrics: pa.Table, i: int) -> pa.Table:
     values |= {"max_grad_norm": training["config"].get("training", {}).get("max_grad_norm")}
     values |= training["facts"]
     logged = set(pc.unique(metrics["metric"]).to_pylist())
-    kept = {
+    kept: dict[str, float | None] = {
         name: float(value)
         for name, value in values.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in logged

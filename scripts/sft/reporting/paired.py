@@ -15,8 +15,8 @@ from sft.evaluation.scoring import METRICS
 from sft.evaluation.statistics import paired_mcnemar
 
 BASE = "base model"
-COLUMNS = ("experiment", "cell", "seed", "dataset", "split", "metric", "step", "against")
-COLUMNS += ("rows", "only_cell", "only_other", "p_value")
+NAMED = ("experiment", "cell", "seed", "dataset", "split", "metric", "step", "against")
+COLUMNS = (*NAMED, "rows", "only_cell", "only_other", "p_value")
 
 # {(data set, step, metric): {id: right}}
 Right = dict[tuple[str, int, str], dict[str, bool]]

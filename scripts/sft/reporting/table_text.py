@@ -4,6 +4,7 @@ Both have the same tables (results, paired tests where there are any, costs) fro
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sft.terms.measured import NOT_MEASURED
@@ -75,7 +76,7 @@ def result_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]
     shown = {row["metric"] for row in rows}
     for metric, name in METRICS.items():
         if metric not in shown and any(row.get(metric) is not None for row in rows):
-            columns.append((name, lambda row, metric=metric: _with_interval(row, metric)))
+            columns.append((name, partial(_with_interval, metric=metric)))
     return columns
 
 
@@ -85,7 +86,7 @@ def cost_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
     for metric, name in COST_NAMES.items():
         if rows and metric in rows[0]:
             scale = 100 if name.endswith("%") else 1
-            columns.append((name, lambda row, metric=metric, scale=scale: _amount(row[metric], scale)))
+            columns.append((name, partial(_scaled, metric=metric, scale=scale)))
     return columns
 
 
@@ -200,6 +201,10 @@ def _difference(row: Row) -> str:
         return NO_NUMBER
     limits = interval(row["difference_low"], row["difference_high"], signed=True)
     return f"{percent(row['difference'], signed=True)} {limits}".strip()
+
+
+def _scaled(row: Row, metric: str, scale: int) -> str:
+    return _amount(row[metric], scale)
 
 
 def _amount(value: float | str | None, scale: int = 1) -> str:

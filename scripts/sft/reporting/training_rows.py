@@ -40,7 +40,7 @@ def rows_axis(axes: "Axes", rows: pd.Series) -> None:
     axes.set_xlabel("Training rows")
     axes.set_xscale("log")
     axes.set_xlim(known[0] / 1.12, known[-1] * 1.12)
-    shown = []
+    shown: list[float] = []
     for number in known:
         if not shown or number >= CROWDED * shown[-1]:
             shown.append(number)

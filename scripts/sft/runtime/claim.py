@@ -54,7 +54,7 @@ class Claim:
     def __enter__(self) -> "Claim":
         self._lock = self.path.with_name(".lock").open("a+")
         try:
-            self._take_kernel_lock()
+            self._take_kernel_lock(self._lock)
             self._take_claim()
         except BaseException:
             self._close()
@@ -86,9 +86,9 @@ class Claim:
             taker = holder(read(self.path.parent))
             raise ClaimError(f"{self.path.parent} was taken over by {taker}; nothing was written over its work")
 
-    def _take_kernel_lock(self) -> None:
+    def _take_kernel_lock(self, lock: IO[str]) -> None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise self._refusal(read(self.path.parent)) from None
         except OSError as error:
@@ -160,7 +160,8 @@ class Claim:
                 )
                 os._exit(EXIT_LOST)
             # By descriptor: where somebody took over in this very moment, this touches no claim but our own old one.
-            os.utime(self._claim)
+            if self._claim is not None:
+                os.utime(self._claim)
 
     def _text(self) -> str:
         inside = job.current()

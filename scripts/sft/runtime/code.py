@@ -176,12 +176,15 @@ def _add_import(module: Module, node: ast.Import | ast.ImportFrom) -> None:
     if node.level:
         package = module.path.relative_to(SCRIPTS).parts[: -node.level]
         base = ".".join([*package, *([base] if base else [])])
+    outer = _resolved(base)
     for alias in node.names:
-        inner = _resolved(f"{base}.{alias.name}")
-        outer = _resolved(base)
-        if inner or outer:
-            module.imports[alias.asname or alias.name] = (inner, "") if inner else (outer, alias.name)
-            module.executes |= _chain(f"{base}.{alias.name}" if inner else base)
+        name = alias.asname or alias.name
+        if inner := _resolved(f"{base}.{alias.name}"):
+            module.imports[name] = (inner, "")
+            module.executes |= _chain(f"{base}.{alias.name}")
+        elif outer:
+            module.imports[name] = (outer, alias.name)
+            module.executes |= _chain(base)
 
 
 def _resolved(name: str) -> Path | None:

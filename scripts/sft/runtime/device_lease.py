@@ -96,8 +96,8 @@ def _try(devices: list[str], count: int, folder: Path) -> dict[str, IO[str]]:
         got[device] = file
         if len(got) == count:
             return got
-    for file in got.values():
-        file.close()
+    for held in got.values():
+        held.close()
     return {}
 
 

@@ -1,4 +1,4 @@
-"""The comment of a SLURM job says which jobs of Snakemake are in it: to a later Snakemake, and to `make status`.
+"""The comment of a SLURM job says which jobs of Snakemake are in it: to a later Snakemake, and to `sft status`.
 
     rule_train_model_wildcards_mine-s0-1a2b3c4d
     rule_predict_wildcards_mine-s0-1a2b3c4d_words-test-5e6f7a8b+rule_train_model_wildcards_mine-s0-1a2b3c4d

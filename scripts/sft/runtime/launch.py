@@ -71,12 +71,12 @@ def rank_command(
     used, on several nodes only; `prefix` comes first and starts the rest once on every node.
     """
     several = distributed["nodes"] > 1
-    if several and rendezvous is None:
-        raise ValueError("several nodes need a rendezvous")
     found = [*prefix, python, *([str(SCRIPTS / NODE)] if several else ["-m", "torch.distributed.run"])]
     found += ["--nnodes", str(distributed["nodes"]), "--nproc-per-node", str(processes_per_node(distributed))]
     found += ["--max-restarts", "0"]
     if several:
+        if rendezvous is None:
+            raise ValueError("several nodes need a rendezvous")
         # static: the node's number says who is first. With c10d each node compares names, which /etc/hosts may bend.
         found += ["--rdzv-backend", "static", "--rdzv-endpoint", rendezvous.endpoint, "--rdzv-id", rendezvous.id]
     else:

@@ -59,8 +59,8 @@ class Reader:
         special = self._SPECIAL.get(kind)
         if special and special(self, node, telling, in_class):
             return
-        telling = telling or kind is ast.Raise or _tells(node, kind)
-        skipped = _skipped(node, kind)
+        telling = telling or kind is ast.Raise or _tells(node)
+        skipped = _skipped(node)
         self._out.append(f"({kind.__name__}")
         for name in node._fields:
             value = getattr(node, name, None)
@@ -121,35 +121,35 @@ class Reader:
     }
 
 
-def _skipped(node: ast.AST, kind: type) -> tuple[str, ...]:
+def _skipped(node: ast.AST) -> tuple[str, ...]:
     """Fields of a node on which no value depends."""
-    if kind is ast.Assert:
+    if isinstance(node, ast.Assert):
         return ("msg",)
-    if kind in (ast.FunctionDef, ast.AsyncFunctionDef):
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return ("returns",) if all(_called(one) in PLAIN_DECORATORS for one in node.decorator_list) else ()
     return ()
 
 
 def _without_annotations(arguments: ast.arguments) -> ast.arguments:
-    def bare(argument: ast.arg | None) -> ast.arg | None:
-        return argument and ast.arg(argument.arg)
+    def bare(argument: ast.arg) -> ast.arg:
+        return ast.arg(argument.arg)
 
     return ast.arguments(
         posonlyargs=[bare(one) for one in arguments.posonlyargs],
         args=[bare(one) for one in arguments.args],
-        vararg=bare(arguments.vararg),
+        vararg=arguments.vararg and bare(arguments.vararg),
         kwonlyargs=[bare(one) for one in arguments.kwonlyargs],
         kw_defaults=arguments.kw_defaults,
-        kwarg=bare(arguments.kwarg),
+        kwarg=arguments.kwarg and bare(arguments.kwarg),
         defaults=arguments.defaults,
     )
 
 
-def _tells(node: ast.AST, kind: type) -> bool:
+def _tells(node: ast.AST) -> bool:
     """Whether a node only tells a person something: a line of the log, a warning, the help of an option."""
-    if kind is ast.keyword:
+    if isinstance(node, ast.keyword):
         return node.arg in ("help", "metavar", "epilog")
-    if kind is not ast.Expr or not isinstance(node.value, ast.Call):
+    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
         return False
     if _called(node.value) == "print":
         return any(one.arg == "file" and _called(one.value) == "stderr" for one in node.value.keywords)
@@ -165,6 +165,6 @@ def _called(node: ast.AST) -> str:
 
 def docstring(node: ast.AST) -> int:
     """1 where the body of `node` begins with a docstring, else 0."""
-    first = node.body[0] if type(node) in _DOCUMENTED and node.body else None
+    first = node.body[0] if isinstance(node, _DOCUMENTED) and node.body else None
     value = first.value if isinstance(first, ast.Expr) else None
     return int(isinstance(value, ast.Constant) and isinstance(value.value, str))

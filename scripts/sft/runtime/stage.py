@@ -118,7 +118,7 @@ def run_stage(
         sys.exit(1)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and (error.errno is None or error.filename is None):
+        if error.errno is None or (not full and error.filename is None):
             raise
         # Arrow and writes to an open file do not tell where: then it is where the result is made.
         place, hint = error.filename or options.directory, ". Make room there and start again" if full else ""
@@ -235,9 +235,7 @@ def _read_node(directory: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise StageError(
-            f"{path} is missing. Snakemake writes it; by hand: python scripts/check_config.py --write"
-        ) from None
+        raise StageError(f"{path} is missing. Snakemake writes it; by hand: sft check --write") from None
     except json.JSONDecodeError as error:
         raise StageError(f"{path} is not valid JSON ({error}). Delete it and start again") from None
 

@@ -108,6 +108,6 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     else:
         with tarfile.open(archive) as packed:
             for member in packed:
-                content = packed.extractfile(member) if member.isfile() else None
-                if content is not None:
-                    yield member.name.removeprefix("package/"), content
+                unpacked = packed.extractfile(member) if member.isfile() else None
+                if unpacked is not None:
+                    yield member.name.removeprefix("package/"), unpacked

@@ -11,7 +11,7 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +122,8 @@ def _commit(kind: str, repository: str, revision: str) -> tuple[str, bool]:
     commit = _patiently(lambda: api.repo_info(repository, repo_type=kind, revision=revision, timeout=30)).sha
     with suppress(RevisionResolutionError, HfHubHTTPError):  # only to have it in the cache, for work offline
         api.resolve_revision(repository, repo_type=kind, revision=revision)
+    if commit is None:
+        raise StageError(f"source {repository}: the hub names no commit for revision {revision}. Give a commit")
     return commit, False
 
 
@@ -147,7 +149,7 @@ def _sizes(kind: str, repository: str, commit: str) -> dict[str, int]:
     from huggingface_hub.hf_api import RepoFile
 
     try:
-        entries = get_cached_repo_tree(repository, repo_type=kind, revision=commit)
+        entries: Iterable[object] = get_cached_repo_tree(repository, repo_type=kind, revision=commit)
     except CachedRepoTreeNotFoundError:
         api = HfApi()
         entries = _patiently(

@@ -1,11 +1,17 @@
 """What the hub's client raises, as one line with the repository, the reason and what to do."""
 
+from __future__ import annotations
+
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from sft.runtime.stage import StageError
 from sft.terms.nearest import nearest
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 LISTED_UNDER = {"dataset": "datasets:", "model": "models:"}
 
@@ -44,7 +50,7 @@ def explained(kind: str, repository: str, revision: str) -> Iterator[None]:
         raise
 
 
-def _refused(kind: str, repository: str, error: Exception) -> str:
+def _refused(kind: str, repository: str, error: HfHubHTTPError) -> str:
     status = error.response.status_code
     if "Invalid credentials" in str(error) or (status == 403 and _has_token()):
         return (

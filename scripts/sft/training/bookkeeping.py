@@ -49,4 +49,7 @@ class Step:
     tokens: int
     supervised: int
     losses: list[Tensor] = field(default_factory=list)
-    loss: float = math.nan  # over all ranks, once the step's passes are done
+    # Over all ranks, once the step's passes are done:
+    loss: float = math.nan
+    grad_norm: float = math.nan  # before clipping
+    learning_rate: float = math.nan

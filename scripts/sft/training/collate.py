@@ -65,13 +65,13 @@ class Collator:
             batch["attention_mask"] = attention_mask
         if self.type_key:
             batch[self.type_key] = ((input_ids == self.image_token_id) & (attention_mask == 1)).long()
-        if self.crossing:
+        if self.crossing and self.features:
             made = [self.features(row["id"], row["images"]) if row.get("images") else None for row in rows]
             batch |= cross_attention.inputs(made, input_ids, self.crossing)
         elif self.features:
-            made = [self.features(row["id"], row["images"]) for row in rows if row.get("images")]
-            for name in made[0] if made else ():
-                batch[name] = torch.cat([one[name] for one in made])
+            shown = [self.features(row["id"], row["images"]) for row in rows if row.get("images")]
+            for name in shown[0] if shown else ():
+                batch[name] = torch.cat([one[name] for one in shown])
         return batch
 
 

@@ -60,14 +60,14 @@ def cost(attempts: list[dict[str, Any]], parameters: int, method: str, tokens_pe
     `device_hours` count every attempt, also what was lost with it. A quantity that was not measured in one attempt
     is "not measured" for the run.
     """
-    joules = [attempt.get("joules") for attempt in attempts]
+    joules = [attempt["joules"] for attempt in attempts if attempt.get("joules") is not None]
     processes = attempts[-1].get("processes", 1)
     device = attempts[-1].get("device_name") or ""
     peak = next((value for name, value in PEAK_OPERATIONS.items() if name in device), None)
     used = (6 if method == "full" else 4) * parameters * tokens_per_second
     return {
         "device_hours": round(sum(one["wall_seconds"] * one.get("processes", 1) for one in attempts) / 3600, 5),
-        "joules": NOT_MEASURED if None in joules else round(sum(joules), 1),
+        "joules": round(sum(joules), 1) if len(joules) == len(attempts) else NOT_MEASURED,
         "model_flops_utilisation": NOT_MEASURED if peak is None else round(used / (peak * processes), 4),
         "convention": CONVENTION,
     }

@@ -1,5 +1,5 @@
 """The DeepSpeed configuration of a run: every number in it comes from our keys, so that there is no second file to
-keep in step. `make check` shows it, the trainer is handed it, and effective.json has it.
+keep in step. `sft check` shows it, the trainer is handed it, and effective.json has it.
 
 Imports nothing heavy.
 """

@@ -11,17 +11,13 @@ import torch
 
 from sft.runtime.stage import StageError
 from sft.training.backends.trl import label_scores
-from sft.training.bookkeeping import Bookkeeping
 from sft.training.collate import SAMPLE_IDS
 from sft.training.random_state import preserved_random_state
-from sft.training.ranks import Ranks
+from sft.training.trainer_part import TrainerPart
 
 
-class Evaluates:
+class Evaluates(TrainerPart):
     """The part of `RunTrainer` that measures the loss of validation rows."""
-
-    books: Bookkeeping
-    ranks: Ranks
 
     def _evaluates_at(self, step: int) -> bool:
         every = self.books.eval_steps
@@ -29,7 +25,7 @@ class Evaluates:
             return False
         return step in (0, self.books.total_steps) or bool(every and step % every == 0)
 
-    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
+    def measure_validation(self) -> None:
         """Mean loss of the validation tokens and share predicted right, as exact sums over exact counts."""
         sums = []
         model = self._model_in_precision()
@@ -64,7 +60,6 @@ class Evaluates:
                 "time": round(time.time(), 3),
             }
         )
-        return {"eval_loss": loss_sum / tokens}
 
     def _model_in_precision(self) -> Any:
         """The model that computes in the precision of training: DeepSpeed's engine, elsewhere the model itself."""

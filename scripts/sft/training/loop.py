@@ -55,10 +55,10 @@ def train_run(run: Run) -> int:
         attempts.note(stage.directory, run.attempt, torch_setup.device_facts(device))
     run.stop.defer()
     trainer.train(resume_from_checkpoint=str(run.start.path) if run.start.path else None)
-    if main:
-        stream = trainer.books.stream
+    stream, mirror = trainer.books.stream, trainer.books.mirror
+    if stream is not None and mirror is not None:
         stream.close()
-        trainer.books.mirror.close()
+        mirror.close()
         replayed = {"replayed": stream.replayed, "replayed_equal": stream.replayed_equal}
         attempts.note(stage.directory, run.attempt, replayed)
     trainer.ranks.wait()

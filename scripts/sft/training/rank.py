@@ -66,10 +66,8 @@ def _train(plan: Any, rank: int, stop: StopRequest) -> dict[str, Any]:
     from sft.training.loop import train_run
 
     told = plan.read()
-    stage = Stage(told["options"].directory, told["options"])
+    stage = (_SilentStage if rank else Stage)(told["options"].directory, told["options"])
     stage.options.threads = rank_threads()
-    if rank:
-        stage.say = _say_nothing
     checkpoints = Checkpoints(stage.directory / "checkpoints", stage.say)
     start = Start(checkpoints.of_step(told["start"]) if told["start"] is not None else None)
     run = Run(
@@ -87,5 +85,8 @@ def _train(plan: Any, rank: int, stop: StopRequest) -> dict[str, Any]:
     return {"step": train_run(run)}
 
 
-def _say_nothing(_text: str) -> None:
-    """Only the main process tells how it goes."""
+class _SilentStage(Stage):
+    """Of every process but the main one, which tells how it goes."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""

@@ -58,6 +58,6 @@ def joined_ranks(expected: int) -> Ranks:
     if not expected == told == found:
         raise StageError(
             f"training.distributed.processes: {expected} were asked for, {told} were started, {found} found each "
-            f"other. Start the run with the command that make check shows"
+            f"other. Start the run with the command that sft check shows"
         )
     return Ranks(dist.get_rank() if found > 1 else 0, found)

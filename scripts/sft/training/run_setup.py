@@ -62,6 +62,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     from sft.training.bookkeeping import Bookkeeping
     from sft.training.collate import Collator
     from sft.training.effective import effective_arguments
+    from sft.training.gathered_state import require_same_layout
     from sft.training.methods import require_possible, trained_types_kept
     from sft.training.ranks import joined_ranks
     from sft.training.token_rows import load_rows, longest_row
@@ -76,6 +77,9 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         raise StageError(f"training.backend: {problem}")
     if device == "cpu":
         sharding.allow_on_cpu(options.strategy)
+    if resumed := run.start.checkpoint:
+        saved_by = resumed.strategy, resumed.marker.get("world_size", 1)
+        require_same_layout(resumed.path, saved_by, options.strategy, options.processes)
     processor = load_processor(stage.input("processor") / "processor")
     rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
     set_seed(config["seed"])
@@ -129,7 +133,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
             eval_dataset=rows["validation"] if len(rows["validation"]) else None,
             processing_class=processor,
             bookkeeping=books,
-            resumed=run.start.checkpoint,
+            resumed=resumed,
             ranks=ranks,
             plan=run.plan,
         )

@@ -10,16 +10,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import set_seed
 
 from sft.models.weight_check import weights_digest
 from sft.runtime.stage import StageError
 from sft.terms.strategies import GATHERED
 from sft.training import gathered_state, probe
-from sft.training.bookkeeping import Bookkeeping
-from sft.training.checkpoint import EFFECTIVE, Checkpoint
+from sft.training.checkpoint import EFFECTIVE
 from sft.training.random_state import preserved_random_state
-from sft.training.ranks import Ranks
 from sft.training.sharded_state import (
     OPTIMIZER,
     adapter_state,
@@ -31,23 +28,22 @@ from sft.training.sharded_state import (
     save_weights,
     states_by_name,
 )
+from sft.training.trainer_part import TrainerPart
 
 # With less than this left, a failure to write is told as a full disk.
 SPACE_LEFT_BYTES = 16 * 2**20
 
 
-class SavesCheckpoints:
-    """The part of `RunTrainer` that writes checkpoints and reads optimizer and random states back."""
+class SavesCheckpoints(TrainerPart):
+    """The part of `RunTrainer` that writes checkpoints and reads the optimizer's state back."""
 
-    books: Bookkeeping
-    ranks: Ranks
-    resumed: Checkpoint | None
-    _start_logits: dict[str, torch.Tensor]
-    _handled: int
+    def write_checkpoint(self) -> None:
+        """The whole state after the current step, in a directory of its own; StageError where the disk is full.
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        Not the library's `_save_checkpoint`, which writes a model card besides, and in place.
+        """
         try:
-            self._write_checkpoint()
+            self._write_all()
         except (OSError, RuntimeError, SafetensorError) as error:
             # A full disk is an OSError here, a RuntimeError in torch.save, a SafetensorError there.
             directory = self.books.checkpoints.directory
@@ -60,7 +56,7 @@ class SavesCheckpoints:
                 f"{free / 2**20:.0f} MiB are free. Make room and start again: the run continues from the one before"
             ) from error
 
-    def _write_checkpoint(self) -> None:
+    def _write_all(self) -> None:
         step, books = self.state.global_step, self.books
         plain = self._plain_model()
         with preserved_random_state():
@@ -75,7 +71,8 @@ class SavesCheckpoints:
 
         with preserved_random_state():
             if self.ranks.main:
-                books.stream.sync()
+                if books.stream is not None:
+                    books.stream.sync()
                 with books.checkpoints.writing(step, describe) as staging:
                     self.ranks.wait()  # the directory is there
                     self._write_shared(staging, plain)
@@ -161,16 +158,6 @@ class SavesCheckpoints:
         ]
         trained = [name for group in groups for name in group["params"]]
         gathered_state.load_fsdp1_optimizer(self.model_wrapped, optimizer, states_by_name(trained, path), groups)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        """The saved one where as many ranks saved it; otherwise one that follows from seed, step and rank."""
-        if checkpoint is None:
-            return
-        saved = self.resumed.marker.get("world_size", 1)
-        if saved == self.ranks.world:
-            super()._load_rng_state(checkpoint)
-        else:
-            set_seed((self.args.seed + 1_000_003 * self._handled + self.ranks.rank) % 2**32)
 
     @property
     def _is_gathered(self) -> bool:

@@ -74,7 +74,10 @@ def load_rows(tokens: Path, split: str) -> Dataset:
 def _copy(tokens: Path, split: str, say: Callable[[str], None]) -> Path:
     """The copy of a split's rows; made by whoever holds the claim on it, while all others wait."""
     folder = tokens / ROWS
-    wanted = f"{split}-{manifest.read(tokens)['outputs'][f'{split}.parquet']['sha256'][:DIGITS]}-"
+    made = manifest.read(tokens)
+    if made is None:
+        raise StageError(f"{tokens}: the tokens are not finished (no manifest.json). Make them first")
+    wanted = f"{split}-{made['outputs'][f'{split}.parquet']['sha256'][:DIGITS]}-"
     told = False
     while not (found := sorted(folder.glob(f"{wanted}*.arrow"))):
         folder.mkdir(exist_ok=True)

@@ -3,7 +3,7 @@
 What is TRL's stays TRL's (the loss, the optimizer, the schedule, the order of rows). Ours: rows arrive tokenised
 with their ids; the loss is weighted by tokens under accumulation; a loss or gradient that is not finite stops the
 run before the optimizer uses it; checkpoints are whole or absent; what is resumed is proved to be what was saved.
-Overrides methods of transformers 5.23 and TRL 1.16 whose names start with an underscore.
+Which methods it overrides, why, and in what order the libraries call them: docs/training_step.md.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import RandomSampler
+from transformers import PrinterCallback, set_seed
 
 from sft.runtime.stage import StageError
 from sft.training import probe, sharding
 from sft.training.accounting import samples_digest
 from sft.training.backends.trl import loss_is_scaled, trainer_class
 from sft.training.bookkeeping import Bookkeeping, Step
+from sft.training.callback import RunCallback
 from sft.training.checkpoint import Checkpoint
 from sft.training.collate import IGNORED, REAL_TOKENS, SAMPLE_IDS
 from sft.training.effective import built
 from sft.training.evaluating import Evaluates
-from sft.training.gathered_state import require_same_layout
 from sft.training.packed import require_separate_rows
 from sft.training.random_state import preserved_random_state
 from sft.training.rank_shares import RankShare, ShareLoader, in_step_order
@@ -37,8 +38,13 @@ from sft.training.ranks_plan import RanksPlan
 from sft.training.saving import SavesCheckpoints
 from sft.training.sharded_state import whole
 
+if TYPE_CHECKING:
+    from trl import SFTTrainer
+else:
+    SFTTrainer = trainer_class()
 
-class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
+
+class RunTrainer(SavesCheckpoints, Evaluates, SFTTrainer):
     """Trains one run. `resumed` is the checkpoint whose weights the given model already holds, None for a fresh run."""
 
     # compute_loss divides by the supervised tokens of the whole global batch, so accumulation needs no scaling.
@@ -58,11 +64,11 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
         self.resumed = resumed
         self.ranks = ranks
         self.plan = plan
-        self.asked: dict[str, Any] = {}
-        self._step: Step
-        self._handled = resumed.step if resumed else 0
+        self.asked = {}
         self._saved_at = time.monotonic()
         self._step_clock = 0.0
+        self.remove_callback(PrinterCallback)  # standard output is for one line, and the metrics stream has it all
+        self.add_callback(RunCallback(self))
 
     # What the model and the optimizer start from
 
@@ -73,24 +79,20 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
         fully trained Qwen2.5-VL would silently go on from its base weights.
         """
 
-    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
-        if self.resumed:
-            saved_by = self.resumed.strategy, self.resumed.marker.get("world_size", 1)
-            require_same_layout(self.resumed.path, saved_by, self.asked["strategy"], self.ranks.world)
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        if max_steps != self.books.total_steps:
-            raise StageError(f"the trainer plans {max_steps} steps, the run has {self.books.total_steps}")
+    def begin(self, train_dataloader: Any) -> None:
+        """Before the first step of an attempt, all being prepared and loaded: compare it with what was asked for."""
+        if self.state.max_steps != self.books.total_steps:
+            raise StageError(f"the trainer plans {self.state.max_steps} steps, the run has {self.books.total_steps}")
         if self.plan is not None:
             self._require_spread()
         if self.resumed:
             self._require_saved_weights(self.resumed)
         with preserved_random_state():
-            self._begin(prepared[1])
-        return prepared
+            self._look_first(train_dataloader)
 
-    def _begin(self, train_dataloader: Any) -> None:
-        """What belongs before the first step of an attempt: records, logits of the base, an evaluation that is due."""
-        books, step = self.books, self._handled
+    def _look_first(self, train_dataloader: Any) -> None:
+        """What belongs before the first step: records, logits of the base, an evaluation that is due."""
+        books, step = self.books, self.state.global_step
         books.effective["built"] |= built(self, train_dataloader)
         if "seq_lengths" in self.train_dataset.column_names:
             dtype = books.effective["run"]["precision"]
@@ -101,9 +103,9 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
             self._start_logits = probe.load(self.resumed.path / probe.START_FILE)
         else:
             self._start_logits = books.probe_inputs | probe.logits(self.model, books.probe_inputs, 0)
-        written = books.stream.written if self.ranks.main else None
+        written = books.stream.written if books.stream is not None else None
         if self._evaluates_at(step) and (step, "validation") not in self.ranks.from_main(written):
-            self.evaluate()
+            self.measure_validation()
         if self.plan is not None and self.ranks.main:
             self.plan.note_training()
         self._step_clock = time.monotonic()
@@ -125,6 +127,15 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
             )
 
     # One optimizer step
+
+    def begin_step(self) -> None:
+        """The first step after a resume by another number of ranks: random states that follow from seed, step, rank.
+
+        The library has put back those that as many ranks saved; those of other ranks are nobody's.
+        """
+        step = self.state.global_step
+        if self.resumed and step == self.resumed.step and self.resumed.marker.get("world_size", 1) != self.ranks.world:
+            set_seed((self.args.seed + 1_000_003 * step + self.ranks.rank) % 2**32)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: Any) -> tuple[list, Any]:
         """The micro batches of the next optimizer step, counted; their ids do not reach the model."""
@@ -185,15 +196,12 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
                     f"step's samples: {', '.join(ids[:64])}{' …' if len(ids) > 64 else ''}. Look at these rows, "
                     f"lower training.learning_rate or training.max_grad_norm"
                 )
+        self._step.grad_norm, self._step.learning_rate = norm, self._get_learning_rate()
         return norm
 
-    def _maybe_log_save_evaluate(self, _tr_loss, grad_norm, model, trial, *_args, learning_rate=None, **_kwargs):
-        """Called after each step (and once more after each epoch): count it, log it, evaluate, save, stop."""
-        step = self.state.global_step
-        if step == self._handled:
-            return
-        self._handled = step
-        books = self.books
+    def end_step(self) -> bool:
+        """After the optimizer: count the step, log it, evaluate, save; returns whether training is to stop here."""
+        step, books = self.state.global_step, self.books
         peak = peak_memory_mib(self.args.device)
         if books.time_limit.is_near():
             books.stop.request("time limit")
@@ -203,19 +211,18 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
         agreed = self.ranks.gather((asked, due, peak))
         stopping = any(one[0] for one in agreed) and step < books.total_steps
         due = agreed[0][1]
-        self._record(step, grad_norm, learning_rate, max(one[2] for one in agreed))
+        self._record(step, max(one[2] for one in agreed))
         if self._evaluates_at(step) and not stopping:  # a stopped run evaluates when it continues (`begin`)
-            self.evaluate()
+            self.measure_validation()
         if step in books.kept_steps or stopping or due:
             before = time.monotonic()
-            self._save_checkpoint(model, trial)
+            self.write_checkpoint()
             self._saved_at = time.monotonic()
             books.time_limit.saved(self._saved_at - before)
-        if stopping:
-            self.control.should_training_stop = True
         self._step_clock = time.monotonic()
+        return stopping
 
-    def _record(self, step: int, grad_norm: float, learning_rate: float | None, peak_mib: int) -> None:
+    def _record(self, step: int, peak_mib: int) -> None:
         books, done = self.books, self._step
         seconds = time.monotonic() - self._step_clock
         loss = done.loss
@@ -237,8 +244,8 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
                     "loss": loss if books.logging_steps == 1 else loss_sum / loss_tokens,
                     "loss_sum": loss_sum,
                     "loss_tokens": loss_tokens,
-                    "grad_norm": float(grad_norm),
-                    "learning_rate": learning_rate,
+                    "grad_norm": done.grad_norm,
+                    "learning_rate": done.learning_rate,
                     "tokens_seen": books.accounting.tokens_seen,
                     "supervised_tokens_seen": books.accounting.supervised_tokens_seen,
                     "samples": samples_digest(done.ids),
@@ -258,13 +265,9 @@ class RunTrainer(SavesCheckpoints, Evaluates, trainer_class()):
         return epochs + rest / self._steps_per_epoch()
 
     def _write(self, row: dict[str, Any]) -> None:
-        if not self.ranks.main:
-            return
-        self.books.stream.append(row)
-        self.books.mirror.add(row)
-
-    def log(self, *_args: Any, **_kwargs: Any) -> None:
-        """Nothing: the metrics stream has it all; the library's log would grow in every checkpoint."""
+        if self.books.stream is not None and self.books.mirror is not None:
+            self.books.stream.append(row)
+            self.books.mirror.add(row)
 
 
 def _tokens(batch: dict[str, Any], rows: list[int]) -> int:

@@ -73,12 +73,13 @@ def shown_pairs(made: Audit, rules: Rules) -> list[Pair]:
         size = max(1, min(rules.ngram_size, shortest // 2)) if same else rules.ngram_size
         # Rows that share no more than a picture, an id or a group may have the form of their questions in common.
         marks = same or "ngram" in one.kinds or "meaning" in one.kinds
+        both: list[tuple[split_keys.SplitKeys | Benchmark, dict[str, Any], str, str]] = [
+            (one.comparison.second, second, texts[0], texts[1]),
+            (one.comparison.first, first, texts[1], texts[0]),
+        ]
         sides = [
             _side(split, row, _marked(here, ngrams.shared_spans(here, there, size) if marks else []))
-            for split, row, here, there in (
-                (one.comparison.second, second, *texts),
-                (one.comparison.first, first, *reversed(texts)),
-            )
+            for split, row, here, there in both
         ]
         pairs.append(Pair(one.kinds, one.stops, *sides))
     return pairs

@@ -38,7 +38,7 @@ summary { cursor: pointer }
 
 def page(title: str, labels: Mapping[str, Any], found: list[dict[str, Any]], tests: Mapping[str, Any]) -> str:
     """HTML of labels.json, of `label_audit.judged`, and of the control tokens found in test splits."""
-    stopped = [row for row in found if not row["passed"]] or [name for name, test in tests.items() if test["refused"]]
+    stopped = not all(row["passed"] for row in found) or any(test["refused"] for test in tests.values())
     verdict = "Training is stopped: see the marked lines." if stopped else "All thresholds are held."
     splits = labels["splits"]
     counts = [

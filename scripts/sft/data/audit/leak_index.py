@@ -45,8 +45,8 @@ def similar_pictures(
     """
     known, at = np.unique(first[0], return_index=True)
     asked, back = np.unique(second[0], return_inverse=True)
-    nearest = np.zeros(len(asked), np.int64)
-    differing = np.full(len(asked), 65, np.int64)
+    nearest: np.ndarray = np.zeros(len(asked), np.int64)
+    differing: np.ndarray = np.full(len(asked), 65, np.int64)
     step = max(1, _BLOCK // max(len(known), 1))
     for start in range(0, len(asked) if len(known) else 0, step):
         bits = np.bitwise_count(asked[start : start + step, None] ^ known[None, :])
@@ -63,7 +63,8 @@ def near_meanings(first: np.ndarray, second: np.ndarray, similarity: float) -> H
     Every pair is compared, in blocks, so none is missed: 100,000 x 5,000 vectors of 384 numbers took 6 CPU seconds,
     where an approximate index of the 100,000 (faiss-cpu, HNSW with 16 links) took 49 to build and 1 to ask.
     """
-    nearest, best = np.zeros(len(second), np.int64), np.full(len(second), -1.0, np.float32)
+    nearest: np.ndarray = np.zeros(len(second), np.int64)
+    best: np.ndarray = np.full(len(second), -1.0, np.float32)
     for start in range(0, len(first), _VECTORS):
         block = np.asarray(first[start : start + _VECTORS], np.float32)
         for at in range(0, len(second), _VECTORS):
@@ -96,7 +97,7 @@ class KeyIndex:
             self.only_common[name] = len(np.unique(rows)) - len(np.unique(rows[kept]))
         self._keys = np.unique(np.concatenate([np.zeros(0, np.uint64), *(keys for keys, _ in self._pairs.values())]))
         # Most keys that stream past are not in the index: one byte for each value of their first 24 bits says so.
-        self._there = np.zeros(2**24, bool)
+        self._there: np.ndarray = np.zeros(2**24, bool)
         self._there[self._keys >> np.uint64(40)] = True
 
     def empty(self) -> np.ndarray:
@@ -136,7 +137,7 @@ def distinct(keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """The pairs (key, row), each once, by row."""
     order = np.lexsort((keys, rows))
     keys, rows = keys[order], rows[order]
-    new = np.ones(len(keys), bool)
+    new: np.ndarray = np.ones(len(keys), bool)
     new[1:] = (keys[1:] != keys[:-1]) | (rows[1:] != rows[:-1])
     return keys[new], rows[new]
 

@@ -44,11 +44,11 @@ def ngrams(texts: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
     hashes = [np.fromiter(map(_HASHES.__getitem__, found), np.uint64, len(found)) for found in map(words, texts)]
     lengths = np.array([len(one) for one in hashes], np.int64)
     every = np.concatenate([*hashes, np.zeros(0, np.uint64)])
-    place = np.repeat(np.arange(len(texts)), lengths)
+    place: np.ndarray = np.repeat(np.arange(len(texts)), lengths)
     runs = len(every) - size + 1
     if runs <= 0:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    rolled = np.zeros(runs, np.uint64)
+    rolled: np.ndarray = np.zeros(runs, np.uint64)
     for step in range(size):
         rolled *= _FACTOR
         rolled += every[step : step + runs]

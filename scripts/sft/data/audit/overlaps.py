@@ -95,8 +95,8 @@ def audit(
         if name == "train":
             splits["train"] = split_keys.read_split(paths["train"], "train", pool, past.add)
         else:
-            for rows, first in split_keys.batches(paths[name]):
-                past.add(rows, first)
+            for rows, start in split_keys.batches(paths[name]):
+                past.add(rows, start)
     tests = [name for name in names if not name.startswith("validation")]
     others = [name for name in names if name.startswith("validation-")]
     order = [("train", "validation"), *(("train", name) for name in tests), *(("validation", name) for name in tests)]
@@ -112,9 +112,9 @@ def audit(
             hits |= {kind: equal_keys(splits[first].keys[kind], against.keys[kind]) for kind in EQUAL}
             looks = splits[first].keys["similar_picture"], against.keys["similar_picture"]
             hits["similar_picture"] = similar_pictures(*looks, rules.picture_distance)
-        if vectors and second in vectors:
-            meanings = (np.load(vectors[name], mmap_mode="r") for name in (first, second))
-            hits["meaning"] = near_meanings(*meanings, rules.embedding["similarity"])
+        if vectors and second in vectors and rules.embedding:
+            of_first, of_second = (np.load(vectors[name], mmap_mode="r") for name in (first, second))
+            hits["meaning"] = near_meanings(of_first, of_second, rules.embedding["similarity"])
         facts = {
             "rows_without_ngrams": against.rows - len(np.unique(pairs["ngram"][second][1])),
             "rows_of_common_ngrams_only": indexes["ngram"].only_common[second],
@@ -128,7 +128,8 @@ def report(made: Audit, rules: Rules, identifiers: dict[str, dict[int, str]]) ->
 
     `identifiers`: for each split and benchmark, the ids of the rows that are named (see `named_rows`).
     """
-    compared, largest, over = [], dict.fromkeys(KINDS, 0), False
+    compared: list[dict[str, Any]] = []
+    largest, over = dict.fromkeys(KINDS, 0), False
     for pair in made.comparisons:
         overlap = {}
         for kind, hits in pair.hits.items():
@@ -240,7 +241,8 @@ class _Runs:
         self._found.append(distinct(keys, places + first))
 
     def pairs(self) -> split_keys.Keys:
-        return tuple(np.concatenate(parts) for parts in zip(*self._found, strict=True))
+        keys, rows = (np.concatenate(parts) for parts in zip(*self._found, strict=True))
+        return keys, rows
 
 
 class _Past:

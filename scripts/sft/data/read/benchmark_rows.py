@@ -46,9 +46,8 @@ class Benchmark:
         wanted, found, name = set(numbers), {}, ""
         for place, texts in enumerate(self.read()):
             if place in wanted:
-                name = max(
-                    (one for one in self._first_rows if self._first_rows[one] <= place), key=self._first_rows.get
-                )
+                begun = [one for one in self._first_rows if self._first_rows[one] <= place]
+                name = max(begun, key=self._first_rows.__getitem__)
                 identifier = f"{name}, row {place - self._first_rows[name]}"
                 found[place] = {"id": identifier, "prompt": "\n".join(texts), "completion": "", "images": []}
         return found

@@ -74,7 +74,7 @@ def check(turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], pictures: i
     roles = [turn["role"] for turn in turns]
     body = roles[1:] if roles[0] == "system" else roles
     first = len(roles) - len(body) + 1
-    allowed = ("user",)
+    allowed: tuple[str, ...] = ("user",)
     for number, role in enumerate(body, start=first):
         if role not in allowed:
             before = "at the beginning" if number == first else f"after {roles[number - 2]}"

@@ -108,9 +108,10 @@ def _batch(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Record
     columns = []
     for field in schema:
         values = [row.get(field.name) for row in rows]
-        if field.type == tokens and all(isinstance(value, array) for value in values):
+        arrays = [value for value in values if isinstance(value, array)] if field.type == tokens else []
+        if field.type == tokens and len(arrays) == len(values):
             ends, numbers = array("i", [0]), array("i")
-            for value in values:
+            for value in arrays:
                 numbers.extend(value)
                 ends.append(len(numbers))
             columns.append(pyarrow.ListArray.from_arrays(_int32(ends), _int32(numbers)))

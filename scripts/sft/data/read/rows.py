@@ -13,6 +13,7 @@ However large the file, what is held at once is a batch of it (of parquet: a pag
 
 import csv
 import difflib
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -142,12 +143,12 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _pieces(path: Path, characters: int) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
         try:
             while piece := file.read(characters):
                 yield piece
         except UnicodeDecodeError as error:
-            raise StageError(f"{path.name}, about byte {file.buffer.tell()}: not UTF-8 ({error.reason})") from None
+            raise StageError(f"{path.name}, about byte {raw.tell()}: not UTF-8 ({error.reason})") from None
 
 
 def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:
@@ -163,7 +164,7 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]
         yield row
 
 
-def _json(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _json(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:
     first = next((text.strip()[0] for text in _pieces(path, 64) if text.strip()), "")
     if first == "[":
         yield from _array(path)
@@ -252,7 +253,8 @@ def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] |
         for row in reader:
             # DictReader files surplus cells under None and fills missing ones with None.
             if None in row or None in row.values():
-                row = UnreadableRow(f"line {reader.line_num} has not {len(names)} cells, as many as the header")
-            yield row
+                yield UnreadableRow(f"line {reader.line_num} has not {len(names)} cells, as many as the header")
+            else:
+                yield row
     except csv.Error as error:
         raise StageError(f"{path.name}, line {reader.line_num}: not csv ({error})") from None

@@ -69,7 +69,9 @@ class Division:
         if by_length or deduplicate != "none":
             columns += ["prompt", "completion", "choices", "system", "messages", "tools"]
         columns += ["images"] if deduplicate != "none" else []
-        files, names, of_group = {}, {}, {}
+        files: dict[str, int] = {}
+        names: dict[str, int] = {}
+        of_group: dict[str, int] = {}
         slices = [name for name in self._units if _is_slice(rule.get(name))]
         there = set(examples.column_names(path))
         for row in examples.rows(path, [name for name in columns if name in there]):
@@ -133,15 +135,15 @@ class Division:
             sides[used & (length > most)] = TOO_LONG
         if len(self._whole):
             whole = np.frombuffer(self._whole, np.uint64)
-            for split in range(len(SPLITS)):
-                inside = np.flatnonzero(sides == split)
+            for side in range(len(SPLITS)):
+                inside = np.flatnonzero(sides == side)
                 first = np.unique(whole[inside], return_index=True)[1]
-                again = np.ones(len(inside), bool)
+                again: np.ndarray = np.ones(len(inside), bool)
                 again[first] = False
                 sides[inside[again]] = DUPLICATE
         # Test before validation: the share of validation is one of what is left to train on.
         for split in ("test", "validation"):
-            rule = self.rule.get(split)
+            rule: dict[str, Any] = self.rule.get(split) or {}
             if not _is_slice(rule):
                 continue
             source = rule.get("of", "train")

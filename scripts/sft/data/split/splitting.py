@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def draw_slice(hashes: np.ndarray, rule: Mapping[str, Any], name: str, strata: n
     return drawn
 
 
-def draw_rows(hashes: np.ndarray, amount: str | float, what: str = "training rows") -> np.ndarray:
+def draw_rows(hashes: np.ndarray, amount: Literal["all"] | int | float, what: str = "training rows") -> np.ndarray:
     """Which of the rows a mix takes (a mask): "all", a count (those with the smallest hash), or a share below 1.
 
     A larger count or share contains the smaller ones. StageError when there are not so many.
@@ -113,7 +113,7 @@ def draw_rows(hashes: np.ndarray, amount: str | float, what: str = "training row
         return hashes < _bound(amount)
     if amount > len(hashes):
         raise StageError(f"{amount} rows wanted, {len(hashes)} {what} there")
-    drawn = np.zeros(len(hashes), bool)
+    drawn: np.ndarray = np.zeros(len(hashes), bool)
     drawn[np.argsort(hashes, kind="stable")[:amount]] = True
     return drawn
 
@@ -153,7 +153,7 @@ def _stratified(hashes: np.ndarray, rule: Mapping[str, Any], strata: np.ndarray)
         wanted = rows_by_weight(sizes.tolist(), rule["rows"])
     else:
         wanted = [round(rule["fraction"] * size) for size in sizes.tolist()]
-    drawn = np.zeros(len(hashes), bool)
+    drawn: np.ndarray = np.zeros(len(hashes), bool)
     for kind, rows in zip(kinds, wanted, strict=True):
         inside = np.flatnonzero(strata == kind)
         drawn[inside] = _lowest(hashes[inside], rows)

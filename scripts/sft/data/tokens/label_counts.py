@@ -30,7 +30,7 @@ class LabelCounts:
         self.named: dict[str, list[str]] = {}
         self.counted: Counter[str] = Counter()
         # The rows with the smallest hashes, so that the same ones are shown however the rows are ordered.
-        self._shown: list[tuple[int, str, list[int], list[int]]] = []
+        self._shown: list[tuple[int, str, array, array]] = []
 
     def note(self, what: str, identifier: str) -> None:
         """Count a row of which something is to be said; the first ids are kept."""

@@ -149,7 +149,8 @@ class Tokenization:
         ]
 
     def _row(self, example: dict[str, Any], whole: MaskedTokens) -> Iterator[dict[str, Any]]:
-        counts, ids, ends = self.counts, whole.ids, whole.ends
+        counts, ids = self.counts, whole.ids
+        ends: Sequence[int | None] = whole.ends
         counts.rows += 1
         counts.tokens[len(ids)] += 1
         bos = self.tokenizer.bos_token_id

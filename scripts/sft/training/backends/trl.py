@@ -1,7 +1,12 @@
 """TRL: the trainer, its arguments and its fused LM head, and all that this workflow knows of its internals.
 
+<<<<<<< HEAD
+A new major version of TRL is this file's work, and that of scripts/sft/data/packing.py, which packs rows with TRL
+before there is a trainer. What sft.training.trainer overrides is in docs/training_step.md.
+=======
 A new major version of TRL is this file's work, and that of sft/data/tokens/packing.py, which packs rows with TRL
 before there is a trainer. The private methods that sft.training.trainer overrides are those of transformers.
+>>>>>>> main
 """
 
 from __future__ import annotations

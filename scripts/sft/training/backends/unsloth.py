@@ -110,7 +110,7 @@ def stored_adapter(model: nn.Module, checkpoint: Path) -> nn.Module:
     return adapter.stored_adapter(model, checkpoint)
 
 
-def _class_for(config: Any) -> type:
+def _class_for(config: Any) -> Any:
     """Unsloth's class for a model, by its configuration."""
     from unsloth import FastLanguageModel, FastVisionModel
 

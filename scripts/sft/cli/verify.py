@@ -1,12 +1,7 @@
-"""Draw every figure and table again in a temporary directory and compare with what was made or published.
+"""Draws every figure and table again in a temporary directory and compares with what was published: `sft verify`.
 
 Compares with the digests in the manifests under results/experiments, or, where an archive is unpacked, with those in
-results/archive.json. Nothing under results/ is changed. Exit code 0: all bytes are equal. 3: all numbers are equal
-(CSV files and tables), but the drawing differs, which other versions of the drawing packages explain. 1: numbers
-differ, a file is missing, or something could not be drawn.
-
-    python scripts/verify_figures.py
-    python scripts/verify_figures.py results/experiments/digits_shift
+results/archive.json. Nothing under results/ is changed.
 """
 
 import argparse
@@ -15,9 +10,11 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from sft.cli.plans import experiments
 from sft.runtime import manifest
 from sft.runtime.code import SCRIPTS
 from sft.runtime.stage import CONFIG
@@ -25,12 +22,22 @@ from sft.runtime.stage import CONFIG
 ARCHIVE = Path("results/archive.json")
 DRAWN = (".pdf", ".svg", ".png")
 EQUAL, DIFFERENT, DRAWN_DIFFERENTLY = 0, 1, 3
+CODES = {"equal": EQUAL, "redrawn": DRAWN_DIFFERENTLY, "different": DIFFERENT, "failed": DIFFERENT}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directories", nargs="*", type=Path, help="where to look (default: results/experiments)")
-    chosen = parser.parse_args().directories or [Path("results/experiments")]
+@dataclass(frozen=True)
+class Compared:
+    """How one figure or table compares: `result` is equal, redrawn (numbers equal), different or failed."""
+
+    directory: str
+    result: str
+    files: list[str]  # those that differ
+    why: str = ""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw and compare, as text or JSON; the exit code is that of the worst result."""
+    chosen = experiments(options.places) if options.places else [Path("results/experiments")]
     wanted = {}
     for directory, published in expected().items():
         if any(place in (directory, *directory.parents) for place in chosen):
@@ -38,7 +45,25 @@ def main() -> int:
     if not wanted:
         print(f"error: no finished figure or table below {', '.join(map(str, chosen))}", file=sys.stderr)
         return DIFFERENT
-    return max((verify(directory, *published) for directory, published in wanted.items()), key=(0, 3, 1).index)
+    found = []
+    for directory, published in wanted.items():
+        found.append(compared(directory, *published))
+        if not options.json:
+            print(said(found[-1], len(published[0])), flush=True)
+    if options.json:
+        print(json.dumps([asdict(one) for one in found], indent=1))
+    return max((CODES[one.result] for one in found), key=(EQUAL, DRAWN_DIFFERENTLY, DIFFERENT).index)
+
+
+def said(one: Compared, files: int) -> str:
+    """One line of text about a figure or table of `files` files."""
+    if one.result == "equal":
+        return f"equal      {one.directory} ({files} files)"
+    if one.result == "failed":
+        return f"failed     {one.directory}\n{one.why}"
+    if one.result == "different":
+        return f"DIFFERENT  {one.directory}: {', '.join(one.files)}"
+    return f"redrawn    {one.directory}: numbers equal, other bytes in {', '.join(one.files)} ({one.why})"
 
 
 def expected() -> dict[Path, tuple[dict[str, str], dict[str, str]]]:
@@ -60,8 +85,8 @@ def expected() -> dict[Path, tuple[dict[str, str], dict[str, str]]]:
     return found
 
 
-def verify(directory: Path, files: dict[str, str], versions: dict[str, str]) -> int:
-    """Make the node in `directory` again elsewhere and say how it compares; returns the exit code for it."""
+def compared(directory: Path, files: dict[str, str], versions: dict[str, str]) -> Compared:
+    """Make the node in `directory` again elsewhere, and say how it compares."""
     with tempfile.TemporaryDirectory(prefix="verify-") as place:
         copy = Path(place, directory.name)
         copy.mkdir()
@@ -70,24 +95,20 @@ def verify(directory: Path, files: dict[str, str], versions: dict[str, str]) -> 
         script = SCRIPTS / f"{node['rule']}.py"
         done = subprocess.run([sys.executable, str(script), str(copy)], capture_output=True, text=True, check=False)
         if done.returncode:
-            print(f"failed     {directory}\n{done.stderr.rstrip()}")
-            return DIFFERENT
+            return Compared(str(directory), "failed", [], done.stderr.rstrip())
         made = {
             name: hashlib.sha256((copy / name).read_bytes()).hexdigest() for name in files if (copy / name).exists()
         }
     differing = [name for name in files if made.get(name) != files[name]]
     if not differing:
-        print(f"equal      {directory} ({len(files)} files)")
-        return EQUAL
+        return Compared(str(directory), "equal", [])
     numbers = [name for name in differing if not name.endswith(DRAWN)]
     if numbers:
-        print(f"DIFFERENT  {directory}: {', '.join(numbers)}")
-        return DIFFERENT
+        return Compared(str(directory), "different", numbers)
     here = {name: metadata.version(name) for name in versions}
     others = [f"{name} {versions[name]} then, {here[name]} now" for name in versions if here[name] != versions[name]]
     why = "; ".join(others) or "same package versions: the drawing code or the compression library changed"
-    print(f"redrawn    {directory}: numbers equal, other bytes in {', '.join(differing)} ({why})")
-    return DRAWN_DIFFERENTLY
+    return Compared(str(directory), "redrawn", differing, why)
 
 
 def node_text(directory: Path) -> str:
@@ -96,7 +117,3 @@ def node_text(directory: Path) -> str:
     if path.exists():
         return path.read_text()
     return json.dumps(json.loads(ARCHIVE.read_text())["nodes"][directory.as_posix()])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

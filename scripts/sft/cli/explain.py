@@ -1,15 +1,4 @@
-"""Prints the settings in which two results differ, and nothing that they share.
-
-    python scripts/explain.py digits_shift/full/0 digits_shift/lora/0
-    python scripts/explain.py results/runs/A results/runs/B
-    make explain A=digits/0 B=digits/1
-
-Each of the two is a directory that holds a config.json, the id of a planned or finished run, or a cell and its seed
-(experiment/cell/seed; experiment/seed where there is one cell), as the configuration files have them now. Fields of
-what a result is made from are dotted by the input's name: model.run.seed is the seed of the run that gave the model.
-
-Exit code: 0 compared (also where they are equal), 1 one of the two is nothing that is known.
-"""
+"""Prints the settings in which two results differ, and nothing that they share: `sft explain A B`."""
 
 import argparse
 import json
@@ -17,11 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sft.config.errors import ConfigError
-from sft.config.reader import DEFAULT_FILE, load
+from sft.cli.plans import planned
 from sft.planning.differences import Difference, differences, record_differences
-from sft.planning.plan import Plan, PlanError
-from sft.planning.planner import make_plan
+from sft.planning.plan import Plan
 from sft.runtime import manifest
 from sft.terms.nearest import nearest
 
@@ -30,34 +17,37 @@ class UnknownResultError(Exception):
     """A text that names no result; says what would."""
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("first", help="a result directory, a run id, or experiment/cell/seed")
-    parser.add_argument("second", help="the same, to compare it with")
-    parser.add_argument(
-        "--config",
-        nargs="+",
-        type=Path,
-        default=[DEFAULT_FILE],
-        metavar="FILE",
-        help="the configuration files that cells are looked up in (default: config/config.yaml)",
-    )
-    options = parser.parse_args()
+def run(options: argparse.Namespace) -> int:
+    """Compare the two, as text or JSON; 1 where one of them is nothing that is known."""
     try:
-        first, second = (result(name, options.config) for name in (options.first, options.second))
-    except (ConfigError, PlanError, UnknownResultError) as error:
+        first, second = (result(name, options.files) for name in (options.first, options.second))
+    except UnknownResultError as error:
         print(error, file=sys.stderr)
         return 1
     found = differences(first["identity"], second["identity"])
-    if found:
+    records = [manifest.read(document["directory"]) for document in (first, second)]
+    made = [] if found or records[0] is None or records[1] is None else record_differences(records[0], records[1])
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "first": first["id"],
+                    "second": second["id"],
+                    "equal": not found,
+                    "differences": [difference._asdict() for difference in found],
+                    "made_differently": [difference._asdict() for difference in made],
+                },
+                indent=1,
+            )
+        )
+    elif found:
         show(found, first["id"], second["id"])
         print(f"{len(found)} fields differ; all others are equal")
-        return 0
-    print(f"{options.first} and {options.second} are one result: {first['id']}")
-    records = [manifest.read(document["directory"]) for document in (first, second)]
-    if all(records) and (found := record_differences(*records)):
-        print("Their settings are equal, but they were not made alike:")
-        show(found, first["directory"], second["directory"])
+    else:
+        print(f"{options.first} and {options.second} are one result: {first['id']}")
+        if made:
+            print("Their settings are equal, but they were not made alike:")
+            show(made, first["directory"], second["directory"])
     return 0
 
 
@@ -69,7 +59,7 @@ def result(name: str, files: list[Path]) -> dict[str, Any]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         return document | {"directory": str(directory), "identity": whole_identity(document, {})}
-    return planned(name, make_plan(load(files)))
+    return cell(name, planned(files))
 
 
 def written(directory: Path) -> dict[str, Any]:
@@ -94,7 +84,7 @@ def whole_identity(document: dict[str, Any], known: dict[str, Any]) -> dict[str,
     return identity | {"from": above}
 
 
-def planned(name: str, plan: Plan) -> dict[str, Any]:
+def cell(name: str, plan: Plan) -> dict[str, Any]:
     """The result that the plan has under this id, directory or experiment/cell/seed."""
     known = {node.id: node for node in plan.nodes.values()} | plan.nodes
     for runs in plan.runs.values():
@@ -127,7 +117,3 @@ def show(found: list[Difference], first: str, second: str) -> None:
     print(f"A = {first}\nB = {second}\n")
     Console().print(table)
     print()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

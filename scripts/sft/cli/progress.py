@@ -26,7 +26,7 @@ RECENT_ROWS = 20
 
 @dataclass(frozen=True)
 class RunProgress:
-    """One line of `make status`. `state`: waiting, queued, running, stopped, failed, killed, trained, converted, …"""
+    """One line of `sft status`. `state`: planned, waiting, queued, running, stopped, failed, killed, trained, …"""
 
     run: str
     state: str
@@ -48,6 +48,12 @@ def of_runs(directory: Path = RUNS) -> list[RunProgress]:
     """Every run below `directory` that was asked for, in the order of their names."""
     jobs = queue.jobs_of(str(Path.cwd())) or []
     return [of_run(path.parent, jobs) for path in sorted(directory.glob("*/config.json"))]
+
+
+def of_planned(runs: list[Path]) -> list[RunProgress]:
+    """The runs of a plan, in its order; `planned` are those that Snakemake was never started for."""
+    jobs = queue.jobs_of(str(Path.cwd())) or []
+    return [of_run(run, jobs) if (run / "config.json").exists() else _not_asked_for(run) for run in runs]
 
 
 def of_run(run: Path, jobs: list[queue.QueuedJob]) -> RunProgress:
@@ -81,16 +87,30 @@ def of_run(run: Path, jobs: list[queue.QueuedJob]) -> RunProgress:
     )
 
 
+def _not_asked_for(run: Path) -> RunProgress:
+    return RunProgress(
+        run=run.name,
+        state="planned",
+        detail="not started",
+        step=0,
+        total=None,
+        loss=None,
+        tokens_per_second=None,
+        seconds_left=None,
+        resumed=0,
+    )
+
+
 def _cost(run: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What a run has cost so far, every attempt counted."""
     counted = attempts.counted(run, rows)
     spent = [one["wall_seconds"] * one.get("processes", 1) for one in counted]
-    joules = [one.get("joules") for one in counted]
+    joules = [one["joules"] for one in counted if one.get("joules") is not None]
     made = manifest.read(run)
     known = made["facts"].get("cost", {}) if made else {}
     return {
         "device_hours": round(sum(spent) / 3600, 5),
-        "joules": NOT_MEASURED if None in joules else round(sum(joules), 1),
+        "joules": round(sum(joules), 1) if len(joules) == len(counted) else NOT_MEASURED,
         "model_flops_utilisation": known.get("model_flops_utilisation", NOT_MEASURED),
         "peak_memory_mib": max((row.get("peak_memory_mib", 0) for row in rows), default=0) or NOT_MEASURED,
     }

@@ -1,22 +1,17 @@
-"""Show the results of all experiments in the terminal: their tables, and where the figures are.
-
-Reads results/experiments/*/table/results.csv; imports nothing heavy.
-
-    python scripts/show_results.py
-    python scripts/show_results.py results/experiments/digits_shift
-"""
+"""Shows the results of experiments in the terminal, their tables and where the figures are: `sft show`."""
 
 import argparse
 import csv
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sft.cli.plans import experiments
 from sft.reporting import costs
 from sft.reporting.table_text import notes, result_columns, set_heading
 from sft.runtime.stage import CONFIG
@@ -29,14 +24,17 @@ TEXTS = ("experiment", "cell", "kind", "dataset", "split", "metric", "seeds", "b
 COUNTS = ("test_rows", "n_seeds", "step", "errors")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="*", type=Path, help="default: all of results/experiments")
-    experiments = parser.parse_args().experiments or sorted(Path("results/experiments").glob("*"))
-    shown = [experiment for experiment in experiments if (experiment / "table/results.csv").exists()]
+def run(options: argparse.Namespace) -> int:
+    """Print the tables of the experiments that are asked for, as text or JSON; 1 where there is none."""
+    asked = experiments(options.places) if options.places else sorted(Path("results/experiments").glob("*"))
+    shown = [experiment for experiment in asked if (experiment / "table/results.csv").exists()]
     if not shown:
-        print("error: no finished table below results/experiments; run: snakemake --cores all", file=sys.stderr)
+        where = ", ".join(map(str, asked)) if options.places else "results/experiments"
+        print(f"error: no finished table below {where}; run: sft run", file=sys.stderr)
         return 1
+    if options.json:
+        print(json.dumps([described(experiment) for experiment in shown], indent=1))
+        return 0
     console = Console(highlight=False)
     for experiment in shown:
         show(console, experiment)
@@ -46,17 +44,34 @@ def main() -> int:
     return 0
 
 
+def described(experiment: Path) -> dict[str, Any]:
+    """The results of one experiment, for programs."""
+    rows = read_rows(experiment / "table/results.csv")
+    return {
+        "experiment": experiment.name,
+        "title": title(experiment),
+        "rows": rows,
+        "notes": notes(rows),
+        "cost": costs.read(experiment / "table" / costs.NAME),
+        "figures": [str(figure) for figure in sorted(experiment.glob(FIGURES))],
+    }
+
+
+def title(experiment: Path) -> str:
+    """What the experiment is called in its figures and tables."""
+    return json.loads((experiment / "table" / CONFIG).read_text())["config"]["title"]
+
+
 def show(console: Console, experiment: Path) -> None:
     """Print the table of one experiment, what its numbers are, and the paths of its figures."""
     rows = read_rows(experiment / "table/results.csv")
-    title = json.loads((experiment / "table" / CONFIG).read_text())["config"]["title"]
-    console.print(f"[bold]{escape(title)}[/bold] [dim]({escape(experiment.name)})[/dim]")
+    console.print(f"[bold]{escape(title(experiment))}[/bold] [dim]({escape(experiment.name)})[/dim]")
     columns = [column for column in result_columns(rows) if column[0] != set_heading(rows[0])]
     if console.width < WIDE:
         columns = [column for column in columns if column[0] in ALWAYS]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading, _ in columns:
-        justify = "left" if heading == "cell" else "right"
+        justify: Literal["left", "right"] = "left" if heading == "cell" else "right"
         table.add_column(
             heading, justify=justify, style="bold" if heading == "final" else "", no_wrap=heading != "cell"
         )
@@ -92,7 +107,3 @@ def typed(name: str, text: str) -> Any:
     if not text:
         return None
     return int(text) if name in COUNTS else float(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

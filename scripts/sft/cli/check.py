@@ -1,28 +1,25 @@
-"""Checks configuration files and says what a run would do, in about a second.
+"""Checks configuration files and says what a run would do, in about a second: `sft check`.
 
-Reads, validates and resolves the files; prints the planned runs, the jobs that would run and why. Imports neither
+Reads, validates and resolves the files; tells the planned runs, the jobs that would run and why. Imports neither
 torch nor Snakemake and executes nothing that a file contains, so it is the safe first look at a file from elsewhere.
-
-    python scripts/check_config.py                                   # config/config.yaml
-    python scripts/check_config.py config/experiments/NAME.yaml …    # other files, together
-    python scripts/check_config.py --write                           # also write each node's config.json
-
-Exit code: 0 the files are good, 1 they are not.
 """
 
 import argparse
 import json
 import os
-import signal
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from sft.cli.plans import require_default
 from sft.config.errors import ConfigError
 from sft.config.reader import DEFAULT_FILE
 from sft.estimates import run_estimates
 from sft.planning.freshness import State
 from sft.planning.new_code import new_code
+from sft.planning.node import Node
 from sft.planning.plan import Plan, PlanError, Run
 from sft.planning.unpinned import unpinned
 from sft.runtime import launch
@@ -33,18 +30,26 @@ from sft.training import deepspeed_config
 from sft.workflow import ARCHIVE, Attached, from_config, link_runs, write_config
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, default=[DEFAULT_FILE], help="configuration files")
-    parser.add_argument("--write", action="store_true", help="write config.json of every node that is to be made")
-    parser.add_argument("--jobs", action="store_true", help="list every job, not only their numbers")
-    options = parser.parse_args()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `make check | head` ends quietly
+def run(options: argparse.Namespace) -> int:
+    """Print what the files mean, as text or JSON; 0 where they are good, 1 where they are not."""
+    if not options.json:
+        require_default(options.files)
     try:
         attached = from_config(options.files, {})
     except (ConfigError, PlanError) as error:
+        if options.json:
+            print(json.dumps({"ok": False, "problems": _problems(error)}, indent=1))
         print(error, file=sys.stderr)
         return 1
+    if options.write:
+        for directory, node in attached.plan.nodes.items():
+            if not attached.states[directory].fresh:
+                write_config(node)
+        link_runs(attached.plan)
+    if options.json:
+        files = [str(file) for file in options.files or [DEFAULT_FILE]]
+        print(json.dumps({"ok": True, "files": files, **described(attached)}, indent=1))
+        return 0
     if ARCHIVE.exists():
         print(f"note: {ARCHIVE} is there: Snakemake draws figures from the archive until it is removed\n")
     print_runs(attached)
@@ -56,12 +61,64 @@ def main() -> int:
     print_estimates(attached)
     print_launches(attached)
     print_jobs(attached, options.jobs)
-    if options.write:
-        for directory, node in attached.plan.nodes.items():
-            if not attached.states[directory].fresh:
-                write_config(node)
-        link_runs(attached.plan)
     return 0
+
+
+def described(attached: Attached) -> dict[str, Any]:
+    """The same for programs: every run, every job that would run, what runs need, and what a person is told besides."""
+    plan, states = attached.plan, attached.states
+    return {
+        "archive": ARCHIVE.exists(),
+        "runs": [
+            {
+                "experiment": run.experiment,
+                "cell": run.cell,
+                "seed": run.seed,
+                "directory": run.train.directory,
+                "state": states[run.train.directory].status,
+                "reason": states[run.train.directory].reason,
+            }
+            for runs in plan.runs.values()
+            for run in runs
+        ],
+        "jobs": [
+            {
+                "rule": node.rule,
+                "directory": node.directory,
+                "state": states[node.directory].status,
+                "reason": states[node.directory].reason,
+                "within": node.made_with.directory if node.made_with else None,
+            }
+            for node in plan.nodes.values()
+            if not states[node.directory].fresh
+        ],
+        "estimates": [
+            {
+                "experiment": experiment,
+                "cell": cell,
+                "needs": needs,
+                "memory_mib": mebibytes,
+                "runtime_minutes": minutes,
+            }
+            for experiment, cell, needs, mebibytes, minutes in estimates(attached)
+        ],
+        "new_code": asdict(new_code(plan, states)),
+        "notes": {
+            "chosen_on_test": chosen_on_test(plan),
+            "moved": [{"earlier": earlier, "now": run.train.directory} for run, earlier in moved(plan)],
+            "unpinned": [str(source) for source in unpinned(plan)],
+            "other_packages": dict(other_packages(attached)),
+        },
+    }
+
+
+def _problems(error: ConfigError | PlanError) -> list[dict[str, Any]]:
+    if not isinstance(error, ConfigError):
+        return [{"file": None, "line": None, "key": "", "message": str(error), "fix": ""}]
+    return [
+        {"file": str(one.path), "line": one.line, "key": one.key, "message": one.message, "fix": one.fix}
+        for one in error.problems
+    ]
 
 
 def print_runs(attached: Attached) -> None:
@@ -72,8 +129,8 @@ def print_runs(attached: Attached) -> None:
             state = attached.states[run.train.directory]
             lines.append((run.experiment, run.cell, str(run.seed), run.train.id, _words(state)))
     widths = [max(len(line[i]) for line in lines) for i in range(4)]
-    for *cells, state in lines:
-        print("  ".join([text.ljust(width) for text, width in zip(cells, widths, strict=True)] + [state]))
+    for *cells, told in lines:
+        print("  ".join([text.ljust(width) for text, width in zip(cells, widths, strict=True)] + [told]))
     distinct = {run.train.directory for runs in attached.plan.runs.values() for run in runs}
     asked = sum(map(len, attached.plan.runs.values()))
     shared = f", {asked - len(distinct)} shared between cells" if asked > len(distinct) else ""
@@ -81,7 +138,14 @@ def print_runs(attached: Attached) -> None:
 
 
 def print_chosen_on_test(plan: Plan) -> None:
+    """A note for each experiment that chooses on test rows."""
+    for told in chosen_on_test(plan):
+        print(f"note: {told}")
+
+
+def chosen_on_test(plan: Plan) -> list[str]:
     """Which cells differ in how they are optimised alone and are scored on test rows: the best of them is no result."""
+    found = []
     for experiment, runs in plan.runs.items():
         alike: dict[str, list[str]] = {}
         for run in {run.cell: run for run in runs}.values():
@@ -91,19 +155,26 @@ def print_chosen_on_test(plan: Plan) -> None:
         for cells in alike.values():
             if len(cells) > 1:
                 shown = ", ".join(cells[:3]) + (", …" if len(cells) > 3 else "")
-                print(
-                    f"note: {len(cells)} cells of {experiment} ({shown}) differ in training: alone and are scored on "
+                found.append(
+                    f"{len(cells)} cells of {experiment} ({shown}) differ in training: alone and are scored on "
                     "test rows; to choose one of them, set evaluation.split: validation"
                 )
+    return found
 
 
 def print_moved(plan: Plan) -> None:
     """Which finished runs the files no longer mean: an edit gave their cells another directory."""
-    moved = [run for runs in plan.runs.values() for run in runs if _earlier(run) is not None]
-    if moved:
-        print(f"\n{len(moved)} finished runs are re-addressed by an edit (the old ones stay where they are):")
-    for run in moved[:10]:
-        print(f"  {run.experiment}/{run.cell}/seed-{run.seed}: make explain A={_earlier(run)} B={run.train.directory}")
+    found = moved(plan)
+    if found:
+        print(f"\n{len(found)} finished runs are re-addressed by an edit (the old ones stay where they are):")
+    for run, earlier in found[:10]:
+        print(f"  {run.experiment}/{run.cell}/seed-{run.seed}: sft explain {earlier} {run.train.directory}")
+
+
+def moved(plan: Plan) -> list[tuple[Run, str]]:
+    """Each such run and the directory that its cell had before."""
+    found = [(run, _earlier(run)) for runs in plan.runs.values() for run in runs]
+    return [(run, earlier) for run, earlier in found if earlier is not None]
 
 
 def print_unpinned(plan: Plan) -> None:
@@ -121,7 +192,13 @@ def print_new_code(attached: Attached) -> None:
 
 
 def print_other_packages(attached: Attached) -> None:
-    """Which finished results were made with other packages than the files pin now: they are kept, and mixed."""
+    """A line for each such environment."""
+    for text, count in other_packages(attached).items():
+        print(f"\n{count} finished results were made with {text}: kept; delete a manifest.json to make one again")
+
+
+def other_packages(attached: Attached) -> Counter[str]:
+    """Packages, not those pinned now, that finished results were made with, and how many results. These are kept."""
     pinned: dict[str, str] = {}
     counted: Counter[str] = Counter()
     for directory, state in attached.states.items():
@@ -132,24 +209,32 @@ def print_other_packages(attached: Attached) -> None:
             if key not in pinned:
                 pinned[key] = words(differences(pins_file(pins), made["packages"]))
             counted[pinned[key]] += 1
-    for text, count in counted.items():
-        if text:
-            print(f"\n{count} finished results were made with {text}: kept; delete a manifest.json to make one again")
+    counted.pop("", None)
+    return counted
 
 
 def print_estimates(attached: Attached) -> None:
     """What each cell's run would need, once for all its seeds; nothing where every run is finished."""
-    cells = {}
+    found = estimates(attached)
+    if found:
+        print("\none run needs, at most (see sft/estimates/estimate.py):")
+    for experiment, cell, needs, mebibytes, minutes in found:
+        print(f"  {experiment}/{cell}: {needs}; a job on a cluster asks for {mebibytes} MiB and {minutes} minutes")
+
+
+def estimates(attached: Attached) -> list[tuple[str, str, str, int, int]]:
+    """(experiment, cell, what a run needs in words, MiB and minutes that its job asks a cluster for)."""
+    cells: dict[tuple[str, str], Node] = {}
     for run in (run for runs in attached.plan.runs.values() for run in runs):
         if not attached.states[run.train.directory].fresh:
             cells.setdefault((run.experiment, run.cell), run.train)
-    if cells:
-        print("\none run needs, at most (see sft/estimates/estimate.py):")
+    found = []
     for (experiment, cell), train in cells.items():
         made = run_estimates.of_run(train)
         needs = run_estimates.words(made) if made else "not known before the model is here"
         mebibytes, minutes = (attached.setting(train.directory, key) for key in ("memory_mib", "runtime_minutes"))
-        print(f"  {experiment}/{cell}: {needs}; a job on a cluster asks for {mebibytes} MiB and {minutes} minutes")
+        found.append((experiment, cell, needs, mebibytes, minutes))
+    return found
 
 
 def print_launches(attached: Attached) -> None:
@@ -201,7 +286,3 @@ def _words(state: State) -> str:
 
 def _general(state: State) -> str:
     return state.reason.partition(" (")[0]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,10 +1,6 @@
-"""Shows how far every run is: its state, step, loss, speed and time left, and of failed ones the log's last lines.
+"""Shows how far every run is, and of failed ones the log's last lines: `sft status`.
 
 Reads results/runs and asks squeue where there is one; works while Snakemake runs, after it has died, and without SLURM.
-
-    python scripts/status.py
-    python scripts/status.py --watch 10        # again every 10 seconds, until Ctrl-C
-    python scripts/status.py --json            # for programs: a list of objects
 """
 
 import argparse
@@ -12,13 +8,14 @@ import dataclasses
 import json
 import sys
 import time
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from sft.progress import RUNS, RunProgress, of_runs
+from sft.cli.progress import RUNS, RunProgress, of_planned, of_runs
 from sft.runtime.training_log import duration
 
 COLOURS = {"running": "green", "failed": "red", "killed": "red", "queued": "yellow", "stopped": "yellow"}
@@ -26,30 +23,40 @@ SHOWN_LOGS = 3
 PLAIN_WIDTH = 160  # of a line in a file or pipe; a terminal tells its own
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
-    parser.add_argument("--watch", type=float, metavar="S", help="show it again every S seconds")
-    options = parser.parse_args()
-    if not RUNS.is_dir():
+def run(options: argparse.Namespace) -> int:
+    """Print the runs once or, with --watch, until Ctrl-C; 1 where there is none and no file says which."""
+    if not options.files and not RUNS.is_dir():
         print(f"error: there is no {RUNS} here; nothing was started yet, or this is another directory", file=sys.stderr)
         return 1
+    planned = directories(options.files) if options.files else None
     if options.json:
-        print(json.dumps([dataclasses.asdict(run) for run in of_runs()], indent=1))
+        print(json.dumps([dataclasses.asdict(run) for run in runs(planned)], indent=1))
         return 0
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PLAIN_WIDTH)
     if options.watch is None:
-        console.print(page(of_runs()))
+        console.print(page(runs(planned)))
         return 0
-    with Live(page(of_runs()), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+    with Live(page(runs(planned)), console=console, auto_refresh=False, screen=console.is_terminal) as live:
         try:
             while True:
                 time.sleep(options.watch)
-                live.update(page(of_runs()), refresh=True)
+                live.update(page(runs(planned)), refresh=True)
         except KeyboardInterrupt:
             return 0
+
+
+def runs(planned: list[Path] | None) -> list[RunProgress]:
+    """Where the planned runs are; all that were started here where none are named."""
+    return of_runs() if planned is None else of_planned(planned)
+
+
+def directories(files: list[Path]) -> list[Path]:
+    """The directories of the runs of configuration files, in their order, each once."""
+    from sft.cli.plans import planned  # takes half a second, and is not needed to see what is there
+
+    return list(dict.fromkeys(Path(run.train.directory) for runs in planned(files).runs.values() for run in runs))
 
 
 def page(runs: list[RunProgress]) -> Group:
@@ -92,7 +99,3 @@ def page(runs: list[RunProgress]) -> Group:
     if len(told) > SHOWN_LOGS:
         ends.append("and " + ", ".join(f"{escape(run.log or '')}" for run in told[SHOWN_LOGS:]))
     return Group(table, f"{len(runs)} runs: {counts or 'none'}", *ends)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

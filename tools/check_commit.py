@@ -29,8 +29,6 @@ def problems(message: str) -> list[str]:
         found.append("there is no subject")
     if len(subject) > LONGEST_SUBJECT:
         found.append(f"the subject has {len(subject)} characters; {LONGEST_SUBJECT} are shown everywhere")
-    if subject.endswith("."):
-        found.append("the subject ends with a full stop; it is a title")
     if rest and rest[0]:
         found.append("the second line is not empty, so all of it is the subject")
     if not any(rest):

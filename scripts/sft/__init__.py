@@ -4,5 +4,3 @@ Two halves. The light one (config, planning, estimates, packages, slurm, stage, 
 Snakemake parses and never imports torch; the heavy one (what wraps torch and its friends: models, training, conversion,
 most of data and evaluation) is imported by single scripts only.
 """
-
-__version__ = "0.1.0"

@@ -1,14 +1,14 @@
-"""One version: the package's. The changelog, its newest heading, and the citation say the same."""
+"""One version: pyproject.toml's. The newest heading of the changelog and the citation say the same."""
 
 import re
+import tomllib
 from datetime import date
 from pathlib import Path
 
 import yaml
 
-import sft
-
 ROOT = Path(__file__).resolve().parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 # Of Keep a Changelog 1.1.0.
 KINDS = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
@@ -25,8 +25,8 @@ def releases() -> list[tuple[str, date]]:
 
 def test_the_newest_release_is_the_packages_version():
     assert HEADING.findall(CHANGELOG)[0] == "[Unreleased]"
-    assert re.fullmatch(r"\d+\.\d+\.\d+", sft.__version__)
-    assert releases()[0][0] == sft.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION)
+    assert releases()[0][0] == VERSION
 
 
 def test_the_citation_is_of_the_newest_release():

@@ -119,6 +119,8 @@ def test_texts_name_commands_and_files_that_are_there(path: Path):
     text = path.read_text()
     for command in re.findall(r"`(make [^`\n]+)`", text):
         assert make_faults(re.sub(r"=(\"[^\"]*\"|…|\.\.\.)", "=x", command)) == []
+    for verb in re.findall(r"`(?:\.venv/bin/)?sft ([a-z]+)", text):
+        assert (ROOT / f"scripts/sft/cli/{verb}.py").exists(), f"{path.name}: there is no sft {verb}"
     for name in re.findall(
         r"\b((?:scripts|tests|docs|workflow|config|tools)/[\w./-]*\w|[A-Z_]{5,}\.md)\b(?![<*])", text
     ):

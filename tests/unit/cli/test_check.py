@@ -22,7 +22,7 @@ def test_json_has_runs_jobs_estimates_and_notes(tmp_path: Path) -> None:
     done = sft("check", ROOT / "config/config.yaml", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"ok", "files", "archive", "runs", "jobs", "estimates", "notes"}
+    assert set(found) == {"ok", "files", "archive", "runs", "jobs", "estimates", "new_code", "notes"}
     assert (found["ok"], found["archive"]) == (True, False)
     assert found["files"] == [str(ROOT / "config/config.yaml")]
     run = found["runs"][0]

@@ -77,7 +77,7 @@ def test_its_head_says_where_it_comes_from_and_what_is_wrong_with_it(name: str) 
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Checkout:
+def fresh(tmp_path: Path, unmeasured) -> Checkout:
     return with_pages(tmp_path)
 
 

@@ -129,7 +129,8 @@ lint: setup-tests ## check form and style of Snakefiles and Python files
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYTHONPATH=scripts $(BIN)/lint-imports
+	PYTHONPATH=scripts $(BIN)/lint-imports --no-logo
+	$(BIN)/mypy scripts/sft
 
 .PHONY: format
 format: setup-tests ## put Snakefiles and Python files in form

@@ -28,12 +28,10 @@ NAME = "results/archive.json"
 def make(stage: Stage) -> None:
     nodes, figures, versions, files = {}, {}, {}, {}
     for name, directory in stage.inputs().items():
-        if directory.is_absolute():
-            raise StageError(f"input {name}: {directory} is no path within the repository and would unpack nowhere")
         made = manifest.read(directory) or {}
-        place = directory.as_posix()
-        nodes[place] = json.loads((directory / CONFIG).read_text())
-        files[f"{place}/{CONFIG}"] = (directory / CONFIG).read_bytes()
+        place = _place(stage, name, directory)
+        nodes[place] = _unpacked(stage, json.loads((directory / CONFIG).read_text()))
+        files[f"{place}/{CONFIG}"] = (json.dumps(nodes[place], indent=1, ensure_ascii=False) + "\n").encode()
         if name.startswith("ledger-"):
             files[f"{place}/{manifest.NAME}"] = _without_host(made)
             files |= {f"{place}/{relative}": (directory / relative).read_bytes() for relative in made["outputs"]}
@@ -52,6 +50,20 @@ def make(stage: Stage) -> None:
     stage.output("archive.tar.gz").write_bytes(packed)
     stage.record(members=len(files), figures=len(figures))
     stage.summary(f"{len(files)} files, {len(packed) / 1024:.0f} KiB")
+
+
+def _place(stage: Stage, name: str, directory: Path) -> str:
+    """Where a result lies when the archive is unpacked: below results/, wherever that folder is now."""
+    results = stage.directory.parent
+    if not directory.is_relative_to(results):
+        raise StageError(f"input {name}: {directory} is no path within {results} and would unpack nowhere")
+    return Path("results", directory.relative_to(results)).as_posix()
+
+
+def _unpacked(stage: Stage, node: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of a result, with the directories that its inputs have when the archive is unpacked."""
+    inputs = {name: _place(stage, name, Path(directory)) for name, directory in node["inputs"].items()}
+    return node | {"inputs": inputs}
 
 
 def pack(files: dict[str, bytes]) -> bytes:

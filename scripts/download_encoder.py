@@ -21,13 +21,8 @@ def make(stage: Stage) -> None:
 
     source, directory = stage.config["source"], stage.output("model")
     if archives.is_archive(source):
-        work = stage.attempt.with_name(f"{stage.attempt.name}-archive")
-        try:
-            archive = archives.fetch(source, work / "archive")
-            files = archives.extract(archive, ["*"], work / "files")
+        with archives.members(source, ["*"], stage.attempt) as files:
             _copy(_root(source["wheel"], list(files.values())), directory)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         stage.record(revision=f"sha256:{source['sha256']}")
     else:
         _copy(Path(source["path"]), directory)

@@ -13,8 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sft.packages.lock_files import lock_digest, lock_file
-from sft.packages.pins import normal
+from sft.packages.lock_files import lock_digest, lock_file, normal
 from sft.runtime.code import SCRIPTS
 from sft.runtime.installed import VENV_PYTHON, installed_by
 from sft.runtime.stage import Stage, StageError, run_stage

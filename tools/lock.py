@@ -28,11 +28,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from sft.packages.pin_check import check
-from sft.packages.pins import (
+from pin_check import check
+from pins import (
     CUDA_LIBRARY,
     WITHOUT,
     Pin,
@@ -47,6 +44,7 @@ from sft.packages.pins import (
     stage_sources,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "3.11"  # the oldest supported; the versions chosen for it must serve the newer ones too
 # One version of each package for every Python and platform ("fewest"), so that two machines run the same libraries.
 UNIVERSAL = ("--universal", "--fork-strategy", "fewest", "--generate-hashes")

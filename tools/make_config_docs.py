@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from sft.config.documentation import generated
+from config_documentation import generated
 
 
 def main() -> int:

@@ -20,11 +20,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
+from pin_check import post_deploy_script
+from pins import read_yaml, stage_sources
 
-from sft.packages.pin_check import post_deploy_script
-from sft.packages.pins import read_yaml, stage_sources
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:

@@ -27,11 +27,9 @@ import sys
 import time
 from pathlib import Path
 
+from pins import normal, read_lock
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from sft.packages.pins import normal, read_lock
-
 OLDEST = (3, 11)
 NOTE = "set-up.json"
 

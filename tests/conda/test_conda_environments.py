@@ -20,8 +20,9 @@ import local_conda
 import made_up_experiment as made_up
 import pytest
 from local_conda import HERE, ROOT
+from outer import clone, commit, module, outer
 
-from sft.packages.pins import normal, read_source, read_yaml
+from pins import normal, read_source, read_yaml
 
 pytestmark = [pytest.mark.conda, pytest.mark.thorough, pytest.mark.slow]
 
@@ -220,3 +221,16 @@ print(json.dumps([sys.prefix, {d.name: d.version for d in importlib.metadata.dis
     assert not Path(f"{prefix}.yaml").exists()
     expected = {name: pin.version for name, pin in yaml.pins.items()} | {"pip": yaml.conda["pip"].version}
     assert {normal(name): version for name, version in installed.items()} == expected
+
+
+def test_a_deployed_workflow_runs_in_its_environments(conda, tmp_path):
+    """From a git source, by a Snakemake that is itself no environment that could run the jobs."""
+    repository = clone(tmp_path / "repository")
+    commit(repository, "v1")
+    source = repr(f"git+file://{repository}/workflow/Snakefile@v1")
+    work = outer(tmp_path / "work", 'configfile: "config/mine.yaml"\n\n' + module(source)).path
+    done = conda.snakemake(work, "--until", "sft_split_dataset", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    [made] = [json.loads(path.read_text()) for path in (work / "results/splits").glob("*/manifest.json")]
+    assert not made["not_as_pinned"]
+    assert "torch" not in made["packages"]

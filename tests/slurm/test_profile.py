@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checkouts import ROOT, Checkout, new_checkout
+from outer import module, outer
 from sbatch_lines import sbatch_lines, with_site
 
 PROFILE = "workflow/profiles/slurm"
@@ -85,6 +86,19 @@ def shipped_profile() -> dict:
 @pytest.mark.slow
 def test_what_each_rule_asks_for(checkout: Checkout) -> None:
     assert sbatch_lines(checkout, PROFILE) == SHIPPED
+
+
+@pytest.mark.slow
+def test_rules_that_an_outer_workflow_has_renamed_ask_for_the_same(tmp_path: Path) -> None:
+    """`set-resources: train_model:` of the profile is meant for sft_train_model, unless the outer one has that rule."""
+    snakefile = 'configfile: "config/mine.yaml"\n\n' + module(repr(str(ROOT / "workflow/Snakefile")))
+    checkout = outer(tmp_path, snakefile.replace("    config: config\n", '    config: config\n    prefix: "there"\n'))
+    assert sbatch_lines(checkout, str(ROOT / PROFILE)) == {f"sft_{rule}": line for rule, line in SHIPPED.items()}
+    theirs = 'rule train_model:\n    output: "theirs.txt"\n    shell: "touch {output}"\n\n'
+    checkout.edit("Snakefile", lambda text: theirs + text)
+    lines = sbatch_lines(checkout, str(ROOT / PROFILE), "sft_all", "theirs.txt")
+    assert "-p gpu" in lines["train_model"]
+    assert "-p cpu" in lines["sft_train_model"]
 
 
 @pytest.mark.slow

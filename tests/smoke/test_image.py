@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.packages.pins import read_source
+from pins import read_source
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "envs/apptainer.def").read_text()
@@ -30,7 +30,7 @@ def test_the_base_has_the_python_of_the_conda_environments():
 def test_the_image_is_the_one_that_rules_name():
     makefile = (ROOT / "Makefile").read_text()
     assert "envs/snakemake-sft.sif envs/apptainer.def" in makefile
-    assert '"envs/snakemake-sft.sif"' in (ROOT / "workflow/rules/common.smk").read_text()
+    assert '"envs/snakemake-sft.sif"' in (ROOT / "scripts/sft/workflow/start.py").read_text()
 
 
 @pytest.mark.thorough

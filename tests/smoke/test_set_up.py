@@ -17,12 +17,8 @@ pytestmark = pytest.mark.slow
 def checkout(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "locks", root / "locks")
-    (root / "scripts/sft/packages").mkdir(parents=True)
     (root / "tools").mkdir()
-    for name in (
-        "tools/set_up.py",
-        *(f"scripts/sft/{name}" for name in ("__init__.py", "packages/__init__.py", "packages/pins.py")),
-    ):
+    for name in ("tools/set_up.py", "tools/pins.py"):
         shutil.copy(ROOT / name, root / name)
     # The smallest lock there is: the installer alone.
     shutil.copy(root / "locks/uv.txt", root / "locks/small.txt")

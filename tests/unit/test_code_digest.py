@@ -1,6 +1,5 @@
 """The digest of the code closure: what moves it and what does not."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,13 +149,3 @@ def test_runtime_version_counts(scripts: Path, monkeypatch: pytest.MonkeyPatch) 
     before = digest()
     monkeypatch.setattr(code, "RUNTIME_VERSION", code.RUNTIME_VERSION + 1)
     assert digest() != before
-
-
-def test_every_rule_has_a_script_of_its_name() -> None:
-    root = Path(__file__).resolve().parents[2]
-    text = "".join(file.read_text() for file in (root / "workflow/rules").glob("*.smk"))
-    scripts = dict(re.findall(r"^rule (\w+):.*?script=script\(\"(\w+)\"\)", text, re.MULTILINE | re.DOTALL))
-    assert len(scripts) >= 15
-    # A baseline's scores lie below the baseline; they are made by the same script as all scores.
-    assert {rule: name for rule, name in scripts.items() if rule != name} == {"score_baseline": "score"}
-    assert [name for name in scripts.values() if not (root / "scripts" / f"{name}.py").is_file()] == []

@@ -5,15 +5,15 @@ import re
 import jsonschema
 import pytest
 
+from config_documentation import TABLES, generated, table, with_tables
 from conftest import ROOT
-from sft.config.documentation import TABLES, generated, table, with_tables
 from sft.config.errors import ConfigError
 from sft.config.experiment import Config
 from sft.config.json_schema import json_schema
 from sft.config.key_paths import sections_in
 from sft.config.reader import load
 from sft.config.strict_yaml import read_yaml
-from sft.config.yaml_comments import commented, field_at
+from yaml_comments import commented, field_at
 
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 README = (ROOT / "config/README.md").read_text()

@@ -113,7 +113,7 @@ TABLE = [
         "max_length: 64}\n  second",
         "max_length: 64, extra: {seed: 1}}\n  second",
         17,
-        "is set by seed",
+        "training.extra.seed: is set by seeds of the experiment. Write it there",
     ),
     ("missing column key", "    choice_key: choices\n", "", 4, "choice_key"),
     ("missing required key", "    method: full\n", "", 12, "method"),
@@ -186,6 +186,23 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         load([file])
     assert len(caught.value.problems) >= 1
     assert "ful is not one of" in str(caught.value)
+
+
+def test_all_faults_of_extra_are_reported_at_once_and_beside_others(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    extra = "{max_length: 512, bf16: true, per_device_eval_batch_size: 4, eval_strategy: steps, loss_type: 3}"
+    file.write_text(GOOD.replace("max_length: 64}", f"max_length: 64, warmup_steps: -1, extra: {extra}}}", 1))
+    with pytest.raises(ConfigError) as caught:
+        load([file])
+    for key, said in {
+        "extra.max_length": "is set by training.max_length of the experiment. Write it there",
+        "extra.bf16": "is set by training.precision of the experiment",
+        "extra.per_device_eval_batch_size": "is set by execution.micro_batch_size and evaluation.batch_size",
+        "extra.eval_strategy": "is set by training.eval_steps",
+        "extra.loss_type": "3 is a int. It must be str",
+        "warmup_steps": "must be at least 0",
+    }.items():
+        assert f"experiments.first.training.{key}: {said}" in str(caught.value)
 
 
 def test_two_files_are_read_as_one_and_must_agree(tmp_path: Path) -> None:

@@ -16,20 +16,20 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.chdir(tmp_path)
     made = Plan()
     for name in ("failed", "finished", "silent", "older", "waiting"):
-        node = made.add(Node("score", name, {}, {"name": name}, parent="results/{id}"))
+        node = made.add(Node("prepare_dataset", name, {}, {"name": name}))
         if name != "waiting":
             Path(node.directory).mkdir(parents=True)
-            Path(node.directory, "score.log").write_text("" if name == "silent" else f"error: {name}\n")
+            Path(node.directory, "prepare_dataset.log").write_text("" if name == "silent" else f"error: {name}\n")
         if name == "finished":
             Path(node.manifest).write_text("{}")
         if name == "older":
-            os.utime(Path(node.directory, "score.log"), (1, 1))
+            os.utime(Path(node.directory, "prepare_dataset.log"), (1, 1))
     return made
 
 
 def test_only_what_was_tried_now_and_is_not_there(plan: Plan):
     found = dict(failed_logs(plan, time.time() - 60))
-    assert [directory.split("/")[1].rsplit("-", 1)[0] for directory in found] == ["failed"]
+    assert [directory.split("/")[-1].rsplit("-", 1)[0] for directory in found] == ["failed"]
     assert [log.read_text() for log in found.values()] == ["error: failed\n"]
 
 

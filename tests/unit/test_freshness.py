@@ -51,8 +51,8 @@ def make(node: Node, content: str = "1", facts: dict | None = None) -> None:
 
 def finished() -> tuple[Plan, Node, Node]:
     """A source and what is prepared from it, both made."""
-    above = Node("download_dataset", "words", {"source": {"path": "data"}}, {"n": 1}, parent="sources/{id}")
-    below = Node("prepare_dataset", "words", {}, {}, {"source": above}, parent="examples/{id}")
+    above = Node("download_dataset", "words", {"source": {"path": "data"}}, {"n": 1})
+    below = Node("prepare_dataset", "words", {}, {}, {"source": above})
     make(above, facts={"source_files": local_files.describe([Path("data/a.jsonl")])})
     make(below)
     return plan_of(below, above), above, below
@@ -124,7 +124,7 @@ def test_files_of_the_user_that_changed_vanished_or_joined():
 
 def test_documents_that_joined():
     Path("a.md").write_text("# A\n")
-    node = Node("download_dataset", "docs", {"source": {"markdown": ["*.md"]}}, {}, parent="sources/{id}")
+    node = Node("download_dataset", "docs", {"source": {"markdown": ["*.md"]}}, {})
     make(node, facts={"source_files": local_files.describe([Path("a.md")])})
     assert states(plan_of(node))[node.directory].fresh
     Path("b.md").write_text("# B\n")
@@ -158,7 +158,7 @@ def test_what_an_archive_gives_is_taken_as_it_is():
 
 
 def test_an_environment_without_its_python():
-    node = Node("make_environment", "cpu", {}, {}, parent="environments/{id}")
+    node = Node("make_environment", "cpu", {}, {})
     make(node)
     assert reason(plan_of(node), node) == "its packages are gone"
     python = Path(node.directory, VENV_PYTHON)

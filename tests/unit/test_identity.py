@@ -247,6 +247,7 @@ def other_value(name: str, field: Any, value: Any, directory: Path) -> Any:
     special = {
         "chat_template": str(_file(directory)),
         "expected": str(_file(directory)),
+        "figures": [str(_file(directory, "plot_mine.py"))],
         "extends": None,
         "seeds": [1],
         "grid": {"training.learning_rate": [1e-2]},
@@ -282,7 +283,7 @@ def other_value(name: str, field: Any, value: Any, directory: Path) -> Any:
     return 1 if int in kinds else 0.5 if float in kinds else "other"
 
 
-def _file(directory: Path) -> Path:
-    path = directory / "template.jinja"
+def _file(directory: Path, name: str = "template.jinja") -> Path:
+    path = directory / name
     path.write_text("{{ messages }}")
     return path

@@ -7,9 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from test_stage_imports import stages
 
-from sft.planning.node import STAGES
 from sft.runtime import installed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,10 +39,6 @@ def test_pins_that_are_gone_are_named():
     with pytest.raises(FileNotFoundError, match="the pins of this result are gone") as error:
         installed.pins_file("locks/of-nobody.txt")
     assert error.value.filename == "locks/of-nobody.txt"
-
-
-def test_stages_are_those_of_the_rules():
-    assert stages() == STAGES
 
 
 def run_in(tmp_path: Path, policy: str) -> tuple[subprocess.CompletedProcess, Path]:

@@ -20,10 +20,27 @@ from sft.reporting.intervals import mean_interval, t_quantile
         (120, 0.95, 1.980),
         (2, 0.99, 9.925),
         (5, 0.99, 4.032),
+        (1000, 0.95, 1.962),
     ],
 )
 def test_quantiles_are_those_of_the_tables(degrees: int, confidence: float, printed: float):
     assert t_quantile(degrees, confidence) == pytest.approx(printed, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "exact"),
+    [
+        # Closed forms: tan(pi p / 2) of one degree; p sqrt(2 / (1 - p^2)) of two.
+        (1, math.tan(math.pi * 0.95 / 2)),
+        (2, 0.95 * math.sqrt(2 / (1 - 0.95**2))),
+        # By bisection of Abramowitz and Stegun 26.7.3 and 26.7.4 in floats, as earlier results were made.
+        (3, 3.182446305283707),
+        (4, 2.776445105197791),
+        (9, 2.2621571627982044),
+    ],
+)
+def test_quantiles_are_exact(degrees: int, exact: float):
+    assert t_quantile(degrees) == pytest.approx(exact, rel=1e-12)
 
 
 def test_interval_of_three_seeds():

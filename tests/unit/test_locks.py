@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sft.packages.pin_check import check, post_deploy_script
-from sft.packages.pins import read_yaml
+from pin_check import check, post_deploy_script
+from pins import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 

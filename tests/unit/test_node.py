@@ -7,7 +7,7 @@ from sft.planning.plan import Plan, PlanError
 
 
 def node(label: str = "words", own: dict | None = None, **more) -> Node:
-    return Node("score", label, {"not": "identity"}, own or {"n": 1}, parent="results/scores/{id}", **more)
+    return Node("prepare_dataset", label, {"not": "identity"}, own or {"n": 1}, **more)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,12 @@ def test_a_label_becomes_a_part_of_a_path(text: str, part: str):
 def test_the_name_says_what_it_is_and_only_content_moves_it():
     made = node()
     assert made.id == f"words-{made.digest[:8]}"
-    assert made.directory == f"results/scores/{made.id}"
+    assert made.directory == f"results/datasets/{made.id}"
     assert made.manifest == f"{made.directory}/manifest.json"
     assert node(execution={"threads": 8}, environment="record", gates={"audit": node("audit")}).id == made.id
     assert node("letters").digest == made.digest
+    elsewhere = node(results="first/results")
+    assert (elsewhere.id, elsewhere.path, elsewhere.directory) == (made.id, made.path, f"first/{made.directory}")
     assert node(own={"n": 2}).digest != made.digest
     assert node(inputs={"run": node(own={"n": 2})}).digest != made.digest
 
@@ -47,7 +49,7 @@ def test_implied_inputs_say_nothing_new():
 def test_of_hundreds_of_others_the_digests_stand_for_them():
     above = node(own={"n": 2})
     (rule,) = OF_MANY
-    ledger = Node(rule, "ledger", {}, {}, {"run": above}, parent="results/{id}")
+    ledger = Node(rule, "ledger", {}, {}, {"run": above})
     assert ledger.identity["from"] == {"run": above.digest}
     assert ledger.whole_identity()["from"] == {"run": above.identity}
     assert node(inputs={"run": above}).identity["from"] == {"run": above.identity}
@@ -57,7 +59,7 @@ def test_the_document_is_what_a_script_reads():
     above = node(own={"n": 2})
     made = node(inputs={"run": above}, pins="envs/mine.yaml", environment="record")
     assert made.document() == {
-        "rule": "score",
+        "rule": "prepare_dataset",
         "id": made.id,
         "config": {"not": "identity"},
         "identity": made.identity,

@@ -9,11 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft.evaluation.scoring import likeliest, score_dataset
+from sft.evaluation.scoring import counted, likeliest, marks
 from sft.runtime import manifest
 from sft.runtime.code import SCRIPTS
 
 CHOICES = [str(digit) for digit in range(10)]
+
+
+def score_dataset(dataset: str, predictions: list[dict], declared: list[dict]) -> list[dict]:
+    return counted(dataset, marks(dataset, predictions, declared))
 
 
 def declared_rows(n: int) -> list[dict]:

@@ -146,15 +146,14 @@ def test_every_attempt_takes_a_step_however_little_time_is_left() -> None:
 def failed_job(run: Path, log: Path | None = None, reached: int = 0) -> SimpleNamespace:
     return SimpleNamespace(
         is_group=lambda: False,
-        rule=SimpleNamespace(name="train_model"),
-        wildcards=SimpleNamespace(run=run.name),
+        output=[f"{run}/manifest.json", f"{run}/metrics.parquet"],
         log=[str(log)] if log else [],
         reached_at_start={Path("results/runs", run.name): reached},
     )
 
 
 def failed_group(*jobs: SimpleNamespace) -> SimpleNamespace:
-    predict = SimpleNamespace(rule=SimpleNamespace(name="predict"), wildcards=SimpleNamespace(), log=[])
+    predict = SimpleNamespace(output=["results/runs/x/evaluations/y/manifest.json"], log=[])
     before = {run: step for job in jobs for run, step in job.reached_at_start.items()}
     return SimpleNamespace(is_group=lambda: True, jobs=[*jobs, predict], reached_at_start=before)
 
@@ -202,6 +201,16 @@ def test_failures_of_an_earlier_snakemake_are_forgiven(run: Path) -> None:
     """Somebody has mended the cause meanwhile, or so they believe."""
     head = write_attempts(run, {"failed": "no space", "step": 7}, {"failed": "no space", "step": 7}, minutes=-30)
     assert not retries.judge(failed_job(run), head).last
+
+
+def test_a_run_of_a_module_with_a_prefix_is_judged_too(run: Path) -> None:
+    """An outer workflow gives the rule another name, and its results another folder."""
+    there = Path("their models/results/runs", run.name)
+    run.parent.rename(run.parent.with_name("moved"))
+    there.parent.parent.mkdir(parents=True)
+    run.parent.with_name("moved").rename(there.parent)
+    head = write_attempts(there, *2 * [{"failed": "loss is nan", "step": 7}])
+    assert retries.judge(failed_job(there), head).last
 
 
 def test_progress_makes_a_retry_free(run: Path) -> None:
@@ -381,6 +390,9 @@ def test_what_nobody_asks_for_now_is_not_waited_for(monkeypatch: pytest.MonkeyPa
 def test_comment_that_slurm_would_refuse_is_left_to_the_plugin() -> None:
     assert comments.of_group([f"rule_train_model_wildcards_run-{number:08x}" for number in range(40)]) is None
     assert comments.rules(comments.of_group([TRAIN, PREDICT, OTHER])) == ["predict", "train_model"]
+    assert comments.trains(TRAIN)
+    assert comments.trains("rule_sft_train_model_wildcards_a")  # use rule * from … as sft_*
+    assert not comments.trains(PREDICT)
 
 
 def test_without_slurm_nothing_is_known(monkeypatch, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Each rule's conda environment has every package that the rule's script, or a module of ours behind it, imports."""
 
 import ast
-import re
 import sys
 from functools import cache
 from importlib.metadata import packages_distributions
@@ -9,26 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from sft.packages.pins import normal, read_lock, read_source, read_yaml
+from pins import normal, read_lock, read_source, read_yaml
+from sft.planning.rules import RULES, rule_of
 from sft.runtime.code import SCRIPTS, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 
+FIGURES = sorted(path.stem for path in SCRIPTS.glob("plot_*.py"))
 OURS = {path.stem for path in SCRIPTS.iterdir()}
 # What only an optional environment has, and the one file that imports it and says where it is missing.
 OPTIONAL = {"unsloth": "scripts/sft/training/backends/unsloth.py"}
 
 
 def stages() -> dict[str, str]:
-    """The script of each rule, and the name of the environment that the rule gives it."""
-    rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    found = {}
-    for rule in re.split(r"^rule ", rules, flags=re.MULTILINE)[1:]:
-        if script := re.search(r'script\("(\w+)"\)', rule):
-            environment = re.search(r'conda:\s+"\.\./\.\./envs/(\w+)\.yaml"', rule)
-            assert environment, f"the rule with scripts/{script[1]}.py names no environment (conda:)"
-            found[script[1]] = environment[1]
-    return found
+    """The script of each rule (of `plot`: of each figure), and the name of the environment that it runs in."""
+    scripts = [script for name in RULES for script in ([name] if name != "plot" else FIGURES)]
+    return {script: rule_of(script).environment for script in scripts}
 
 
 @cache
@@ -65,7 +60,7 @@ def test_an_optional_package_has_its_locks(name: str) -> None:
 
 
 def test_every_rule_that_runs_a_script_has_an_environment():
-    assert len(stages()) >= 15
+    assert len(stages()) >= 28
 
 
 @pytest.mark.parametrize(("script", "stage"), stages().items())

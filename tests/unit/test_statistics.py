@@ -1,6 +1,7 @@
 """Intervals and tests against published values."""
 
 import pytest
+import scipy.stats
 
 from sft.evaluation.statistics import mcnemar_exact, paired_mcnemar, ratio_interval, wilson_interval
 
@@ -52,6 +53,22 @@ def test_wilson_interval_refuses_what_is_no_proportion(successes, trials):
 )
 def test_mcnemar_exact(only_first, only_second, p_value):
     assert mcnemar_exact(only_first, only_second) == pytest.approx(p_value, abs=5e-6)
+
+
+@pytest.mark.parametrize("trials", [1, 2, 7, 50, 263, 20_000])
+def test_wilson_interval_is_that_of_scipy(trials):
+    """Written out here because the import of scipy.stats takes seconds, and each evaluation is scored by a job."""
+    for successes in {0, 1, trials // 3, trials // 2, trials - 1, trials}:
+        for confidence in (0.5, 0.9, 0.95, 0.99):
+            theirs = scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+            assert wilson_interval(successes, trials, confidence) == pytest.approx(tuple(theirs), abs=1e-12)
+
+
+@pytest.mark.parametrize("first", [0, 3, 21, 150, 1500])
+@pytest.mark.parametrize("second", [0, 1, 12, 170, 1400])
+def test_mcnemar_exact_is_scipys_binomial_test(first, second):
+    theirs = scipy.stats.binomtest(first, first + second).pvalue if first + second else 1.0
+    assert mcnemar_exact(first, second) == pytest.approx(theirs, rel=1e-9, abs=1e-12)
 
 
 def test_mcnemar_exact_holds_for_thousands_of_rows():

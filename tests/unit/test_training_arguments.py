@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from sft.config.trainer_extra import EXTRA, FIELDS, extra_faults
+from sft.config.trainer_extra import ELSEWHERE, EXTRA, FIELDS, extra_faults
 from sft.runtime.stage import StageError
 from sft.training.training_arguments import kept_steps, micro_batch, requested_arguments, total_steps
+from yaml_comments import field_at
 
 TRAINING = {
     "learning_rate": 1e-3,
@@ -76,13 +77,14 @@ def test_extra_is_passed_on() -> None:
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ({"neftune_alpha": 5.0}, "no such setting. Did you mean neftune_noise_alpha?"),
+        ({"neftune_alpha": 5.0}, "Did you mean neftune_noise_alpha?"),
         ({"learning_rate": 1.0}, "is set by training.learning_rate"),
-        ({"gradient_accumulation_steps": 2}, "training.global_batch_size (and --micro-batch-size)"),
-        ({"save_strategy": "epoch"}, "is fixed by this workflow"),
-        ({"packing": True}, "is fixed by this workflow"),
-        ({"label_smoothing_factor": "0.1"}, "'0.1' is a str; it must be float"),
-        ({"dataloader_persistent_workers": 1}, "1 is a int; it must be bool"),
+        ({"gradient_accumulation_steps": 2}, "training.global_batch_size and execution.micro_batch_size"),
+        ({"save_total_limit": 2}, "is fixed by this workflow"),
+        ({"padding_free": True}, "is fixed by this workflow"),
+        ({"packing": True}, "is set by training.packing"),
+        ({"label_smoothing_factor": "0.1"}, "'0.1' is a str. It must be float"),
+        ({"dataloader_persistent_workers": 1}, "1 is a int. It must be bool"),
         ({"activation_offloading": True}, "is set by training.activation_offloading"),
         ({"torch_compile": True}, "is set by training.compile"),
         ({"train_sampling_strategy": "group_by_length"}, "cannot be resumed in the same order"),
@@ -91,8 +93,25 @@ def test_extra_is_passed_on() -> None:
 def test_wrong_extra_is_refused_in_words(extra: dict[str, Any], said: str) -> None:
     faults = extra_faults(extra)
     assert len(faults) == 1
-    assert said in faults[0]
-    assert f"training.extra.{next(iter(extra))}" in faults[0]
+    key, problem, fix = faults[0]
+    assert key == next(iter(extra))
+    assert said in f"{problem}. {fix}"
+
+
+def test_all_faults_of_extra_are_told() -> None:
+    assert [key for key, _, _ in extra_faults({"max_length": 512, "loss_type": "nll", "bf16": True, "x": 1})] == [
+        "max_length",
+        "bf16",
+        "x",
+    ]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_field_with_a_key_of_its_own_is_told_a_key_that_exists(name: str) -> None:
+    assert name in json.loads(FIELDS.read_text())["fields"], "the trainer has no such field"
+    for key in ELSEWHERE[name].split(" and "):
+        assert field_at(("experiments", "x", *key.split("."))), f"no key {key}"
+    assert not field_at(("experiments", "x", "tokenize", "max_length")), "the test would not see a key that is none"
 
 
 def test_right_extra_is_accepted() -> None:

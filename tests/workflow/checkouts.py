@@ -68,9 +68,10 @@ class Checkout:
             check=False,
         )
 
-    def planned(self, *arguments: str, cwd: Path | None = None) -> dict[str, int]:
+    def planned(self, *arguments: str, cwd: Path | None = None, **variables: str) -> dict[str, int]:
         """Rule -> number of jobs that would run, from a dry run."""
-        done = self.snakemake(*arguments, "-n", "--quiet", "rules", cwd=cwd)  # --quiet takes all words after it
+        words = (*arguments, "-n", "--quiet", "rules")  # --quiet takes all words after it
+        done = self.snakemake(*words, cwd=cwd, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         jobs = dict(re.findall(r"^([a-z_]+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
         return {rule: int(n) for rule, n in jobs.items() if rule not in ("all", "total")}
@@ -97,6 +98,12 @@ def new_checkout(path: Path) -> Checkout:
             path.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, path / name)
     (path / "config/config.yaml").write_text(CONFIG)
+    write_data(path)
+    return Checkout(path)
+
+
+def write_data(path: Path) -> None:
+    """The rows that the small study is about."""
     data = path / "data"
     data.mkdir()
     for split, rows in (("train", range(40)), ("test", range(40, 52))):
@@ -105,4 +112,3 @@ def new_checkout(path: Path) -> Checkout:
             for n in rows
         ]
         (data / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-    return Checkout(path)

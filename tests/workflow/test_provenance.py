@@ -21,7 +21,7 @@ DATA = PREPARED | {"audit_splits": 1, "audit_labels": 1}
 # The first experiment's conversion is what the second starts from; the second's is made by its predict job.
 CONVERTED = {"convert_checkpoint": 1}
 TRAINED = {"train_model": 2, "predict": 2, "score": 2}
-SHOWN = {"plot_accuracy": 2, "plot_comparison": 2, "plot_grad_norm": 2, "plot_loss": 2, "tabulate_results": 2}
+SHOWN = {"plot": 8, "tabulate_results": 2}
 LEDGER = {"collect_metrics": 2, "archive": 1}
 
 

@@ -3,22 +3,22 @@
 
 rule convert_checkpoint:
     input:
-        made_from("results/runs/{run}/models/{dtype}"),
+        made_from("convert_checkpoint"),
     output:
-        "results/runs/{run}/models/{dtype}/manifest.json",
-        "results/runs/{run}/models/{dtype}/parity.json",
+        outputs("convert_checkpoint"),
     log:
-        "results/runs/{run}/models/{dtype}/convert_checkpoint.log",
+        log_of("convert_checkpoint"),
     conda:
-        "../../envs/train.yaml"
-    threads: setting("results/runs/{run}/models/{dtype}", "threads")
+        environment("convert_checkpoint")
+    threads: setting("convert_checkpoint", "threads")
     resources:
-        mem_mb=memory("results/runs/{run}/models/{dtype}", "memory_mib", "convert_checkpoint"),
-        runtime=setting("results/runs/{run}/models/{dtype}", "runtime_minutes"),
+        mem_mb=memory("convert_checkpoint", "memory_mib"),
+        runtime=setting("convert_checkpoint", "runtime_minutes"),
     params:
         launch=launch,
-        python=setting("results/runs/{run}/models/{dtype}", "python"),
+        node=node("convert_checkpoint"),
+        python=python("convert_checkpoint"),
         script=script("convert_checkpoint"),
     shell:
-        "{params.launch} {params.python} {params.script} results/runs/{wildcards.run}/models/{wildcards.dtype}"
-        " --threads {threads} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q}"
+        " --threads {threads} 2> {log:q}"

@@ -4,165 +4,175 @@
 
 rule download_dataset:
     input:
-        made_from("results/sources/{id}"),
+        made_from("download_dataset"),
     output:
-        "results/sources/{id}/manifest.json",
+        outputs("download_dataset"),
     log:
-        "results/sources/{id}/download_dataset.log",
+        log_of("download_dataset"),
     localrule: True
     conda:
-        "../../envs/data.yaml"
+        environment("download_dataset")
     params:
+        node=node("download_dataset"),
+        python=python("download_dataset"),
         script=script("download_dataset"),
     shell:
-        "python {params.script} results/sources/{wildcards.id} 2> {log}"
+        "{params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
 rule prepare_dataset:
     input:
-        made_from("results/datasets/{id}"),
+        made_from("prepare_dataset"),
     output:
-        "results/datasets/{id}/manifest.json",
-        "results/datasets/{id}/examples.parquet",
+        outputs("prepare_dataset"),
     log:
-        "results/datasets/{id}/prepare_dataset.log",
+        log_of("prepare_dataset"),
     conda:
-        "../../envs/data.yaml"
+        environment("prepare_dataset")
     resources:
-        mem_mb=memory("results/datasets/{id}", 2000, "prepare_dataset"),
+        mem_mb=memory("prepare_dataset", 2000),
         runtime=60,
     params:
         launch=launch,
+        node=node("prepare_dataset"),
+        python=python("prepare_dataset"),
         script=script("prepare_dataset"),
     shell:
-        "{params.launch} python {params.script} results/datasets/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
 rule split_dataset:
     input:
-        made_from("results/splits/{id}"),
+        made_from("split_dataset"),
     output:
-        "results/splits/{id}/manifest.json",
-        multiext("results/splits/{id}/", "train.parquet", "validation.parquet", "test.parquet"),
+        outputs("split_dataset"),
     log:
-        "results/splits/{id}/split_dataset.log",
+        log_of("split_dataset"),
     conda:
-        "../../envs/data.yaml"
+        environment("split_dataset")
     resources:
-        mem_mb=memory("results/splits/{id}", 2000, "split_dataset"),
+        mem_mb=memory("split_dataset", 2000),
         runtime=60,
     params:
         launch=launch,
+        node=node("split_dataset"),
+        python=python("split_dataset"),
         script=script("split_dataset"),
     shell:
-        "{params.launch} python {params.script} results/splits/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
 rule download_encoder:
     input:
-        made_from("results/encoders/{id}"),
+        made_from("download_encoder"),
     output:
-        "results/encoders/{id}/manifest.json",
+        outputs("download_encoder"),
     log:
-        "results/encoders/{id}/download_encoder.log",
+        log_of("download_encoder"),
     conda:
-        "../../envs/train.yaml"
+        environment("download_encoder")
     resources:
         mem_mb=1000,
         runtime=60,
     params:
+        node=node("download_encoder"),
+        python=python("download_encoder"),
         script=script("download_encoder"),
     shell:
-        "python {params.script} results/encoders/{wildcards.id} 2> {log}"
+        "{params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
 rule embed_rows:
     input:
-        made_from("results/embeddings/{id}"),
+        made_from("embed_rows"),
     output:
-        "results/embeddings/{id}/manifest.json",
+        outputs("embed_rows"),
     log:
-        "results/embeddings/{id}/embed_rows.log",
+        log_of("embed_rows"),
     conda:
-        "../../envs/train.yaml"
+        environment("embed_rows")
     threads: 2
     resources:
         mem_mb=3000,
         runtime=720,
     params:
+        node=node("embed_rows"),
+        python=python("embed_rows"),
         script=script("embed_rows"),
     shell:
-        "python {params.script} results/embeddings/{wildcards.id} --threads {threads} 2> {log}"
+        "{params.python:q} {params.script:q} {params.node:q}" " --threads {threads} 2> {log:q}"
 
 
 rule audit_splits:
     input:
-        made_from("results/audits/{id}"),
+        made_from("audit_splits"),
     output:
-        "results/audits/{id}/manifest.json",
-        "results/audits/{id}/audit.json",
+        outputs("audit_splits"),
         report(
-            "results/audits/{id}/audit.html",
+            shown("audit_splits"),
             caption="../report/audit.rst",
             category="Audits",
             labels={"split": "{id}"},
         ),
     log:
-        "results/audits/{id}/audit_splits.log",
+        log_of("audit_splits"),
     conda:
-        "../../envs/data.yaml"
+        environment("audit_splits")
     resources:
-        mem_mb=memory("results/audits/{id}", 2000, "audit_splits"),
+        mem_mb=memory("audit_splits", 2000),
         runtime=60,
     params:
         launch=launch,
+        node=node("audit_splits"),
+        python=python("audit_splits"),
         script=script("audit_splits"),
     shell:
-        "{params.launch} python {params.script} results/audits/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
 rule tokenize_dataset:
     input:
-        made_from("results/tokens/{id}"),
+        made_from("tokenize_dataset"),
     output:
-        "results/tokens/{id}/manifest.json",
-        multiext("results/tokens/{id}/", "train.parquet", "validation.parquet", "labels.json"),
+        outputs("tokenize_dataset"),
     log:
-        "results/tokens/{id}/tokenize_dataset.log",
+        log_of("tokenize_dataset"),
     conda:
-        "../../envs/train.yaml"
+        environment("tokenize_dataset")
     resources:
-        mem_mb=memory("results/tokens/{id}", 2000, "tokenize_dataset"),
+        mem_mb=memory("tokenize_dataset", 2000),
         runtime=120,
     params:
         launch=launch,
-        python=setting("results/tokens/{id}", "python"),
+        node=node("tokenize_dataset"),
+        python=python("tokenize_dataset"),
         script=script("tokenize_dataset"),
     shell:
-        "{params.launch} {params.python} {params.script} results/tokens/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
 rule audit_labels:
     input:
-        made_from("results/label_audits/{id}"),
+        made_from("audit_labels"),
     output:
-        "results/label_audits/{id}/manifest.json",
-        "results/label_audits/{id}/audit.json",
+        outputs("audit_labels"),
         report(
-            "results/label_audits/{id}/labels.html",
+            shown("audit_labels"),
             caption="../report/labels.rst",
             category="Audits",
             labels={"labels": "{id}"},
         ),
     log:
-        "results/label_audits/{id}/audit_labels.log",
+        log_of("audit_labels"),
     conda:
-        "../../envs/data.yaml"
+        environment("audit_labels")
     resources:
-        mem_mb=memory("results/label_audits/{id}", 1000, "audit_labels"),
+        mem_mb=memory("audit_labels", 1000),
         runtime=60,
     params:
         launch=launch,
+        node=node("audit_labels"),
+        python=python("audit_labels"),
         script=script("audit_labels"),
     shell:
-        "{params.launch} python {params.script} results/label_audits/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q} 2> {log:q}"

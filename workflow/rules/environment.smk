@@ -3,16 +3,17 @@
 
 rule make_environment:
     input:
-        made_from("results/environments/{id}"),
+        made_from("make_environment"),
     output:
-        "results/environments/{id}/manifest.json",
-        "results/environments/{id}/packages.json",
+        outputs("make_environment"),
     log:
-        "results/environments/{id}/make_environment.log",
+        log_of("make_environment"),
     localrule: True
     conda:
-        "../../envs/data.yaml"
+        environment("make_environment")
     params:
+        node=node("make_environment"),
+        python=python("make_environment"),
         script=script("make_environment"),
     shell:
-        "python {params.script} results/environments/{wildcards.id} 2> {log}"
+        "{params.python:q} {params.script:q} {params.node:q} 2> {log:q}"

@@ -1,110 +1,90 @@
-# Predictions per sample need the model; scores need only the predictions.
+# Predictions per sample need the model; scores, of a run or of a baseline, need only the predictions.
 
 
 rule ask_base:
     input:
-        made_from("results/base_answers/{id}"),
+        made_from("ask_base"),
     output:
-        "results/base_answers/{id}/manifest.json",
-        "results/base_answers/{id}/predictions.parquet",
+        outputs("ask_base"),
     log:
-        "results/base_answers/{id}/ask_base.log",
+        log_of("ask_base"),
     conda:
-        "../../envs/train.yaml"
-    threads: setting("results/base_answers/{id}", "threads")
+        environment("ask_base")
+    threads: setting("ask_base", "threads")
     resources:
-        mem_mb=memory("results/base_answers/{id}", "memory_mib", "ask_base"),
-        runtime=setting("results/base_answers/{id}", "runtime_minutes"),
-        gpu=setting("results/base_answers/{id}", "gpu"),
-        device=setting("results/base_answers/{id}", "device"),
+        mem_mb=memory("ask_base", "memory_mib"),
+        runtime=setting("ask_base", "runtime_minutes"),
+        gpu=setting("ask_base", "gpu"),
     params:
         launch=launch,
-        python=setting("results/base_answers/{id}", "python"),
+        node=node("ask_base"),
+        python=python("ask_base"),
         script=script("ask_base"),
+        device=setting("ask_base", "device"),
     shell:
-        "{params.launch} {params.python} {params.script} results/base_answers/{wildcards.id}"
-        " --threads {threads} --device {resources.device} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q}"
+        " --threads {threads} --device {params.device} 2> {log:q}"
 
 
 rule predict:
     input:
-        made_from("results/runs/{run}/evaluations/{evaluation}"),
+        made_from("predict"),
     output:
-        "results/runs/{run}/evaluations/{evaluation}/manifest.json",
-        "results/runs/{run}/evaluations/{evaluation}/predictions.parquet",
+        outputs("predict"),
     log:
-        "results/runs/{run}/evaluations/{evaluation}/predict.log",
+        log_of("predict"),
     conda:
-        "../../envs/train.yaml"
-    threads: setting("results/runs/{run}/evaluations/{evaluation}", "threads")
+        environment("predict")
+    threads: setting("predict", "threads")
     resources:
-        mem_mb=memory("results/runs/{run}/evaluations/{evaluation}", "memory_mib", "predict"),
-        runtime=setting("results/runs/{run}/evaluations/{evaluation}", "runtime_minutes"),
-        gpu=setting("results/runs/{run}/evaluations/{evaluation}", "gpu"),
-        device=setting("results/runs/{run}/evaluations/{evaluation}", "device"),
+        mem_mb=memory("predict", "memory_mib"),
+        runtime=setting("predict", "runtime_minutes"),
+        gpu=setting("predict", "gpu"),
     params:
         launch=launch,
-        python=setting("results/runs/{run}/evaluations/{evaluation}", "python"),
+        node=node("predict"),
+        python=python("predict"),
         script=script("predict"),
+        device=setting("predict", "device"),
     shell:
-        "{params.launch} {params.python} {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}"
-        " --threads {threads} --device {resources.device} 2> {log}"
-
-
-rule score:
-    input:
-        made_from("results/runs/{run}/evaluations/{evaluation}/scores"),
-    output:
-        "results/runs/{run}/evaluations/{evaluation}/scores/manifest.json",
-        multiext(
-            "results/runs/{run}/evaluations/{evaluation}/scores/",
-            "scores.parquet",
-            "right.parquet",
-        ),
-    log:
-        "results/runs/{run}/evaluations/{evaluation}/scores/score.log",
-    localrule: True
-    conda:
-        "../../envs/data.yaml"
-    params:
-        script=script("score"),
-    shell:
-        "python {params.script} results/runs/{wildcards.run}/evaluations/{wildcards.evaluation}/scores"
-        " 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q}"
+        " --threads {threads} --device {params.device} 2> {log:q}"
 
 
 rule fit_baseline:
     input:
-        made_from("results/baselines/{id}"),
+        made_from("fit_baseline"),
     output:
-        "results/baselines/{id}/manifest.json",
-        "results/baselines/{id}/predictions.parquet",
+        outputs("fit_baseline"),
     log:
-        "results/baselines/{id}/fit_baseline.log",
+        log_of("fit_baseline"),
     conda:
-        "../../envs/data.yaml"
+        environment("fit_baseline")
     resources:
-        mem_mb=memory("results/baselines/{id}", 2000, "fit_baseline"),
+        mem_mb=memory("fit_baseline", 2000),
         runtime=60,
     params:
         launch=launch,
+        node=node("fit_baseline"),
+        python=python("fit_baseline"),
         script=script("fit_baseline"),
     shell:
-        "{params.launch} python {params.script} results/baselines/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
-rule score_baseline:
+rule score:
     input:
-        made_from("results/baselines/{id}/scores"),
+        made_from("score"),
     output:
-        "results/baselines/{id}/scores/manifest.json",
-        multiext("results/baselines/{id}/scores/", "scores.parquet", "right.parquet"),
+        outputs("score"),
     log:
-        "results/baselines/{id}/scores/score.log",
+        log_of("score"),
     localrule: True
     conda:
-        "../../envs/data.yaml"
+        environment("score")
     params:
+        node=node("score"),
+        python=python("score"),
         script=script("score"),
     shell:
-        "python {params.script} results/baselines/{wildcards.id}/scores 2> {log}"
+        "{params.python:q} {params.script:q} {params.node:q} 2> {log:q}"

@@ -3,40 +3,35 @@
 
 rule collect_metrics:
     input:
-        made_from("results/experiments/{experiment}/ledger"),
+        made_from("collect_metrics"),
     output:
-        "results/experiments/{experiment}/ledger/manifest.json",
-        multiext(
-            "results/experiments/{experiment}/ledger/",
-            "ledger.parquet",
-            "ledger.csv",
-            "paired.csv",
-            "runs.csv",
-            "costs.csv",
-        ),
+        outputs("collect_metrics"),
     log:
-        "results/experiments/{experiment}/ledger/collect_metrics.log",
+        log_of("collect_metrics"),
     localrule: True
     conda:
-        "../../envs/report.yaml"
+        environment("collect_metrics")
     params:
+        node=node("collect_metrics"),
+        python=python("collect_metrics"),
         script=script("collect_metrics"),
     shell:
-        "python {params.script} results/experiments/{wildcards.experiment}/ledger 2> {log}"
+        "{params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
 rule compare_expected:
     input:
-        made_from("results/experiments/{experiment}/expected"),
+        made_from("compare_expected"),
     output:
-        "results/experiments/{experiment}/expected/manifest.json",
-        "results/experiments/{experiment}/expected/comparison.csv",
+        outputs("compare_expected"),
     log:
-        "results/experiments/{experiment}/expected/compare_expected.log",
+        log_of("compare_expected"),
     localrule: True
     conda:
-        "../../envs/report.yaml"
+        environment("compare_expected")
     params:
+        node=node("compare_expected"),
+        python=python("compare_expected"),
         script=script("compare_expected"),
     shell:
-        "python {params.script} results/experiments/{wildcards.experiment}/expected 2> {log}"
+        "{params.python:q} {params.script:q} {params.node:q} 2> {log:q}"

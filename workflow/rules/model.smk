@@ -3,55 +3,59 @@
 
 rule download_model_files:
     input:
-        made_from("results/model_files/{id}"),
+        made_from("download_model_files"),
     output:
-        "results/model_files/{id}/manifest.json",
+        outputs("download_model_files"),
     log:
-        "results/model_files/{id}/download_model_files.log",
+        log_of("download_model_files"),
     localrule: True
     conda:
-        "../../envs/data.yaml"
+        environment("download_model_files")
     params:
+        node=node("download_model_files"),
+        python=python("download_model_files"),
         script=script("download_model_files"),
     shell:
-        "python {params.script} results/model_files/{wildcards.id} 2> {log}"
+        "{params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
 rule download_processor:
     input:
-        made_from("results/processors/{id}"),
+        made_from("download_processor"),
     output:
-        "results/processors/{id}/manifest.json",
+        outputs("download_processor"),
     log:
-        "results/processors/{id}/download_processor.log",
+        log_of("download_processor"),
     conda:
-        "../../envs/train.yaml"
+        environment("download_processor")
     resources:
-        mem_mb=memory("results/processors/{id}", 2000, "download_processor"),
+        mem_mb=memory("download_processor", 2000),
         runtime=60,
     params:
         launch=launch,
-        python=setting("results/processors/{id}", "python"),
+        node=node("download_processor"),
+        python=python("download_processor"),
         script=script("download_processor"),
     shell:
-        "{params.launch} {params.python} {params.script} results/processors/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q} 2> {log:q}"
 
 
 rule download_model:
     input:
-        made_from("results/models/{id}"),
+        made_from("download_model"),
     output:
-        "results/models/{id}/manifest.json",
+        outputs("download_model"),
     log:
-        "results/models/{id}/download_model.log",
+        log_of("download_model"),
     conda:
-        "../../envs/train.yaml"
+        environment("download_model")
     resources:
-        mem_mb=memory("results/models/{id}", 2000, "download_model"),
+        mem_mb=memory("download_model", 2000),
         runtime=240,
     params:
         launch=launch,
-        python=setting("results/models/{id}", "python"),
+        node=node("download_model"),
+        python=python("download_model"),
         script=script("download_model"),
     shell:
-        "{params.launch} {params.python} {params.script} results/models/{wildcards.id} 2> {log}"
+        "{params.launch} {params.python:q} {params.script:q} {params.node:q} 2> {log:q}"

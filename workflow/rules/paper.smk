@@ -3,16 +3,17 @@
 
 rule archive:
     input:
-        made_from("results/archive"),
+        made_from("archive"),
     output:
-        "results/archive/manifest.json",
-        "results/archive/archive.tar.gz",
+        outputs("archive"),
     log:
-        "results/archive/archive.log",
+        log_of("archive"),
     localrule: True
     conda:
-        "../../envs/report.yaml"
+        environment("archive")
     params:
+        node=node("archive"),
+        python=python("archive"),
         script=script("archive"),
     shell:
-        "python {params.script} results/archive 2> {log}"
+        "{params.python:q} {params.script:q} {params.node:q} 2> {log:q}"

@@ -5,31 +5,31 @@
 
 rule train_model:
     input:
-        made_from("results/runs/{run}"),
+        made_from("train_model"),
     output:
-        "results/runs/{run}/manifest.json",
-        multiext("results/runs/{run}/", "metrics.parquet", "effective.json", "kept.json"),
+        outputs("train_model"),
     log:
-        "results/runs/{run}/train_model.log",
+        log_of("train_model"),
     conda:
-        "../../envs/train.yaml"
-    threads: setting("results/runs/{run}", "cores")
+        environment("train_model")
+    threads: setting("train_model", "cores")
     resources:
-        mem_mb=memory("results/runs/{run}", "memory_mib", "train_model"),
-        runtime=setting("results/runs/{run}", "runtime_minutes"),
-        gpu=setting("results/runs/{run}", "gpu"),
-        device=setting("results/runs/{run}", "device"),
-        micro_batch_size=setting("results/runs/{run}", "micro_batch_size"),
-        code_policy=setting("results/runs/{run}", "code_policy"),
-        keep_optimizer=setting("results/runs/{run}", "keep_optimizer"),
-        distributed=setting("results/runs/{run}", "distributed"),
+        mem_mb=memory("train_model", "memory_mib"),
+        runtime=setting("train_model", "runtime_minutes"),
+        gpu=setting("train_model", "gpu"),
     params:
         launch=launch,
-        launch_ranks=launch_ranks,
-        python=setting("results/runs/{run}", "python"),
+        node=node("train_model"),
+        python=python("train_model"),
         script=script("train_model"),
+        device=setting("train_model", "device"),
+        micro_batch_size=setting("train_model", "micro_batch_size"),
+        code_policy=setting("train_model", "code_policy"),
+        keep_optimizer=setting("train_model", "keep_optimizer"),
+        distributed=setting("train_model", "distributed"),
+        launch_ranks=launch_ranks,
     shell:
-        "exec {params.launch} {params.python} {params.script} results/runs/{wildcards.run} --threads {threads}"
-        " --device {resources.device} --micro-batch-size {resources.micro_batch_size}"
-        " --code-policy {resources.code_policy} {resources.keep_optimizer} {resources.distributed}"
-        " {params.launch_ranks} 2>> {log}"
+        "exec {params.launch} {params.python:q} {params.script:q} {params.node:q}"
+        " --threads {threads} --device {params.device} --micro-batch-size {params.micro_batch_size}"
+        " --code-policy {params.code_policy} {params.keep_optimizer} {params.distributed}"
+        " {params.launch_ranks} 2>> {log:q}"

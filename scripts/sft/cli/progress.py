@@ -131,7 +131,7 @@ def _state(
     named = re.compile(rf"_{re.escape(run.name)}(_|\{comments.JOINT}|$)")
     name = run.name  # found fast; a pattern for each of a thousand runs and jobs takes ten seconds
     ours = [job for job in jobs if name in job.comment and named.search(job.comment)]
-    training = next((job for job in ours if "train_model" in comments.rules(job.comment)), None)
+    training = next((job for job in ours if comments.trains(job.comment)), None)
     if manifest.read(run) is not None:
         return _after_training(run, ours)
     if claim.alive(run):

@@ -59,10 +59,18 @@ class FieldError(ValueError):
         self.key, self.message, self.fix = key, message, fix
 
 
+class SeveralFieldsError(ValueError):
+    """What is wrong with several keys of a section, told together."""
+
+    def __init__(self, faults: Iterable[FieldError]):
+        self.faults = list(faults)
+        super().__init__("; ".join(map(str, self.faults)))
+
+
 def refuse(refusals: Iterable[tuple[str, str, str]]) -> None:
-    """FieldError for the first of `(key, what is wrong, what to do)`."""
-    for key, problem, fix in refusals:
-        raise FieldError(key, problem, fix)
+    """SeveralFieldsError with all of `(key, what is wrong, what to do)`, where there are any."""
+    if faults := [FieldError(*refusal) for refusal in refusals]:
+        raise SeveralFieldsError(faults)
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -11,12 +11,14 @@ from sft.config.errors import FieldError, refuse
 from sft.config.evaluation_settings import Evaluation, Execution
 from sft.config.fields import (
     ExistingPath,
+    FigureScript,
     Integer,
     Name,
     Number,
     Section,
     Truth,
     execution,
+    figure_name,
     identity,
     presentation,
 )
@@ -89,6 +91,9 @@ class Frame(Section):
     expected: ExistingPath | None = presentation(
         None, describe="a file of published loss and grad_norm per step; a run that is further off stops"
     )
+    figures: tuple[FigureScript, ...] = presentation(
+        (), describe="own figures: scripts plot_NAME.py, drawn from the ledger beside the others"
+    )
     seeds: tuple[Seed, ...] = identity((0,), describe="one run for each", min_length=1)
     grid: dict[str, list[Any]] = identity({}, describe="dotted key: values; cells are all combinations")
     variants: dict[Name, dict[str, Any]] = identity({}, describe="named cells: what each changes")
@@ -104,6 +109,9 @@ class Frame(Section):
         repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
         if repeated:
             raise FieldError("seeds", f"{repeated} more than once", "Every seed is one run: list each once")
+        figures = [figure_name(script) for script in self.figures]
+        if len(set(figures)) < len(figures):
+            raise FieldError("figures", "has two scripts of one name", "Rename one of them")
         return self
 
 

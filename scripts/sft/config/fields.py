@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic.fields import FieldInfo
 
+from sft.runtime.code import SCRIPTS
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -198,3 +200,21 @@ Integer = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Truth = Annotated[bool, Strict()]
 ExistingPath = Annotated[str, AfterValidator(_existing)]
+
+
+def figure_name(script: str) -> str:
+    """What the script of a figure draws: the NAME of plot_NAME.py."""
+    return Path(script).stem.removeprefix("plot_")
+
+
+def _figure_script(path: str) -> str:
+    if not re.fullmatch(r"plot_[a-z][a-z0-9_]*\.py", Path(path).name):
+        raise ValueError(f"{path} is no name of a figure's script: write plot_NAME.py, NAME of a-z, 0-9 and _")
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path} (looked from {Path.cwd()})")
+    if (SCRIPTS / Path(path).name).exists():
+        raise ValueError(f"{figure_name(path)} is the name of a figure that this workflow draws: choose another")
+    return path
+
+
+FigureScript = Annotated[str, AfterValidator(_figure_script)]

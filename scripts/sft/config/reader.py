@@ -33,8 +33,12 @@ SECTIONS = ("datasets", "models", "experiments")
 
 def load(files: list[Path], overrides: dict[str, Any] | None = None) -> Study:
     """Read and check `files` (the default one where none is given); ConfigError lists every problem."""
-    documents = [read_yaml(path) for path in (files or [DEFAULT_FILE])]
-    reader = _Reader(documents, overrides or {})
+    return read_study([read_yaml(path) for path in (files or [DEFAULT_FILE])], overrides or {})
+
+
+def read_study(documents: list[Document], overrides: dict[str, Any]) -> Study:
+    """Check documents that were read already; ConfigError lists every problem."""
+    reader = _Reader(documents, overrides)
     study = reader.study()
     if reader.problems:
         raise ConfigError(reader.problems)

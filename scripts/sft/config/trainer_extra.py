@@ -30,24 +30,29 @@ EXTRA = (
     "train_sampling_strategy",
 )
 
-# Fields that a user may look for, and where they are set instead.
+# Fields of the trainer that a user may look for, and the keys of an experiment that set them.
 ELSEWHERE = {
     **{name: f"training.{name}" for name in SAME_NAME},
     **{name: f"training.{name}" for name in ("max_steps", "num_train_epochs", "save_steps", "eval_steps")},
-    "logging_steps": "training.logging_steps",
-    "per_device_train_batch_size": "training.global_batch_size (and --micro-batch-size)",
-    "per_device_eval_batch_size": "--micro-batch-size",
-    "gradient_accumulation_steps": "training.global_batch_size (and --micro-batch-size)",
+    **{name: f"training.{name}" for name in ("logging_steps", "max_length", "packing", "activation_offloading")},
+    **dict.fromkeys(
+        ("per_device_train_batch_size", "gradient_accumulation_steps"),
+        "training.global_batch_size and execution.micro_batch_size",
+    ),
+    "per_device_eval_batch_size": "execution.micro_batch_size and evaluation.batch_size",
+    "eval_strategy": "training.eval_steps",
+    "save_strategy": "training.save_steps",
+    "logging_strategy": "training.logging_steps",
     "gradient_checkpointing": "training.activation_checkpointing",
-    "activation_offloading": "training.activation_offloading",
     **dict.fromkeys(("torch_compile", "torch_compile_backend", "torch_compile_mode"), "training.compile"),
     **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), "training.kernels"),
-    "seed": "seed",
-    "data_seed": "seed",
-    "bf16": "precision",
-    "fp16": "precision",
-    "use_cpu": "--device",
-    "max_length": "tokenize.max_length",
+    **dict.fromkeys(("completion_only_loss", "assistant_only_loss"), "training.loss_on"),
+    "truncation_mode": "training.on_too_long and training.truncation_side",
+    **dict.fromkeys(("deepspeed", "fsdp", "fsdp_config"), "training.distributed"),
+    **dict.fromkeys(("seed", "data_seed"), "seeds"),
+    **dict.fromkeys(("bf16", "fp16"), "training.precision"),
+    "use_cpu": "execution.device",
+    "save_only_model": "execution.keep_optimizer",
 }
 
 PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {
@@ -60,26 +65,25 @@ PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def extra_faults(extra: dict[str, Any]) -> list[str]:
-    """What is wrong with `training.extra`, one sentence a fault that names the key and the fix; empty when nothing."""
+def extra_faults(extra: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What is wrong with `training.extra`: all faults as (key, what is wrong, what to do)."""
     known: dict[str, str] = json.loads(FIELDS.read_text())["fields"]
     faults = []
     for name, value in extra.items():
-        place = f"training.extra.{name}"
         if name not in known:
             near = difflib.get_close_matches(name, EXTRA, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"It may hold: {', '.join(EXTRA)}"
-            faults.append(f"{place}: the trainer has no such setting. {hint}")
+            fix = f"Did you mean {near[0]}?" if near else f"It may hold: {', '.join(EXTRA)}"
+            faults.append((name, "the trainer has no such setting", fix))
         elif name in ELSEWHERE:
-            faults.append(f"{place}: is set by {ELSEWHERE[name]}. Move the value there")
+            faults.append((name, f"is set by {ELSEWHERE[name]} of the experiment", "Write it there"))
         elif name not in EXTRA:
-            faults.append(f"{place}: is fixed by this workflow. Remove it; extra may hold: {', '.join(EXTRA)}")
+            faults.append((name, "is fixed by this workflow", f"Remove it; extra may hold: {', '.join(EXTRA)}"))
         elif not _has_type(value, known[name]):
-            faults.append(f"{place}: {value!r} is a {type(value).__name__}; it must be {known[name]}")
+            faults.append((name, f"{value!r} is a {type(value).__name__}", f"It must be {known[name]}"))
         elif name == "train_sampling_strategy" and value not in ("random", "sequential"):
             # LengthGroupedSampler draws from the global random state when an epoch starts, so a resumed
             # epoch has another order (transformers 5.23).
-            faults.append(f"{place}: {value!r} cannot be resumed in the same order. Use random or sequential")
+            faults.append((name, f"{value!r} cannot be resumed in the same order", "Use random or sequential"))
     return faults
 
 

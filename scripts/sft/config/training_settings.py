@@ -6,7 +6,7 @@ Every default that shapes a result is stated here, not inherited from a library:
 import re
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from sft.config.distributed import Distributed
 from sft.config.errors import FieldError, refuse
@@ -179,12 +179,11 @@ class Training(Section):
             raise FieldError("on_too_long", f"packing: {self.packing} splits long rows; none is too long", fix)
         return self
 
-    @model_validator(mode="after")
-    def _known_extra(self) -> "Training":
-        for fault in extra_faults(self.extra):
-            key, _, message = fault.removeprefix("training.").partition(": ")
-            raise FieldError(key, message)
-        return self
+    @field_validator("extra")
+    @classmethod
+    def _known_extra(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        refuse(extra_faults(extra))
+        return extra
 
 
 class Lora(Section):

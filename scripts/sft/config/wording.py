@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from sft.config.errors import FieldError, KeyPath
+from sft.config.errors import FieldError, KeyPath, SeveralFieldsError
 from sft.config.key_paths import Located, expected, field_of, homes, literals, locate, sections_in
 from sft.config.yaml_scalars import quoted, shown
 from sft.terms.nearest import nearest
@@ -49,12 +49,21 @@ _BOUNDS = {
 
 def complaints(error: ValidationError, model: type[BaseModel]) -> Iterator[Complaint]:
     """What a person should mend, for pydantic's `error` about data validated as `model`."""
-    faults = _meaningful([_fault(one, model) for one in error.errors(include_url=False)])
+    errors = [each for one in error.errors(include_url=False) for each in _each(one)]
+    faults = _meaningful([_fault(one, model) for one in errors])
     # A misspelt key is one mistake, though it makes two faults: a key unknown and a key missing.
     misspelt = {(*fault.at.keys[:-1], _meant_key(fault.at)) for fault in faults if fault.kind == "extra_forbidden"}
     for fault in faults:
         if not (fault.kind == "missing" and fault.at.keys in misspelt):
             yield _complaint(fault, model)
+
+
+def _each(error: Any) -> list[Any]:
+    """An error of pydantic, once for each fault that a validator of ours told with it."""
+    cause = error.get("ctx", {}).get("error")
+    if not isinstance(cause, SeveralFieldsError):
+        return [error]
+    return [{**error, "ctx": {"error": fault}} for fault in cause.faults]
 
 
 def _meant_key(at: Located) -> str | None:

@@ -41,8 +41,6 @@ TOKENIZER: dict[str, Any] = {
 }
 TILE_PIXELS = 16
 TILES = 4
-# The embeddings have rows for eight tokens that the output layer never says; the picture's is the first of them.
-EXTRA_EMBEDDINGS = 8
 
 
 def make_processor(tokenizer: PreTrainedTokenizerBase) -> ProcessorMixin:

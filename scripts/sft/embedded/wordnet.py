@@ -106,23 +106,18 @@ def _counts(index_sense: Path) -> dict[str, int]:
 
 
 def _groups(synsets: list[dict[str, Any]]) -> list[str]:
-    """For each synset the name of its group: those linked by a shared lemma or an equal gloss (union-find)."""
-    parent = list(range(len(synsets)))
+    """For each synset the name of its group: those linked by a shared lemma or an equal gloss."""
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
+    groups = DisjointSet(range(len(synsets)))
     first: dict[str, int] = {}
     for i, synset in enumerate(synsets):
         for key in [*(f"lemma {lemma.lower()}" for lemma in synset["lemmas"]), f"gloss {synset['gloss'].lower()}"]:
-            parent[root(i)] = root(first.setdefault(key, i))
+            groups.merge(first.setdefault(key, i), i)
     smallest: dict[int, str] = {}
     for i, synset in enumerate(synsets):
-        smallest[root(i)] = min(smallest.get(root(i), synset["offset"]), synset["offset"])
-    return [f"g{smallest[root(i)]}" for i in range(len(synsets))]
+        smallest[groups[i]] = min(smallest.get(groups[i], synset["offset"]), synset["offset"])
+    return [f"g{smallest[groups[i]]}" for i in range(len(synsets))]
 
 
 def _hash(text: str) -> str:

@@ -23,13 +23,6 @@ METRICS = (STRICT, LENIENT, LIKELIHOOD)
 TOKEN = "accuracy_token"
 
 
-def score_dataset(
-    dataset: str, predictions: Iterable[Mapping[str, Any]], declared: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """One row per step and metric for one data set, steps ascending; see `marks` for what is read and refused."""
-    return counted(dataset, marks(dataset, predictions, declared))
-
-
 def counted(dataset: str, marked: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The scores of `marks`: one row per step and metric, steps ascending."""
     by_step: dict[int, list[Mapping[str, Any]]] = {}

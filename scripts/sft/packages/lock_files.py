@@ -10,6 +10,11 @@ TOOLS = ("test", "uv", "conda")  # locks of tools, in which nothing can be train
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
+def normal(package: str) -> str:
+    """The name by which PyPI knows a package (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
 def lock_file(name: str) -> Path | None:
     """The lock of that name, None where there is none."""
     paths = (Path("locks") / f"{name}.txt", HERE / f"{name}.txt")

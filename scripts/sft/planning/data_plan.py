@@ -52,7 +52,6 @@ class DataPlanner:
                 name,
                 {"source": as_read(published)},
                 {"source": source},
-                parent="results/sources/{id}",
             )
         )
 
@@ -67,7 +66,7 @@ class DataPlanner:
             settings["renamed"] = own["columns"]
         label = name if dataset.image_transform == "none" else f"{name}-{dataset.image_transform}"
         inputs = {"source": downloaded}
-        return self.plan.add(Node("prepare_dataset", label, settings, settings, inputs, parent="results/datasets/{id}"))
+        return self.plan.add(Node("prepare_dataset", label, settings, settings, inputs))
 
     def splits(self, reference: str | Mix) -> Node:
         if isinstance(reference, Mix):
@@ -80,7 +79,7 @@ class DataPlanner:
             config = {"mix": dict(reference.mix), "mix_seed": reference.seed, **rows}
             label = "mix-" + "-".join(node.label for node in parts.values())
             inputs = {f"part-{i}": node for i, node in enumerate(parts.values())}
-            return self.plan.add(Node("split_dataset", label, config, own, inputs, parent="results/splits/{id}"))
+            return self.plan.add(Node("split_dataset", label, config, own, inputs))
         if reference not in self._divided:
             self._divided[reference] = self._divide(self.study.datasets[reference])
         return self._divided[reference]
@@ -93,12 +92,12 @@ class DataPlanner:
                 rule[name] = {key: value for key, value in rule[name].items() if value is not None}
         own = {"split": rule}
         inputs = {"dataset": examples}
-        config = own
+        config: dict[str, Any] = own
         if rule.get("column") or rule.get("stratify_by", "answer") != "answer":
             # Columns that no canonical row has are read from the published files again, row by row.
             inputs |= {"source": examples.inputs["source"]}
             config = {**own, "id_key": dataset.id_key, "renamed": dict(dataset.columns or {})}
-        return self.plan.add(Node("split_dataset", examples.label, config, own, inputs, parent="results/splits/{id}"))
+        return self.plan.add(Node("split_dataset", examples.label, config, own, inputs))
 
     def audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:
         own = key_fields(cell.content.audit)
@@ -120,17 +119,20 @@ class DataPlanner:
             inputs |= self._embeddings(embedding, inputs)
             # Which encoder it is, the inputs say.
             own["embedding"] = config["embedding"] = {"similarity": embedding.similarity}
-        return self.plan.add(Node("audit_splits", train.label, config, own, inputs, parent="results/audits/{id}"))
+        return self.plan.add(Node("audit_splits", train.label, config, own, inputs))
 
     def _benchmark(self, benchmark: Benchmark) -> Node:
-        return self.splits(benchmark.dataset) if benchmark.source is None else self.download(benchmark.source)
+        if benchmark.source is not None:
+            return self.download(benchmark.source)
+        assert benchmark.dataset is not None, "one of the two is given (Benchmark)"
+        return self.splits(benchmark.dataset)
 
     def _embeddings(self, embedding: Embedding, compared: dict[str, Node]) -> dict[str, Node]:
         """The vectors of all divided data sets that an audit compares, as inputs of it."""
         source = {key: value for key, value in key_fields(embedding).items() if key != "similarity" and value}
         settings = {"source": source}
         label = source_label(source)
-        encoder = self.plan.add(Node("download_encoder", label, settings, settings, parent="results/encoders/{id}"))
+        encoder = self.plan.add(Node("download_encoder", label, settings, settings))
         made = {}
         for name, node in compared.items():
             if node.rule != "split_dataset":
@@ -138,15 +140,13 @@ class DataPlanner:
             own = {"splits": ["train", "validation"] if name == "train" else [name.rpartition("-")[0]]}
             own = {"splits": ["test"]} if name.startswith("benchmark-") else own
             inputs = {"splits": node, "encoder": encoder}
-            made[f"meaning-{name}"] = self.plan.add(
-                Node("embed_rows", node.label, own, own, inputs, parent="results/embeddings/{id}")
-            )
+            made[f"meaning-{name}"] = self.plan.add(Node("embed_rows", node.label, own, own, inputs))
         return made
 
     def label_audit(self, tokens: Node, tests: list[Node], cell: StudyCell) -> Node:
         own = key_fields(cell.content.labels)
         inputs = {"tokens": tokens} | {f"test-{i}": node for i, node in enumerate(tests)}
-        return self.plan.add(Node("audit_labels", tokens.label, own, own, inputs, parent="results/label_audits/{id}"))
+        return self.plan.add(Node("audit_labels", tokens.label, own, own, inputs))
 
 
 def source_label(source: dict[str, Any]) -> str:

@@ -26,9 +26,9 @@ class Fitted:
 
 def scores_of(predictions: Node, tests: dict[str, Node]) -> Node:
     """The scores of predictions on `tests`."""
-    asked = {key: predictions.config[key] for key in ("datasets", "split") if key in predictions.config}
+    asked: dict[str, Any] = {key: predictions.config[key] for key in ("datasets", "split") if key in predictions.config}
     inputs = {"predictions": predictions} | tests
-    return Node("score", "scores", asked, {}, inputs, parent=f"{predictions.directory}/scores")
+    return Node("score", "scores", asked, {}, inputs, place={"predictions": predictions.path})
 
 
 def base_answers(train: Node, settings: dict[str, Any], tests: dict[str, Node], execution: dict[str, Any]) -> Node:
@@ -41,7 +41,6 @@ def base_answers(train: Node, settings: dict[str, Any], tests: dict[str, Node], 
         {**own, "datasets": [node.id for node in tests.values()]},
         own,
         {"model": train.inputs["model"], "processor": train.inputs["processor"]} | tests,
-        parent="results/base_answers/{id}",
         execution=execution,
         joins="predict",
     )
@@ -74,6 +73,5 @@ def _baseline(baseline: Baseline, cell: Fitted) -> Node:
         {**own, "datasets": [node.id for node in cell.tests.values()]},
         own,
         {"train": cell.train} | cell.tests,
-        parent="results/baselines/{id}",
         gates={f"audit-{cell.audit.id}": cell.audit},
     )

@@ -11,7 +11,7 @@ LINES = 20
 def failed_logs(plan: Plan, since: float) -> Iterator[tuple[str, Path]]:
     """(directory, log) of every planned result that was tried since `since` (seconds of the epoch) and is not there."""
     for directory, node in plan.nodes.items():
-        log = Path(directory, f"{node.rule}.log")
+        log = Path(node.log)
         if not Path(node.manifest).exists() and log.is_file() and log.stat().st_mtime >= since and log.stat().st_size:
             yield directory, log
 

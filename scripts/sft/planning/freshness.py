@@ -6,6 +6,7 @@ be lost or may describe another checkout. Touching, copying, cloning or moving r
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,8 @@ def _state(
         if not states[above.directory].fresh:
             reason = f"its {name} has to be made again ({above.id})"
             return State("stale", reason, other_code=states[above.directory].other_code)
-        used = record["inputs"].get(name, {}).get("content")
-        if used != made[above.directory]["content"]:
+        used, there = record["inputs"].get(name, {}).get("content"), made[above.directory]
+        if there is None or used != there["content"]:
             return State("stale", f"its {name} is not the one it was made from ({above.id})")
     for relative, expected in record["outputs"].items():
         file = Path(node.directory, relative)
@@ -107,14 +108,5 @@ def _unseen_file(node: Node, record: dict[str, Any]) -> str:
 
 def _in_order(plan: Plan) -> list[Node]:
     """Every node after all that it is made from."""
-    ordered: dict[str, Node] = {}
-
-    def visit(node: Node) -> None:
-        if node.directory not in ordered:
-            for above in node.inputs.values():
-                visit(above)
-            ordered[node.directory] = node
-
-    for node in plan.nodes.values():
-        visit(node)
-    return list(ordered.values())
+    above = {node.directory: [made.directory for made in node.inputs.values()] for node in plan.nodes.values()}
+    return [plan.nodes[directory] for directory in TopologicalSorter(above).static_order()]

@@ -5,48 +5,16 @@ file happens to give, so that two files that mean the same result mean the same 
 """
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
+from sft.planning.rules import Rule, rule_of
 from sft.runtime.canonical import digest
 
 # Part of every key. Raised only when the meaning of keys changes; never for a new field (see fields.identity).
 KEY_SCHEMA = 1
-
-
-# Rule -> the environment that it runs in, envs/<stage>.yaml; as `conda:` of the rule says.
-STAGES = {
-    "make_environment": "data",
-    "download_dataset": "data",
-    "prepare_dataset": "data",
-    "split_dataset": "data",
-    "audit_splits": "data",
-    "audit_labels": "data",
-    "fit_baseline": "data",
-    "score": "data",
-    "download_model_files": "data",
-    "download_processor": "train",
-    "download_model": "train",
-    "tokenize_dataset": "train",
-    "download_encoder": "train",
-    "embed_rows": "train",
-    "train_model": "train",
-    "convert_checkpoint": "train",
-    "ask_base": "train",
-    "predict": "train",
-    "collect_metrics": "report",
-    "compare_expected": "report",
-    "plot_accuracy": "report",
-    "plot_comparison": "report",
-    "plot_environments": "report",
-    "plot_grad_norm": "report",
-    "plot_loss": "report",
-    "plot_rows": "report",
-    "tabulate_results": "report",
-    "archive": "report",
-}
 
 
 # Made from hundreds of others: their digests stand for them. Nested in each figure, the settings of a thousand runs
@@ -56,13 +24,16 @@ OF_MANY = {"collect_metrics"}
 
 @dataclass
 class Node:
-    """One result: the rule that makes it, its own settings, and the nodes it is made from.
+    """One result: the rule (by the name of its script) that makes it, its own settings, and what it is made from.
 
     `config` is all that the script reads; `own` is the part that identifies the result. `gates` must have
     succeeded before this node is made, and are no part of its identity. `joins` is a rule whose process may make
     this node too; `Plan.join` then sets `made_with`, the node whose process does, and that one's `first`.
     `implied` names inputs that follow from the others and from `own`: they say nothing new and are not in the identity.
     `environment` says what to do where installed packages are not those of `pins`.
+
+    `place`: those wildcards of the rule's directory that are not the node's own id. `results`: the folder that all
+    results lie in; of a module with a prefix another one, which is in no name and no identity.
     """
 
     rule: str
@@ -70,15 +41,16 @@ class Node:
     config: dict[str, Any]
     own: dict[str, Any]
     inputs: dict[str, "Node"] = field(default_factory=dict)
-    parent: str = ""  # directory pattern, with {id}
+    place: dict[str, str] = field(default_factory=dict)
     gates: dict[str, "Node"] = field(default_factory=dict)
     execution: dict[str, Any] = field(default_factory=dict)
     environment: str = "strict"
-    pins: str = ""  # by default those of the rule's stage
+    pins: str = ""  # by default those of the rule's environment
     joins: str = ""
     implied: frozenset[str] = frozenset()
     first: list["Node"] = field(default_factory=list)
     made_with: "Node | None" = None
+    results: str = "results"
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -115,15 +87,30 @@ class Node:
         """`<label>-<hash8>`."""
         return f"{slug(self.label)}-{self.digest[:8]}"
 
+    @property
+    def made_by(self) -> Rule:
+        """The rule of the workflow that makes it."""
+        return rule_of(self.rule)
+
     @cached_property
+    def path(self) -> str:
+        """Where the result lies below the folder of all results."""
+        return self.made_by.directory.format_map(defaultdict(lambda: self.id, self.place))
+
+    @property
     def directory(self) -> str:
         """Where the result lies, relative to the working directory."""
-        return self.parent.format(id=self.id)
+        return f"{self.results}/{self.path}"
 
     @property
     def manifest(self) -> str:
         """The file that says the result is finished."""
-        return str(PurePosixPath(self.directory) / "manifest.json")
+        return f"{self.directory}/manifest.json"
+
+    @property
+    def log(self) -> str:
+        """The file that its script's standard error goes to."""
+        return f"{self.directory}/{self.made_by.log_name.format_map(self.place)}"
 
     def document(self) -> dict[str, Any]:
         """What `config.json` holds."""
@@ -133,7 +120,7 @@ class Node:
             "config": self.config,
             "identity": self.identity,
             "inputs": {name: node.directory for name, node in self.inputs.items()},
-            "environment": {"policy": self.environment, "pins": self.pins or f"envs/{STAGES[self.rule]}.yaml"},
+            "environment": {"policy": self.environment, "pins": self.pins or f"envs/{self.made_by.environment}.yaml"},
             **({"first": [node.directory for node in self.first]} if self.first else {}),
         }
 
@@ -141,7 +128,8 @@ class Node:
 def recorded_node(directory: str, document: dict[str, Any], inputs: dict[str, Node]) -> Node:
     """The node that an archived `config.json` describes; its identity is what was written down, not recomputed."""
     node = Node(document["rule"], document["id"], document["config"], {}, inputs)
-    node.__dict__ |= {"identity": document["identity"], "id": document["id"], "directory": directory}
+    path = directory.removeprefix(f"{node.results}/")
+    node.__dict__ |= {"identity": document["identity"], "id": document["id"], "path": path}
     node.__dict__["digest"] = digest(document["identity"])
     return node
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sft.planning.node import Node
+from sft.runtime.installed import VENV_PYTHON
 
 
 class PlanError(Exception):
@@ -72,6 +73,14 @@ class Plan:
             if all(user is hosts[0] or hosts[0].directory in _above(user) for user in found):
                 hosts[0].first.append(node)
                 node.made_with = hosts[0]
+
+    def lie_below(self, results: str) -> None:
+        """Move everything to another folder of results (a module's prefix): names and identities stay as they are."""
+        for node in self.nodes.values():
+            node.results = results
+            if "python" in node.execution:
+                node.execution["python"] = f"{node.gates['environment'].directory}/{VENV_PYTHON}"
+        self.nodes = {node.directory: node for node in self.nodes.values()}
 
     def of_rule(self, *rules: str) -> list[Node]:
         """The planned nodes that these rules make."""

@@ -60,7 +60,6 @@ class _Planner:
                 config={"experiments": {name: {} for name in names}},
                 own={"experiments": names},
                 inputs=dict(self.shown),
-                parent="results/archive",
             )
         )
 
@@ -72,9 +71,7 @@ class _Planner:
             return {}
         source = key_fields(model.source)
         config = {"source": as_read(model.source)}
-        node = Node(
-            "download_model_files", source_label(source), config, {"source": source}, parent="results/model_files/{id}"
-        )
+        node = Node("download_model_files", source_label(source), config, {"source": source})
         return {"files": self.plan.add(node)}
 
     def _processor(self, cell: StudyCell) -> Node:
@@ -93,7 +90,7 @@ class _Planner:
             own["template_date"] = model.template_date
         label = source_label(source)
         files = self._files(model)
-        node = Node("download_processor", label, own, own, files, parent="results/processors/{id}")
+        node = Node("download_processor", label, own, own, files)
         return self._add_in_packages_of(cell, node)
 
     def _base(self, cell: StudyCell, seed: int) -> tuple[Node, dict[str, Any]]:
@@ -113,7 +110,7 @@ class _Planner:
         inputs = {"processor": processor} | self._files(model)
         # Weights made from a seed need no network, so the job that trains them can make them.
         joins = "train_model" if isinstance(model.source, Initialised) else ""
-        node = Node("download_model", label, own, own, inputs, parent="results/models/{id}", joins=joins)
+        node = Node("download_model", label, own, own, inputs, joins=joins)
         return self._add_in_packages_of(cell, node), {}
 
     # Packages
@@ -124,7 +121,7 @@ class _Planner:
         if lock is not None:
             settings = {"lock": f"locks/{lock}.txt", "packages": lock_digest(lock)}
             own = {"packages": settings["packages"]}
-            made = self.plan.add(Node("make_environment", lock, settings, own, parent="results/environments/{id}"))
+            made = self.plan.add(Node("make_environment", lock, settings, own))
             node.own = {**node.own, "environment": own["packages"]}
             node.gates = {**node.gates, "environment": made}
             node.pins = settings["lock"]
@@ -137,7 +134,7 @@ class _Planner:
         training = key_fields(cell.content.training)
         own = {key: training[key] for key in TOKEN_FIELDS if key in training}
         inputs = {"splits": splits, "processor": processor}
-        node = Node("tokenize_dataset", splits.label, own, own, inputs, parent="results/tokens/{id}")
+        node = Node("tokenize_dataset", splits.label, own, own, inputs)
         return self._add_in_packages_of(cell, node)
 
     def _train(self, experiment: StudyExperiment, cell: StudyCell, seed: int) -> Node:
@@ -167,7 +164,6 @@ class _Planner:
                 own,
                 own,
                 inputs,
-                parent="results/runs/{id}",
                 gates={f"audit-{audit.id}": audit, f"labels-{labels.id}": labels},
                 execution={**cell.execution.model_dump(), "distributed": content.training.distributed.model_dump()},
             ),
@@ -186,7 +182,7 @@ class _Planner:
                 config,
                 own,
                 inputs,
-                parent=f"{train.directory}/models/{dtype}",
+                place={"run": train.id, "dtype": dtype},
                 execution=cell.execution.model_dump(),
                 joins="predict",
             ),
@@ -219,7 +215,7 @@ class _Planner:
                 config,
                 own,
                 inputs | tests | asked_once,
-                parent=f"{train.directory}/evaluations/{{id}}",
+                place={"run": train.id},
                 gates=train.gates,
                 execution=execution,
                 # Model, rows and settings are the evaluation's own already.

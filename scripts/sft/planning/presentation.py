@@ -1,14 +1,18 @@
 """What a reader sees of an experiment, planned: its ledger, its table, its figures."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from sft.config.dataset import Mix
+from sft.config.fields import figure_name
 from sft.config.study import StudyExperiment
 from sft.planning.node import Node
 from sft.planning.plan import Plan, PlannedBaseline, Run
 from sft.runtime.canonical import canonical
+from sft.runtime.manifest import file_digest
 
+# The figures of every experiment, drawn by scripts/plot_<name>.py. `environments` and `rows` are for some: see below.
 FIGURES = ("accuracy", "loss", "grad_norm", "comparison")
 
 
@@ -25,7 +29,7 @@ def presented(
     """
     shown_nodes: dict[str, Node] = {}
     frame, name = experiment.frame, experiment.name
-    folder = f"results/experiments/{name}"
+    place = {"experiment": name}
     cells = [
         {
             "cell": run.cell,
@@ -37,7 +41,7 @@ def presented(
         }
         for run in runs
     ]
-    inputs = {}
+    inputs: dict[str, Node] = {}
     for i, run in enumerate(runs):
         inputs |= {f"run-{i}": run.train, f"scores-{i}": run.scores}
     inputs |= {f"audit-{i}": run.audit for i, run in enumerate(runs)}
@@ -50,7 +54,7 @@ def presented(
     if baselines:
         besides["baselines"] = [{"name": one.name, "label": one.label, "cells": list(one.cells)} for one in baselines]
     collected = {"experiment": name, "cells": cells, "datasets": datasets, **besides}
-    ledger = plan.add(Node("collect_metrics", name, collected, collected, inputs, parent=f"{folder}/ledger"))
+    ledger = plan.add(Node("collect_metrics", name, collected, collected, inputs, place=place))
     shown = {
         "experiment": name,
         "title": frame.title or name,
@@ -67,19 +71,25 @@ def presented(
         shown["one_base"] = True
     shown_nodes[f"ledger-{name}"] = ledger
     shown_nodes[f"table-{name}"] = plan.add(
-        Node("tabulate_results", name, shown, shown, {"ledger": ledger}, parent=f"{folder}/table")
+        Node("tabulate_results", name, shown, shown, {"ledger": ledger}, place=place)
     )
     if frame.expected is not None:
         config = {key: shown[key] for key in ("experiment", "cells", "seeds")} | {"expected": frame.expected}
-        plan.add(Node("compare_expected", name, config, config, {"ledger": ledger}, parent=f"{folder}/expected"))
+        plan.add(Node("compare_expected", name, config, config, {"ledger": ledger}, place=place))
     compared = _environments(experiment)
     figures = dict.fromkeys(FIGURES, shown) | ({"environments": {**shown, "compared": compared}} if compared else {})
     if lines := _rows(experiment):
         figures["rows"] = {**shown, "lines": lines}
     for kind, config in figures.items():
-        shown_nodes[f"figure-{name}-{kind}"] = plan.add(
-            Node(f"plot_{kind}", name, config, config, {"ledger": ledger}, parent=f"{folder}/figures/{kind}")
-        )
+        figure = Node(f"plot_{kind}", name, config, config, {"ledger": ledger}, place=place | {"figure": kind})
+        shown_nodes[f"figure-{name}-{kind}"] = plan.add(figure)
+    for script in frame.figures:
+        kind = figure_name(script)
+        # What it draws is in its bytes; where it lies is not.
+        own = {**shown, "script": file_digest(Path(script))}
+        config = {**shown, "figure": kind, "script": script, "sha256": own["script"]}
+        figure = Node("plot_own", name, config, own, {"ledger": ledger}, place=place | {"figure": kind})
+        shown_nodes[f"figure-{name}-{kind}"] = plan.add(figure)
     return shown_nodes
 
 

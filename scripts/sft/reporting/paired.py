@@ -13,6 +13,7 @@ from typing import Any
 from sft.data.read.tables import read_rows
 from sft.evaluation.scoring import METRICS
 from sft.evaluation.statistics import paired_mcnemar
+from sft.reporting import costs
 
 BASE = "base model"
 NAMED = ("experiment", "cell", "seed", "dataset", "split", "metric", "step", "against")
@@ -55,10 +56,7 @@ def comparisons(
 
 def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write `rows` as CSV, numbers in their shortest exact text."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    costs.write(rows, path, COLUMNS)
 
 
 def read(ledger: Path) -> list[dict[str, Any]]:

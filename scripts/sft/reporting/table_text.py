@@ -3,19 +3,23 @@
 Both have the same tables (results, paired tests where there are any, costs) from the same lists of columns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from sft.terms.measured import NOT_MEASURED
 
 Row = dict[str, Any]
+Columns = list[tuple[str, Callable[[Row], str]]]  # heading, text of a row
+# Heading, columns, rows, notes, and the column whose change of value is followed by a gap.
+Table = tuple[str, Columns, Sequence[Row], list[str], str]
 MINUS = "−"
 NO_NUMBER = "–"
 # Columns of text, left-aligned; all others are numbers.
 NAMES = ("cell", "rule", "test set", "validation set", "against")
 VALIDATION = "Scored on validation rows, on which settings are chosen: no result. Results are of test rows."
 PAIRS = "Rows that only one of two has right, and McNemar's exact test of that, seed by seed"
+COSTS = "Cost of the training, mean over seeds"
 RULES = "Cost of all that this experiment's table and figures rest on"
 METRICS = {
     "accuracy_strict": "strict",
@@ -57,9 +61,9 @@ def interval(low: float | None, high: float | None, signed: bool = False) -> str
     return "" if low is None else f"[{percent(low, signed)}, {percent(high, signed)}]"
 
 
-def result_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
+def result_columns(rows: Sequence[Row]) -> Columns:
     """(heading, text of a row) of the results table."""
-    columns: list[tuple[str, Callable[[Row], str]]] = [
+    columns: Columns = [
         ("cell", lambda row: row["cell"]),
         (set_heading(rows[0]), lambda row: row["dataset"]),
         ("base", lambda row: percent(row["base"])),
@@ -80,9 +84,9 @@ def result_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]
     return columns
 
 
-def cost_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
+def cost_columns(rows: Sequence[Row]) -> Columns:
     """(heading, text of a row) of the cost table."""
-    columns: list[tuple[str, Callable[[Row], str]]] = [("cell", lambda row: row["cell"])]
+    columns: Columns = [("cell", lambda row: row["cell"])]
     for metric, name in COST_NAMES.items():
         if rows and metric in rows[0]:
             scale = 100 if name.endswith("%") else 1
@@ -90,7 +94,7 @@ def cost_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
     return columns
 
 
-def rule_columns() -> list[tuple[str, Callable[[Row], str]]]:
+def rule_columns() -> Columns:
     """(heading, text of a row) of the table of costs by rule (see costs.by_rule)."""
     names = {"results": "results", "wall_seconds": "wall s", "cpu_seconds": "CPU s", "device_hours": "device h"}
     names |= {"joules": "joules", "peak_rss_mib": "memory MiB"}
@@ -144,7 +148,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return told
 
 
-def pair_columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
+def pair_columns(rows: Sequence[Row]) -> Columns:
     """(heading, text of a row) of the table of paired tests; numbers by seed."""
     return [
         ("cell", lambda row: row["cell"]),
@@ -165,14 +169,11 @@ def markdown(
     title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence[Row] = (), rules: Sequence[Row] = ()
 ) -> str:
     """The tables in Markdown."""
-    parts = [f"# {title}", _markdown_table(result_columns(rows), rows), "\n".join(f"- {note}" for note in notes(rows))]
-    if pairs:
-        parts += [f"{PAIRS}:", _markdown_table(pair_columns(pairs), pairs)]
-    if costs:
-        parts += ["Cost of the training, mean over seeds:", _markdown_table(cost_columns(costs), costs)]
-        parts += ["\n".join(f"- {note}" for note in cost_notes(costs))] if cost_notes(costs) else []
-    if rules:
-        parts += [f"{RULES}:", _markdown_table(rule_columns(), rules)]
+    parts = [f"# {title}"]
+    for heading, columns, lines, told, _ in _tables(rows, costs, pairs, rules):
+        parts += [f"{heading}:"] if heading else []
+        parts += [_markdown_table(columns, lines)]
+        parts += ["\n".join(f"- {note}" for note in told)] if told else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -180,16 +181,21 @@ def latex(
     title: str, rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence[Row] = (), rules: Sequence[Row] = ()
 ) -> str:
     """The tables in LaTeX; needs the package booktabs."""
-    parts = ["% \\usepackage{booktabs}", f"% {title}", _latex_table(result_columns(rows), rows, gap_after="dataset")]
-    parts += [f"% {note}" for note in notes(rows)]
-    if pairs:
-        parts += ["", f"% {PAIRS}", _latex_table(pair_columns(pairs), pairs, gap_after="cell")]
-    if costs:
-        parts += ["", "% Cost of the training, mean over seeds", _latex_table(cost_columns(costs), costs)]
-        parts += [f"% {note}" for note in cost_notes(costs)]
-    if rules:
-        parts += ["", f"% {RULES}", _latex_table(rule_columns(), rules)]
+    parts = ["% \\usepackage{booktabs}", f"% {title}"]
+    for heading, columns, lines, told, gap_after in _tables(rows, costs, pairs, rules):
+        parts += ["", f"% {heading}"] if heading else []
+        parts += [_latex_table(columns, lines, gap_after), *(f"% {note}" for note in told)]
     return "\n".join(parts) + "\n"
+
+
+def _tables(rows: Sequence[Row], costs: Sequence[Row], pairs: Sequence[Row], rules: Sequence[Row]) -> Iterator[Table]:
+    yield "", result_columns(rows), rows, notes(rows), "dataset"
+    if pairs:
+        yield PAIRS, pair_columns(pairs), pairs, [], "cell"
+    if costs:
+        yield COSTS, cost_columns(costs), costs, cost_notes(costs), ""
+    if rules:
+        yield RULES, rule_columns(), rules, [], ""
 
 
 def _with_interval(row: Row, metric: str) -> str:
@@ -216,23 +222,18 @@ def _amount(value: float | str | None, scale: int = 1) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _markdown_table(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row]) -> str:
-    names = sum(heading in NAMES for heading, _ in columns)
-    table = [[heading for heading, _ in columns]]
-    table += [[text(row).replace("|", "\\|") for _, text in columns] for row in rows]
-    widths = [max(len(line[k]) for line in table) for k in range(len(columns))]
-    rule = ["-" * wide if k < names else "-" * (wide - 1) + ":" for k, wide in enumerate(widths)]
-    padded = [
-        [
-            cell.ljust(wide) if k < names else cell.rjust(wide)
-            for k, (cell, wide) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in table
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
+def _markdown_table(columns: Columns, rows: Sequence[Row]) -> str:
+    made = []
+    for heading, text in columns:
+        cells = [heading, *(text(row).replace("|", "\\|") for row in rows)]
+        wide = max(map(len, cells))
+        name = heading in NAMES
+        made.append([cell.ljust(wide) if name else cell.rjust(wide) for cell in cells])
+        made[-1].insert(1, "-" * wide if name else "-" * (wide - 1) + ":")
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*made, strict=True))
 
 
-def _latex_table(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row], gap_after: str = "") -> str:
+def _latex_table(columns: Columns, rows: Sequence[Row], gap_after: str) -> str:
     letters = "".join("l" if heading in NAMES else "r" for heading, _ in columns)
     lines = [f"\\begin{{tabular}}{{@{{}}{letters}@{{}}}}", "\\toprule"]
     lines += [" & ".join(_tex(heading) for heading, _ in columns) + " \\\\", "\\midrule"]

@@ -21,8 +21,12 @@ VENV_PYTHON = "venv/bin/python"  # of an environment that make_environment made,
 
 
 def pins_file(name: str) -> Path:
-    """The file of pins that a node names: a lock may be the user's own, in the working directory."""
-    for path in (Path(name), ROOT / name):
+    """The file of pins that a node names: ours for envs/…; a lock may be the user's own, in the working directory.
+
+    An outer workflow that uses this one as a module has envs/ of its own, and data.yaml is a common name.
+    """
+    ours_first = Path(name).parts[:1] == ("envs",)
+    for path in (ROOT / name, Path(name)) if ours_first else (Path(name), ROOT / name):
         if path.is_file():
             return path
     raise FileNotFoundError(errno.ENOENT, f"the pins of this result are gone ({os.strerror(errno.ENOENT)})", name)

@@ -25,6 +25,11 @@ def rules(comment: str) -> list[str]:
     return sorted({one.removeprefix(SUBMITTED).partition("_wildcards_")[0] for one in members(comment)})
 
 
+def trains(comment: str) -> bool:
+    """Whether one of the jobs trains a run; an outer workflow may have renamed the rule (`use rule * as sft_*`)."""
+    return any("train_model" in name for name in rules(comment))
+
+
 def of_group(comments: Iterable[str]) -> str | None:
     """The comment of the group of jobs that have these comments; None where SLURM would not take one as long."""
     found = JOINT.join(sorted(comments))

@@ -43,6 +43,8 @@ def install(workflow: Any, say: Callable[[str], None]) -> None:
     """Replace what is missing in the plugin, for the Snakemake of this process; before its first job is submitted."""
     import snakemake_executor_plugin_slurm as plugin
 
+    if getattr(plugin.Executor.run_job, "takes_over", False):
+        return  # another module of the same workflow was first
     if metadata.version(PLUGIN) != VERSION:
         raise ExecutorError(
             f"{PLUGIN} {metadata.version(PLUGIN)} is installed, and this workflow is made for {VERSION}. Install what "
@@ -90,6 +92,7 @@ def _submit_once(plugin: Any, leftovers: Leftovers, say: Callable[[str], None]) 
             return
         submit(executor, job)
 
+    setattr(run_job, "takes_over", True)  # noqa: B010 - a mark on a function, which has no such attribute
     plugin.Executor.run_job = run_job
 
 

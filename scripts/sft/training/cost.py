@@ -1,8 +1,10 @@
 """What a run cost: device-hours, energy, the share of the device's arithmetic. Never a zero for what is not known."""
 
-import ctypes
 import os
+from contextlib import suppress
 from typing import Any
+
+import pynvml
 
 from sft.terms.measured import NOT_MEASURED
 
@@ -23,30 +25,24 @@ CONVENTION = "6N operations a token for full training, 4N with frozen weights; n
 class EnergyMeter:
     """Reads NVML's energy counters of the visible devices; without NVML every reading is None."""
 
-    def __init__(self, library: str = "libnvidia-ml.so.1"):
-        self._nvml: Any = None
-        try:
-            nvml = ctypes.CDLL(library)
-        except OSError:
-            return
-        if nvml.nvmlInit_v2() == 0:
-            self._nvml = nvml
+    def __init__(self) -> None:
+        with suppress(pynvml.NVMLError):  # where it fails, every reading does
+            pynvml.nvmlInit()
 
     def joules(self, devices: list[str]) -> float | None:
         """Energy that `devices` (indices or UUIDs) have used since the driver was loaded; None where one tells none."""
-        if self._nvml is None or not devices:
+        if not devices:
             return None
-        total = 0.0
-        for device in devices:
-            handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
-            if device.isdigit():
-                found = self._nvml.nvmlDeviceGetHandleByIndex_v2(int(device), ctypes.byref(handle))
-            else:
-                found = self._nvml.nvmlDeviceGetHandleByUUID(device.encode(), ctypes.byref(handle))
-            if found or self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules)):
-                return None
-            total += millijoules.value / 1000
-        return total
+        try:
+            return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(_handle(device)) for device in devices) / 1000
+        except pynvml.NVMLError:
+            return None
+
+
+def _handle(device: str) -> Any:
+    if device.isdigit():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(device))
+    return pynvml.nvmlDeviceGetHandleByUUID(device)
 
 
 def visible_devices() -> list[str]:

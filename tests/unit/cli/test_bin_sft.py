@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import set_up
 
+import set_up
 from sft_command import ROOT
 
 VERSION = 'print("the other checkout")'

@@ -35,13 +35,8 @@ def invert(encoded: bytes) -> bytes:
     return png(ImageOps.invert(decode(encoded)))
 
 
-def pixel_digest(encoded: bytes) -> str:
-    """sha256 of size and RGB pixels, which is what a model sees: the same for every lossless encoding."""
-    return pixels_digest(decode(encoded)).hex()
-
-
 def pixels_digest(picture: Image.Image) -> bytes:
-    """sha256 of a decoded picture's size and RGB pixels."""
+    """sha256 of size and RGB pixels, which is what a model sees: the same for every lossless encoding."""
     return hashlib.sha256(b"%d %d\n" % picture.size + picture.tobytes()).digest()
 
 

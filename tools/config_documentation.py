@@ -44,8 +44,8 @@ from sft.config.source import (
 )
 from sft.config.split_settings import Slice, Split, Validation
 from sft.config.training_settings import Lora, Training
-from sft.config.yaml_comments import commented
 from sft.config.yaml_scalars import quoted
+from yaml_comments import commented
 
 # The tables of config/README.md, by the name between its marker comments.
 TABLES: dict[str, type[BaseModel]] = {

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sft.packages.pins import (
+from pins import (
     CUDA_LIBRARY,
     SEAL,
     Pin,

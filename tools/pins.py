@@ -71,7 +71,6 @@ class PinFile:
     path: Path
     pins: dict[str, Pin] = field(default_factory=dict)
     conda: dict[str, Pin] = field(default_factory=dict)
-    has_pip_section: bool = False
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, pin: Pin) -> None:
@@ -153,7 +152,7 @@ def read_yaml(path: Path, root: Path) -> PinFile:
         elif section == "channels:" and re.fullmatch(r"  - [a-z][a-z0-9_-]*", line):
             continue
         elif line == "  - pip:" and section == "dependencies:":
-            section, found.has_pip_section = line, True
+            section = line
         elif _refused(found, number, line):
             continue
         elif section == "dependencies:" and (pin := _CONDA.fullmatch(line)):

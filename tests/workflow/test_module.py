@@ -1,0 +1,470 @@
+"""Used by somebody else's workflow: every form runs the two-run study to its end, and the host keeps its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+from checkouts import CONFIG, ROOT, SNAKEMAKE, Checkout
+from outer import HOSTED, clone, commit, hosted_at, module, outer
+
+pytestmark = pytest.mark.slow
+
+CONFIGFILE = 'configfile: "config/mine.yaml"\n\n'
+HERE = repr(str(ROOT / "workflow/Snakefile"))
+# The jobs of the small study: two experiments, one data set; small results are made within others' jobs.
+STUDY = {
+    **dict.fromkeys(("download_dataset", "prepare_dataset", "split_dataset", "tokenize_dataset"), 1),
+    **dict.fromkeys(("audit_splits", "audit_labels", "download_processor", "convert_checkpoint", "archive"), 1),
+    **dict.fromkeys(("train_model", "predict", "score", "collect_metrics", "tabulate_results"), 2),
+    "plot": 8,
+}
+ONE = CONFIG.partition("  more_words:")[0]
+
+
+def named(prefix: str, jobs: dict[str, int] = STUDY) -> dict[str, int]:
+    return {prefix + rule: number for rule, number in jobs.items()}
+
+
+def without_targets(jobs: dict[str, int]) -> dict[str, int]:
+    return {rule: number for rule, number in jobs.items() if not rule.endswith("_all")}
+
+
+def run(checkout: Checkout, *arguments: str, **variables: str) -> str:
+    """Run to the end; what was said."""
+    done = checkout.snakemake(*arguments, **variables)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+def refused(checkout: Checkout, *arguments: str, **variables: str) -> str:
+    """The one line with which Snakemake stops."""
+    done = checkout.snakemake("-n", *arguments, **variables)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def nothing_to_do(checkout: Checkout, *arguments: str, **variables: str) -> bool:
+    return "Nothing to be done" in run(checkout, "-n", *arguments, **variables)
+
+
+def listing(folder: Path) -> list[tuple[str, int]]:
+    """Every file and when it was changed, byte code left out."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return sorted((str(path), path.stat().st_mtime_ns) for path in files)
+
+
+# The forms, each to the end
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Path]:
+    """A finished outer workflow: local path with awkward characters, `as sft_*`, --directory; and the clone it uses."""
+    folder = tmp_path_factory.mktemp("local")
+    tree = clone(folder / "a b'c$HOME\"d;e")
+    before = listing(tree)
+    subprocess.run(["chmod", "-R", "a-w", tree], check=True)
+    checkout = outer(folder / "work", "")
+    snakefile = folder / "their workflow/Snakefile"
+    snakefile.parent.mkdir()
+    snakefile.write_text(CONFIGFILE + module(repr(str(tree / "workflow/Snakefile"))))
+    (checkout.path / "Snakefile").unlink()
+    run(checkout, "-s", str(snakefile), "--directory", str(checkout.path))
+    assert listing(tree) == before, "something was written into the checkout"
+    (checkout.path / "Snakefile").write_text(snakefile.read_text())
+    return checkout, tree
+
+
+@pytest.fixture
+def used(local: tuple[Checkout, Path], tmp_path: Path) -> Checkout:
+    """A copy of the finished outer workflow, which uses the clone in its place."""
+    shutil.copytree(local[0].path, tmp_path / "work", symlinks=True)
+    return Checkout(tmp_path / "work")
+
+
+def test_local_module(local: tuple[Checkout, Path]) -> None:
+    checkout, _ = local
+    assert nothing_to_do(checkout)
+    assert len(list((checkout.path / "results/experiments").glob("*/runs/*/seed-0"))) == 2
+
+
+def test_git_module(tmp_path: Path) -> None:
+    """A dict of the outer Snakefile, rules under their own names, from a tag; the working tree has gone on since."""
+    repository = clone(tmp_path / "repository")
+    first = commit(repository, "v1")
+    (repository / "scripts/score.py").write_text("raise SystemExit('not of this commit')\n")
+    source = repr(f"git+file://{repository}/workflow/Snakefile@v1")
+    snakefile = "import yaml\nTHEIRS = yaml.safe_load(open('config/mine.yaml'))\n\n"
+    checkout = outer(tmp_path / "work", snakefile + module(source, config="THEIRS", rename=False))
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    # Two at once on an empty cache: one checks the commit out, the other finds it or waits for nothing.
+    command = [SNAKEMAKE, "-n", "--quiet", "rules", "--nolock"]
+    racing = [subprocess.Popen(command, cwd=checkout.path, env=os.environ | cache) for _ in range(2)]
+    assert [one.wait() for one in racing] == [0, 0]
+    run(checkout, **cache)
+    assert nothing_to_do(checkout, **cache)
+    made = [json.loads(path.read_text()) for path in (checkout.path / "results").rglob("manifest.json")]
+    assert len(made) == sum(STUDY.values()) + 2
+    assert {(one["git"]["commit"], one["git"]["dirty"]) for one in made} == {(first, False)}
+    run(checkout, "--report", "report.html", **cache)
+    assert "Thin lines are single seeds" in (checkout.path / "report.html").read_text()
+    # What it is asked for is the same as from a file, though PyYAML reads 1e-3 as a text.
+    (checkout.path / "Snakefile").write_text(CONFIGFILE + module(source, rename=False))
+    assert nothing_to_do(checkout, **cache)
+
+
+TWO = (
+    CONFIGFILE
+    + 'rule all:\n    input: "theirs.txt"\n\n'
+    + module(HERE, "a", more='    prefix: "first"\n')
+    + "\n"
+    + module(
+        HERE, "b", config='dict(config, experiments={"words": config["experiments"]["words"]})', more="    PREFIX\n"
+    )
+    + """
+rule theirs:
+    input: rules.a_archive.output[1], rules.b_archive.output[1]
+    output: "theirs.txt"
+    params: n=1
+    shell: "cat {input:q} > {output}"
+
+onstart:
+    shell("echo started >> theirs.log")
+"""
+).replace("PREFIX", r"""prefix: "second/my dir's $x" """.strip())
+
+
+def test_two_modules_with_prefixes(tmp_path: Path) -> None:
+    checkout = outer(tmp_path / "work", TWO)
+    run(checkout)
+    results = [checkout.path / "first/results", checkout.path / "second/my dir's $x/results"]
+    assert [len(list(place.glob("runs/*/manifest.json"))) for place in results] == [2, 1]
+    assert not (checkout.path / "results").exists()
+    assert (checkout.path / "theirs.log").read_text() == "started\n"
+    # One result has one name, wherever it lies.
+    names = [{path.parent.name for path in place.glob("runs/*/manifest.json")} for place in results]
+    assert names[1] < names[0]
+    assert nothing_to_do(checkout)
+    # Times of our files mean nothing here either.
+    for path in results[0].rglob("*"):
+        os.utime(path, (2_000_000_000, 2_000_000_000), follow_symlinks=False)
+    os.utime(checkout.path / "theirs.txt", (2_000_000_001, 2_000_000_001))
+    assert nothing_to_do(checkout)
+    # An outer rule keeps Snakemake's own reasons.
+    checkout.replace("Snakefile", "n=1", "n=2")
+    assert checkout.planned() == {"theirs": 1}
+    # The archive unpacks as that of a study without prefix, and draws the same figures.
+    plain = clone(tmp_path / "plain")
+    with tarfile.open(results[0] / "archive/archive.tar.gz") as archive:
+        archive.extractall(plain, filter="data")
+    run(Checkout(plain), "figures")
+    drawn = [sorted(place.glob("experiments/*/figures/*/*.svg")) for place in (plain / "results", results[0])]
+    assert len(drawn[0]) == 8
+    assert [path.read_bytes() for path in drawn[0]] == [path.read_bytes() for path in drawn[1]]
+
+
+def test_snakedeploy(tmp_path: Path) -> None:
+    """What snakedeploy writes runs; with the profile that it copies, it plans for a cluster."""
+    repository = clone(tmp_path / "repository")
+    variables = hosted_at(repository) | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    first = commit(repository, "v1.0.0")
+    place = tmp_path / "work"
+    command = [SNAKEMAKE.with_name("snakedeploy"), "deploy-workflow", HOSTED, place, "--tag", "v1.0.0"]
+    deployed = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
+    assert deployed.returncode == 0, deployed.stderr
+    assert 'github("someone/snakemake-sft", path="workflow/Snakefile", tag="v1.0.0")' in (
+        (place / "workflow/Snakefile").read_text()
+    )
+    shipped = Checkout(place).planned(**variables)
+    assert shipped["train_model"] == 12, "its config/config.yaml is the shipped one"
+    assert (place / "profiles/slurm/profile.yaml").is_file()
+    shutil.rmtree(place / "config")
+    (place / "config").mkdir()
+    (place / "config/config.yaml").write_text(CONFIG)
+    outer(place, (place / "workflow/Snakefile").read_text())
+    (place / "Snakefile").unlink()
+    checkout = Checkout(place)
+    run(checkout, "-n", "--profile", "profiles/slurm", **variables)
+    run(checkout, **variables)
+    assert nothing_to_do(checkout, **variables)
+    made = json.loads(next((place / "results/runs").glob("*/manifest.json")).read_text())
+    assert made["git"] == {"commit": first, "dirty": False}
+    run(checkout, "--report", "report.html", **variables)
+    assert "Thin lines are single seeds" in (place / "report.html").read_text()
+
+
+# What is asked for, or one line
+
+
+def test_configuration_of_the_outer_workflow_is_planned(tmp_path: Path) -> None:
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE))
+    assert without_targets(checkout.planned()) == named("sft_")
+    assert without_targets(checkout.planned("--config", "threads=2")) == named("sft_")
+    # Snakemake merges --configfile into the outer workflow's.
+    (tmp_path / "more.yaml").write_text("experiments: {words: {training: {max_steps: 3}}}\n")
+    assert without_targets(checkout.planned("--configfile", "more.yaml"))["sft_train_model"] == 2
+    assert "max_steps: 3" in (tmp_path / ".snakemake/sft/sft.yaml").read_text()
+
+
+def test_a_dict_is_what_a_file_of_it_would_be(finished: Checkout, tmp_path: Path) -> None:
+    """1e-3 is a text for PyYAML and a number here: the finished results of the file are those of the dict."""
+    checkout = outer(
+        tmp_path, f"{CONFIGFILE}config['models'].update()\nPART = dict(config)\n" + module(HERE, config="PART")
+    )
+    (tmp_path / "results").symlink_to(finished.path / "results")
+    assert nothing_to_do(checkout)
+    assert nothing_to_do(checkout, "--config", "threads=2")
+    changed = "PART['experiments']['more_words']['training']['learning_rate'] = 1e-5"
+    checkout.replace("Snakefile", "\nmodule sft", f"\n{changed}\nmodule sft")
+    assert checkout.planned()["sft_train_model"] == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (None, "module sft: `config:` is missing"),
+        ("{}", "there is no experiment"),
+        ('{"nonsense": 1}', "module sft: .snakemake/sft/sft.yaml:1: nonsense: unknown key"),
+        (
+            "config",
+            "module sft: config/mine.yaml:17: experiments.words.training.learnig_rate: unknown key. Did you mean",
+        ),
+        (
+            "dict(config, execution={})",
+            "module sft: .snakemake/sft/sft.yaml:27: experiments.words.training.learnig_rate",
+        ),
+    ],
+)
+def test_what_asks_for_nothing_or_wrongly_stops(tmp_path: Path, config: str | None, told: str) -> None:
+    """Never the demo, also where the outer folder has a config/config.yaml."""
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE, config=config), CONFIG.replace("learning_", "learnig_", 1))
+    (tmp_path / "config/config.yaml").write_text(CONFIG)
+    assert told in refused(checkout)
+
+
+def test_an_empty_configuration_of_our_own_snakefile_stops(finished: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("experiments: {}\n")
+    told = refused(finished, "--configfile", str(tmp_path / "empty.yaml"))
+    assert "there is no experiment" in told
+
+
+def test_an_override_that_does_not_reach_is_told(tmp_path: Path) -> None:
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE, config='config["sft"]'))
+    lines = CONFIG.splitlines()
+    (tmp_path / "config/mine.yaml").write_text(
+        "\n".join(["genome: x", "sft:", *(f"  {line}" for line in lines)]) + "\n"
+    )
+    said = run(checkout, "-n", "--config", "device=cuda")
+    assert "note: module sft: --config device does not reach it" in said
+
+
+def test_a_source_without_repository_is_one_line(tmp_path: Path) -> None:
+    """As from https://…/raw/…: Snakemake has one file there, and no commit."""
+    code = "from snakemake.sourcecache import GenericSourceFile; "
+    text = (ROOT / "workflow/rules/tree.smk").read_text().replace("workflow.current_basedir", "BASE")
+    program = f"{code}BASE = GenericSourceFile('https://example.org/raw/v1/workflow')\n{text}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: https://example.org/raw/v1/workflow: this workflow is more than its Snakefile"
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_two_commits_in_one_workflow_are_one_line(tmp_path: Path) -> None:
+    repository = clone(tmp_path / "repository")
+    commit(repository, "v1")
+    (repository / "README.md").write_text("Another.\n")
+    commit(repository, "v2")
+    sources = [repr(f"git+file://{repository}/workflow/Snakefile@{tag}") for tag in ("v1", "v2")]
+    parts = [module(one, name, more=f"    prefix: '{name}'\n") for one, name in zip(sources, "ab", strict=True)]
+    checkout = outer(tmp_path / "work", CONFIGFILE + "\n".join(parts))
+    told = refused(checkout, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert told.startswith("error: two versions of this workflow in one: ")
+
+
+def test_two_modules_in_one_folder_are_one_line(tmp_path: Path) -> None:
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE, "a") + "\n" + module(HERE, "b"))
+    assert refused(checkout).startswith("error: modules a and b would both write into results/. Give them prefixes")
+
+
+def test_a_reference_that_is_not_there_is_told(tmp_path: Path) -> None:
+    repository = clone(tmp_path / "repository")
+    commit(repository, "v1")
+    source = repr(f"git+file://{repository}/workflow/Snakefile@v9")
+    done = outer(tmp_path / "work", CONFIGFILE + module(source)).snakemake("-n")
+    assert done.returncode == 1
+    assert "invalid object name 'v9'" in done.stdout + done.stderr
+
+
+# A good guest
+
+
+def test_the_default_target_is_the_outer_workflow_s(tmp_path: Path) -> None:
+    theirs = 'rule theirs:\n    output: "theirs.txt"\n    shell: "touch {output}"\n\n'
+    target = 'rule all:\n    DEFAULT\n    input: "theirs.txt"\n\n'
+    used = CONFIGFILE + module(HERE)
+    before = outer(tmp_path, target.replace("    DEFAULT\n", "") + theirs + used)
+    assert before.planned() == {"theirs": 1}
+    (tmp_path / "Snakefile").write_text(used + theirs + target.replace("DEFAULT", "default_target: True"))
+    assert before.planned() == {"theirs": 1}
+
+
+def test_nothing_of_ours_is_imported_for_theirs(tmp_path: Path) -> None:
+    """They have an archive.py and an envs/data.yaml of their own, as we do; and their sys.path is as it was."""
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE) + "\nimport archive, sys\nassert archive.MINE\n")
+    (tmp_path / "archive.py").write_text("MINE = True\n")
+    checkout.edit("Snakefile", lambda text: text + f"assert {str(ROOT / 'scripts')!r} not in sys.path\n")
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/data.yaml").write_text("dependencies:\n  - pip:\n      - numpy==1.0.0\n")
+    run(checkout, "--until", "sft_download_dataset")
+    # Nor is the PATH of their jobs another one.
+    checkout.edit(
+        "Snakefile", lambda text: text + '\nrule path:\n    output: "path.txt"\n    shell: "echo $PATH > {output}"\n'
+    )
+    run(checkout, "path.txt", PATH="/usr/bin:/bin")
+    assert (tmp_path / "path.txt").read_text() == "/usr/bin:/bin\n"
+
+
+def test_only_our_jobs_have_no_reasons_of_snakemake(used: Checkout) -> None:
+    """A rule of theirs beside ours: changed parameters run it again; of ours neither times nor a lost record does."""
+    theirs = '\nrule theirs:\n    output: "theirs.txt"\n    params: n=1\n    shell: "touch {output}"\n'
+    checkout = used
+    checkout.edit("Snakefile", lambda text: text + theirs)
+    run(checkout, "theirs.txt")
+    assert nothing_to_do(checkout, "sft_all", "theirs.txt")
+    checkout.replace("Snakefile", "n=1", "n=2")
+    assert checkout.planned("sft_all", "theirs.txt") == {"theirs": 1}
+    shutil.rmtree(checkout.path / ".snakemake/metadata")
+    assert nothing_to_do(checkout, "sft_all")
+
+
+def test_changed_values_and_damage_run_their_chain(used: Checkout) -> None:
+    used.replace("config/mine.yaml", "learning_rate: 2e-3", "learning_rate: 3e-3")
+    assert used.planned()["sft_train_model"] == 1
+    used.replace("config/mine.yaml", "learning_rate: 3e-3", "learning_rate: 2e-3")
+    scores = next((used.path / "results").rglob("scores.parquet"))
+    scores.write_bytes(scores.read_bytes()[:-10])
+    planned = used.planned()
+    assert planned["sft_score"] == 1
+    assert "sft_train_model" not in planned
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_handlers_of_both_run(tmp_path: Path, place: str) -> None:
+    handlers = 'onstart:\n    print("THEIR START")\n\nonerror:\n    print("THEIR ERROR")\n\n'
+    used = module(HERE, more='    prefix: "broken"\n')
+    checkout = outer(tmp_path, CONFIGFILE + (handlers + used if place == "before" else f"{used}\n{handlers}"))
+    (tmp_path / "data/train.jsonl").write_text("{no json\n")
+    done = checkout.snakemake("--until", "sft_prepare_dataset")
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "THEIR START" in said
+    assert "THEIR ERROR" in said
+    assert "failed: broken/results/datasets/" in said
+
+
+def test_the_process_of_a_job_on_a_cluster(tmp_path: Path) -> None:
+    """As SLURM's plugin starts it, where config.json was written by the process that submits."""
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE, more='    prefix: "there"\n'))
+    run(checkout, "--until", "sft_prepare_dataset")
+    [node] = (tmp_path / "there/results/datasets").iterdir()
+    (node / "manifest.json").unlink()
+    target = f"sft_prepare_dataset:id={node.name}"
+    run(
+        checkout,
+        "--mode",
+        "remote",
+        "--target-jobs",
+        target,
+        "--no-hooks",
+        "--nolock",
+        "--allowed-rules",
+        "sft_prepare_dataset",
+    )
+    assert (node / "manifest.json").exists()
+
+
+def test_a_killed_snakemake_goes_on(tmp_path: Path) -> None:
+    """Its marks of incomplete files count for theirs, not for ours."""
+    theirs = '\nrule theirs:\n    output: "theirs.txt"\n    shell: "touch {output}; sleep 60"\n'
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE) + theirs)
+    command = [SNAKEMAKE, "--cores", "2", "theirs.txt", "sft_audits"]
+    head = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not (list(tmp_path.glob("results/splits/*/config.json")) and (tmp_path / "theirs.txt").exists()):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
+    run(checkout, "--unlock")
+    run(checkout, "sft_audits")
+    done = checkout.snakemake("-n", "theirs.txt")
+    assert done.returncode == 1
+    assert "IncompleteFilesException" in done.stderr
+
+
+def test_rules_can_be_changed_by_the_outer_workflow(tmp_path: Path) -> None:
+    more = "\nuse rule train_model from sft as sft_train_model with:\n    threads: 2\n"
+    checkout = outer(tmp_path, CONFIGFILE + module(HERE) + more)
+    assert without_targets(checkout.planned()) == named("sft_")
+    # The plan is made once, however often Snakemake executes the Snakefile.
+    assert run(checkout, "-n").count("besides its jobs") == 1
+
+
+def test_storage_elsewhere_and_separate_disks_are_one_line(tmp_path: Path) -> None:
+    """Plugins as an object store and a cloud have: for Snakemake they are there, and here they cannot be used."""
+    checkout = outer(tmp_path / "work", CONFIGFILE + module(HERE))
+    plugins = tmp_path / "plugins"
+    for name, text in PLUGINS.items():
+        (plugins / name).mkdir(parents=True)
+        (plugins / name / "__init__.py").write_text(text)
+    storage = ("--default-storage-provider", "far", "--default-storage-prefix", "far://x")
+    assert refused(checkout, *storage, PYTHONPATH=str(plugins)).startswith("error: --default-storage-provider far: ")
+    arguments = ("--executor", "away", "--jobs", "1", "--until", "sft_download_dataset")
+    done = checkout.snakemake(*arguments, warm=False, PYTHONPATH=str(plugins))
+    assert done.returncode == 1
+    assert "error: jobs would run without a shared file system" in done.stderr.splitlines()[-1]
+
+
+PLUGINS = {
+    "snakemake_storage_plugin_far": """
+from snakemake_interface_storage_plugins.storage_object import StorageObjectRead, StorageObjectWrite
+from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase
+
+class StorageProvider(StorageProviderBase):
+    def default_max_requests_per_second(self): return 1.0
+    def use_rate_limiter(self): return False
+    def rate_limiter_key(self, query, operation): return None
+    @classmethod
+    def example_queries(cls): return []
+    @classmethod
+    def is_valid_query(cls, query): raise NotImplementedError
+
+class StorageObject(StorageObjectRead, StorageObjectWrite):
+    pass
+""",
+    "snakemake_executor_plugin_away": """
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.settings import CommonSettings
+
+common_settings = CommonSettings(
+    non_local_exec=True, implies_no_shared_fs=True, job_deploy_sources=True, can_transfer_local_files=True,
+    pass_default_storage_provider_args=True, pass_default_resources_args=True,
+    auto_deploy_default_storage_provider=False,
+)
+
+class Executor(RemoteExecutor):
+    def run_job(self, job): raise AssertionError("a job was started")
+    async def check_active_jobs(self, active_jobs):
+        for job in active_jobs: yield job
+    def cancel_jobs(self, active_jobs): return
+""",
+}

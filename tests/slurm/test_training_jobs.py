@@ -1,6 +1,8 @@
 """A training that SLURM stops, moves and starts again comes to the same result, bit for bit.
 
 The jobs start the trainer as a rule does (`srun --overlap …`, sft.slurm.srun). What runs in them is the real one.
+
+Tests: sft.slurm.srun
 """
 
 import os

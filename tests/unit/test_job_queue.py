@@ -1,4 +1,7 @@
-"""What SLURM's commands answer, also when they do not: `None` is never taken for "the job is gone"."""
+"""What SLURM's commands answer, also when they do not: `None` is never taken for "the job is gone".
+
+Tests: sft.runtime.job
+"""
 
 import os
 from pathlib import Path

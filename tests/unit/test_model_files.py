@@ -1,4 +1,7 @@
-"""Which files of a published model are taken, which are refused, and how they are shared."""
+"""Which files of a published model are taken, which are refused, and how they are shared.
+
+Tests: sft.models.model_directory, sft.models.model_kind, sft.terms.model_names
+"""
 
 import json
 from pathlib import Path

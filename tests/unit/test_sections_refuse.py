@@ -1,7 +1,7 @@
 """What sections of a configuration refuse: keys that exclude each other, and values that fit no run.
 
-Tests: sft.config.audit_settings, sft.config.dataset, sft.config.distributed, sft.config.experiment, sft.config.model,
-sft.config.optional_libraries, sft.config.source, sft.config.study, sft.config.training_settings
+Tests: sft.config.audit_settings, sft.config.dataset, sft.config.distributed, sft.config.experiment,
+sft.config.model, sft.config.optional_libraries, sft.config.source, sft.config.study, sft.config.training_settings
 """
 
 import copy

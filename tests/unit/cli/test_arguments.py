@@ -1,4 +1,7 @@
-"""What can be typed after `sft`, what help says, how wrong words end, and how quickly it starts."""
+"""What can be typed after `sft`, what help says, how wrong words end, and how quickly it starts.
+
+Tests: sft.cli.__main__, sft.cli.plans
+"""
 
 import resource
 import subprocess

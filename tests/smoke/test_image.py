@@ -33,6 +33,7 @@ def test_the_image_is_the_one_that_rules_name():
     assert '"envs/snakemake-sft.sif"' in (ROOT / "scripts/sft/workflow/attached.py").read_text()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_recipe_makes_the_environment_from_its_own_files(tmp_path: Path):
     """What %files copies and %post runs, with another root than /opt: no container is needed to see that it works."""
@@ -54,6 +55,7 @@ def test_the_recipe_makes_the_environment_from_its_own_files(tmp_path: Path):
 
 
 @pytest.mark.skipif(not shutil.which("apptainer"), reason="no apptainer on this machine")
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_image_builds_and_tests_itself(tmp_path: Path):
     command = ["apptainer", "build", str(tmp_path / "image.sif"), "envs/apptainer.def"]

@@ -1,4 +1,7 @@
-"""Cost of a run: what is unknown says so."""
+"""Cost of a run: what is unknown says so.
+
+Tests: sft.terms.measured
+"""
 
 import ast
 import os

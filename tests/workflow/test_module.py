@@ -1,4 +1,7 @@
-"""Used by somebody else's workflow: every form runs the two-run study to its end, and the host keeps its own."""
+"""Used by somebody else's workflow: every form runs the two-run study to its end, and the host keeps its own.
+
+Tests: sft.workflow.configuration, sft.workflow.start
+"""
 
 import json
 import os

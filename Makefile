@@ -10,7 +10,7 @@ STAGES ?=#           pin: environments to pin instead of all
 UPGRADE ?=#          lock: 1 moves indirect dependencies to their newest versions
 WATCH ?=#            status: seconds after which it is shown again
 ON ?=#               test-gpu: cpu, for what can be tried without a device
-SLURM ?=#            test: install, as root, adds Debian's SLURM for the tests of tests/slurm
+SLURM ?=#            test-all: install, as root, adds Debian's SLURM for the tests of tests/slurm
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -74,9 +74,16 @@ setup: ## make or update .venv from the hashed locks
 setup-tests:
 	$(SET_UP) --tests
 
+# What counts as covered, and from where a run fails: [tool.coverage] of pyproject.toml.
+RUN_TESTS = $(if $(filter install,$(SLURM)),SFT_INSTALL_SLURM=1) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
-test: setup-tests ## all tests that need no GPU; those of SLURM bring a cluster of their own where it is installed
-	$(if $(filter install,$(SLURM)),SFT_INSTALL_SLURM=1) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu"
+test: setup-tests ## what tells most of a change, with the coverage of scripts/sft: at most 15 minutes on two quiet cores
+	$(RUN_TESTS) -m "not gpu and not thorough" --cov
+
+.PHONY: test-all
+test-all: setup-tests ## every test that needs no GPU; those of SLURM bring a cluster of their own where it is installed
+	$(RUN_TESTS) -m "not gpu" --cov
 
 .PHONY: test-fast
 test-fast: setup-tests ## the tests of seconds, under a minute together

@@ -24,8 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import torch
 
 from sft.estimates.estimate import Shape, step_bytes
-from sft.terms.measured import NOT_MEASURED
-from sft.training.cost import CONVENTION, EnergyMeter, cost, visible_devices
+from sft.runtime.cost import CONVENTION, NOT_MEASURED, EnergyMeter, cost, visible_devices
 
 # Sizes of Llama 3.2 1B, Llama 3.2 3B and Llama 3.1 8B (their config.json).
 SHAPES = {

@@ -16,6 +16,7 @@ from typing import Any
 
 from sft.config.nodes import TrainSettings
 from sft.runtime import attempts, job, launch
+from sft.runtime.cost import EnergyMeter, cost, visible_devices
 from sft.runtime.device_lease import lease_cuda
 from sft.runtime.out_of_memory import OutOfMemoryError
 from sft.runtime.stage import EXIT_RESUMABLE, Stage, StageError, run_stage
@@ -24,7 +25,6 @@ from sft.runtime.time_limit import TimeLimit
 from sft.training import metrics_stream, resume
 from sft.training.accounting import Accounting
 from sft.training.checkpoint import EFFECTIVE, Checkpoints
-from sft.training.cost import EnergyMeter, cost, visible_devices
 from sft.training.loop import train_here
 from sft.training.run_setup import TENSORBOARD, Run
 from sft.training.spread import train_on_ranks

@@ -1,4 +1,4 @@
-"""Makes `sft` and the scripts importable, as they are when a script is run by its path; a disk that is soon full."""
+"""Makes `sft` and the scripts importable, as they are when a script is run by its path; fixtures of all tests."""
 
 import subprocess
 import sys
@@ -8,6 +8,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this test starts is not looked at by coverage.py: for tests of how long something takes."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture

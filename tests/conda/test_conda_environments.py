@@ -24,7 +24,7 @@ from outer import clone, commit, module, outer
 
 from pins import normal, read_source, read_yaml
 
-pytestmark = [pytest.mark.conda, pytest.mark.slow]
+pytestmark = [pytest.mark.conda, pytest.mark.thorough, pytest.mark.slow]
 
 SMALL = """\
 channels:

@@ -134,7 +134,7 @@ def test_compiled_steps_are_the_plain_ones(device: str) -> None:
 
 def test_energy_is_measured(cuda: str) -> None:
     torch = needed("torch")
-    from sft.training.cost import EnergyMeter, visible_devices
+    from sft.runtime.cost import EnergyMeter, visible_devices
 
     meter, devices = EnergyMeter(), visible_devices() or ["0"]
     before = meter.joules(devices)

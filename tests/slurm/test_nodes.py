@@ -9,7 +9,7 @@ import pytest
 from heads import SCRIPTS
 from slurm_cluster import Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.thorough, pytest.mark.slow]
 
 
 def test_gpus_are_given_out(cluster: Cluster, tmp_path: Path) -> None:

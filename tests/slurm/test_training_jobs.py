@@ -1,6 +1,8 @@
 """A training that SLURM stops, moves and starts again comes to the same result, bit for bit.
 
 The jobs start the trainer as a rule does (`srun --overlap …`, sft.slurm.srun). What runs in them is the real one.
+
+Tests: sft.slurm.srun
 """
 
 import os
@@ -19,7 +21,7 @@ from sft.runtime import attempts
 from sft.slurm.srun import on_first_node
 
 # Hangs are told by the waits below; on a machine that others use, the honest time of these tests is many minutes.
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slurm, pytest.mark.thorough, pytest.mark.slow, pytest.mark.timeout(1800)]
 SLOW = Path(__file__).with_name("slow_train.py")
 OPTIONS = ("--device", "cpu", "--keep-optimizer")
 SETTINGS = {"max_steps": 12, "save_steps": 12, "eval_steps": 6}

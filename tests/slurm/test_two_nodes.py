@@ -20,7 +20,7 @@ from spread_runs import BOUND, SETTINGS, assert_close
 from sft.runtime import attempts
 from sft.training import metrics_stream
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slurm, pytest.mark.thorough, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # What docs/slurm.md tells a site with several nodes to ask for, and the command of workflow/rules/train.smk.
 SPREAD = (

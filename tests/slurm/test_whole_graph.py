@@ -10,7 +10,7 @@ from no_network import LOG, refuse_network
 from slurm_cluster import Cluster
 
 # Hangs are told by the waits below; on a machine that others use, the honest time of these tests is many minutes.
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slurm, pytest.mark.thorough, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SMALL = """\
 datasets:

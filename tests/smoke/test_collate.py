@@ -1,4 +1,7 @@
-"""Batches are what the processor itself would make; weights are what the files hold."""
+"""Batches are what the processor itself would make; weights are what the files hold.
+
+Tests: sft.models.loading, sft.training.probe
+"""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,7 @@
-"""Conversion: a trained state comes out as itself, and every way of coming out as something else is noticed."""
+"""Conversion: a trained state comes out as itself, and every way of coming out as something else is noticed.
+
+Tests: sft.conversion.export, sft.conversion.gate, sft.conversion.merge, sft.conversion.parity
+"""
 
 import json
 import shutil

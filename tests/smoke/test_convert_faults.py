@@ -2,6 +2,8 @@
 
 What is planted in each kind (FAULTS, and what an adapter's factors can have): a rank's part saved as the whole, empty,
 transposed, missing, duplicated and swapped tensors, NaN, zeros, two values for what is tied. Logits are not used.
+
+Tests: sft.conversion.likeness, sft.models.dcp
 """
 
 import pickle

@@ -1,4 +1,8 @@
-"""`sft convert`: every kind of trained weights comes out as the trained model, and no other thing does."""
+"""`sft convert`: every kind of trained weights comes out as the trained model, and no other thing does.
+
+Tests: sft.conversion.checkpoint_kinds, sft.conversion.convert, sft.conversion.published_names,
+sft.conversion.state_dicts, sft.models.weight_files
+"""
 
 import json
 import shutil

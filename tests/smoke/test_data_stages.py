@@ -1,4 +1,7 @@
-"""The data road with the real scripts: digits from publication to tokens, and what a user sees when it breaks."""
+"""The data road with the real scripts: digits from publication to tokens, and what a user sees when it breaks.
+
+Tests: sft.embedded.digits, sft.runtime.stage
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""A base model of the hub: one commit for tokenizer and weights, and what is refused before it is fetched."""
+"""A base model of the hub: one commit for tokenizer and weights, and what is refused before it is fetched.
+
+Tests: sft.models.weight_check
+"""
 
 import json
 import os

@@ -30,9 +30,10 @@ def test_the_base_has_the_python_of_the_conda_environments():
 def test_the_image_is_the_one_that_rules_name():
     makefile = (ROOT / "Makefile").read_text()
     assert "envs/snakemake-sft.sif envs/apptainer.def" in makefile
-    assert '"envs/snakemake-sft.sif"' in (ROOT / "scripts/sft/workflow/start.py").read_text()
+    assert '"envs/snakemake-sft.sif"' in (ROOT / "scripts/sft/workflow/attached.py").read_text()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_recipe_makes_the_environment_from_its_own_files(tmp_path: Path):
     """What %files copies and %post runs, with another root than /opt: no container is needed to see that it works."""
@@ -54,6 +55,7 @@ def test_the_recipe_makes_the_environment_from_its_own_files(tmp_path: Path):
 
 
 @pytest.mark.skipif(not shutil.which("apptainer"), reason="no apptainer on this machine")
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_image_builds_and_tests_itself(tmp_path: Path):
     command = ["apptainer", "build", str(tmp_path / "image.sif"), "envs/apptainer.def"]

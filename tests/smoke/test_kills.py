@@ -14,7 +14,7 @@ import training_nodes as runs
 
 from sft.training import metrics_stream
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.thorough, pytest.mark.slow, pytest.mark.timeout(3600)]
 KILLS = int(os.environ.get("SFT_KILLS", "6"))
 KILLS_A_RUN = 6
 STEPS = 72  # more than are trained between six kills, also on a fast machine

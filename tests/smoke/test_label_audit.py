@@ -1,4 +1,8 @@
-"""Planted faults of labels are found, told and shown; allowed ones are not."""
+"""Planted faults of labels are found, told and shown; allowed ones are not.
+
+Tests: sft.config.label_audit_settings, sft.data.audit.label_page, sft.data.audit.label_verdict,
+sft.data.tokens.label_counts
+"""
 
 from copy import deepcopy
 from typing import Any

@@ -1,4 +1,7 @@
-"""What is learned of conversations and texts, looked at token by token."""
+"""What is learned of conversations and texts, looked at token by token.
+
+Tests: sft.data.tokens.masking, sft.data.tokens.rendering, sft.terms.chat_templates
+"""
 
 import json
 import random

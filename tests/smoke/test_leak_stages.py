@@ -1,4 +1,7 @@
-"""Text data divided by a column, mixed by weights and audited against a benchmark, with the real scripts."""
+"""Text data divided by a column, mixed by weights and audited against a benchmark, with the real scripts.
+
+Tests: sft.models.encoder
+"""
 
 import json
 import random

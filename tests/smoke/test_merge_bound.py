@@ -1,4 +1,7 @@
-"""How far a merge may move logits: a constant, or what the trained model itself makes of other last bits."""
+"""How far a merge may move logits: a constant, or what the trained model itself makes of other last bits.
+
+Tests: sft.models.plain_arithmetic
+"""
 
 import pytest
 import torch

@@ -1,4 +1,7 @@
-"""FP8, another attention, chosen layers, 8-bit optimizers: what is asked runs, stops and goes on."""
+"""FP8, another attention, chosen layers, 8-bit optimizers: what is asked runs, stops and goes on.
+
+Tests: sft.training.float8
+"""
 
 import json
 import signal

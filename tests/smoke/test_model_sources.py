@@ -1,4 +1,7 @@
-"""Base models from the web and from the first of several places: the same files for tokenizer and weights."""
+"""Base models from the web and from the first of several places: the same files for tokenizer and weights.
+
+Tests: sft.sources.fetched
+"""
 
 import hashlib
 import io

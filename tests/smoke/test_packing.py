@@ -1,4 +1,7 @@
-"""Packs: every token once, and no row sees another, in losses and in gradients."""
+"""Packs: every token once, and no row sees another, in losses and in gradients.
+
+Tests: sft.training.packed
+"""
 
 from typing import Any
 

@@ -1,4 +1,8 @@
-"""Predicting: every declared row gets an answer or an error, and the answer depends on nothing but row and model."""
+"""Predicting: every declared row gets an answer or an error, and the answer depends on nothing but row and model.
+
+Tests: sft.evaluation.generation, sft.evaluation.likelihood, sft.evaluation.predictions,
+sft.evaluation.prompt_batches, sft.evaluation.questions
+"""
 
 import json
 import random

@@ -1,4 +1,7 @@
-"""Adapters on a base in 4 or 8 bit: trained, stopped, continued, and shipped as what was trained."""
+"""Adapters on a base in 4 or 8 bit: trained, stopped, continued, and shipped as what was trained.
+
+Tests: sft.models.quantisation_scheme
+"""
 
 import json
 import signal

@@ -1,4 +1,7 @@
-"""A run that was stopped, however often and wherever, is the run that was not, bit for bit."""
+"""A run that was stopped, however often and wherever, is the run that was not, bit for bit.
+
+Tests: sft.training.random_state, sft.training.saving, sft.training.trainer
+"""
 
 import json
 import shutil

@@ -1,4 +1,7 @@
-"""The same run on one process and on several: the same rows, the same numbers within a bound."""
+"""The same run on one process and on several: the same rows, the same numbers within a bound.
+
+Tests: sft.training.rank, sft.training.rank_shares, sft.training.ranks, sft.training.spread
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""What is trained in shards is converted, proven and frozen as what is not."""
+"""What is trained in shards is converted, proven and frozen as what is not.
+
+Tests: sft.models.sharded_weights, sft.training.gathered_state, sft.training.sharded_state, sft.training.sharding
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The small models of other families: batches are what their processors make, and pictures reach the answer."""
+"""The small models of other families: batches are what their processors make, and pictures reach the answer.
+
+Tests: sft.embedded.tiny_mllama, sft.embedded.tiny_models, sft.embedded.tiny_tokenizer, sft.training.cross_attention
+"""
 
 import io
 from types import SimpleNamespace

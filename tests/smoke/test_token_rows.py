@@ -1,4 +1,7 @@
-"""Training rows are mapped from one whole copy, however many processes ask for it and whatever became of others."""
+"""Training rows are mapped from one whole copy, however many processes ask for it and whatever became of others.
+
+Tests: sft.data.read.examples
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Tokens and labels with real (tiny) processors, in one process; the text path; what is refused."""
+"""Tokens and labels with real (tiny) processors, in one process; the text path; what is refused.
+
+Tests: sft.models.stored_weights
+"""
 
 import argparse
 import json

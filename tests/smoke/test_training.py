@@ -1,4 +1,8 @@
-"""What train_model computes, records and refuses."""
+"""What train_model computes, records and refuses.
+
+Tests: sft.models.torch_setup, sft.training.adapter, sft.training.backends.trl, sft.training.bookkeeping,
+sft.training.evaluating, sft.training.loop, sft.training.run_setup, sft.training.tensorboard_mirror
+"""
 
 import json
 import subprocess

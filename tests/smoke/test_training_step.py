@@ -1,4 +1,7 @@
-"""docs/training_step.md shows what happens: the calls of two real trainings, the methods that are overridden."""
+"""docs/training_step.md shows what happens: the calls of two real trainings, the methods that are overridden.
+
+Tests: sft.training.callback, sft.training.trainer_part
+"""
 
 import inspect
 import json

@@ -1,4 +1,8 @@
-"""Leaks of every kind are planted and found, with their ids; a clean pair of splits is clean."""
+"""Leaks of every kind are planted and found, with their ids; a clean pair of splits is clean.
+
+Tests: sft.data.audit.audit_page, sft.data.audit.audit_shown, sft.data.audit.leak_index, sft.data.audit.ngrams,
+sft.data.audit.overlaps, sft.data.audit.split_keys, sft.data.read.benchmark_rows, sft.terms.audit_rules
+"""
 
 import hashlib
 import io

@@ -1,4 +1,7 @@
-"""What a configuration of splits and audits becomes in the plan: settings of nodes, and what they are made from."""
+"""What a configuration of splits and audits becomes in the plan: settings of nodes, and what they are made from.
+
+Tests: sft.planning.data_plan
+"""
 
 import copy
 from typing import Any

@@ -1,4 +1,7 @@
-"""A published model is asked once and moves no name; baselines, and the split that is asked, in the plan."""
+"""A published model is asked once and moves no name; baselines, and the split that is asked, in the plan.
+
+Tests: sft.planning.evaluation_plan
+"""
 
 import argparse
 import copy

@@ -1,4 +1,7 @@
-"""Baselines and the base model as rows of the table and lines of the figures; validation rows are told as such."""
+"""Baselines and the base model as rows of the table and lines of the figures; validation rows are told as such.
+
+Tests: sft.reporting.comparison
+"""
 
 import re
 from pathlib import Path

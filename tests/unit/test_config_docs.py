@@ -1,4 +1,7 @@
-"""The generated documentation is up to date, true, and of use to an editor."""
+"""The generated documentation is up to date, true, and of use to an editor.
+
+Tests: sft.config.json_schema
+"""
 
 import re
 

@@ -1,4 +1,7 @@
-"""Bad configurations: one clear line each, naming file, line, key and fix."""
+"""Bad configurations: one clear line each, naming file, line, key and fix.
+
+Tests: sft.config.errors, sft.config.reader, sft.config.references
+"""
 
 from pathlib import Path
 

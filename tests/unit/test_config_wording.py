@@ -1,4 +1,7 @@
-"""What a person reads about a configuration that does not fit its sections: file, line, key, fault, fix."""
+"""What a person reads about a configuration that does not fit its sections: file, line, key, fault, fix.
+
+Tests: sft.config.key_paths, sft.config.validation, sft.config.wording, sft.terms.nearest
+"""
 
 import random
 from typing import Annotated, Any, Literal

@@ -1,4 +1,7 @@
-"""Cost of a run: what is unknown says so."""
+"""Cost of a run: what is unknown says so.
+
+Tests: sft.terms.measured
+"""
 
 import ast
 import os
@@ -10,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sft.reporting import costs
 from sft.runtime.code import SCRIPTS
-from sft.terms.measured import NOT_MEASURED
-from sft.training.cost import cost
+from sft.runtime.cost import NOT_MEASURED, cost
 
 CPU = {"wall_seconds": 1800.0, "processes": 2, "device_name": None}
 
@@ -61,7 +64,7 @@ ASKED = [["0"], ["GPU-first"], ["0", "GPU-first"], ["1"], ["0", "1"], ["7"], ["G
 
 def readings(driver: Path | None) -> list[float | None]:
     """What the meter reads of each of ASKED where the machine's NVML is in the folder `driver`."""
-    text = f"from sft.training.cost import EnergyMeter as Meter; m = Meter(); print([m.joules(d) for d in {ASKED}])"
+    text = f"from sft.runtime.cost import EnergyMeter as Meter; m = Meter(); print([m.joules(d) for d in {ASKED}])"
     paths = {"PYTHONPATH": str(SCRIPTS)} | ({"LD_LIBRARY_PATH": str(driver)} if driver else {})
     done = subprocess.run(
         [sys.executable, "-c", text], env=os.environ | paths, capture_output=True, text=True, check=True
@@ -89,3 +92,8 @@ def test_energy_is_read_from_the_driver(flags: list[str], read: list[float | Non
 @pytest.mark.skipif(bool(find_library("nvidia-ml")), reason="this machine has NVML")
 def test_without_nvml_nothing_is_read() -> None:
     assert readings(None) == [None] * len(ASKED)
+
+
+def test_tables_know_what_the_record_writes_where_nothing_was_measured() -> None:
+    """Two constants, so that an edit of the record's makes no table again, and one text."""
+    assert costs.NOT_MEASURED == NOT_MEASURED

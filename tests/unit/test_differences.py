@@ -1,4 +1,7 @@
-"""`sft explain`: which fields of two results differ, from cells of a file and from directories."""
+"""`sft explain`: which fields of two results differ, from cells of a file and from directories.
+
+Tests: sft.cli.explain
+"""
 
 import json
 

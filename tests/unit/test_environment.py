@@ -1,4 +1,7 @@
-"""Telemetry and hub requests are off in what a script sets for its libraries."""
+"""Telemetry and hub requests are off in what a script sets for its libraries.
+
+Tests: sft.runtime.quiet
+"""
 
 import os
 import subprocess

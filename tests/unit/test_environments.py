@@ -1,4 +1,7 @@
-"""What another environment changed: found, told and drawn."""
+"""What another environment changed: found, told and drawn.
+
+Tests: sft.packages.lock_files
+"""
 
 import copy
 import json

@@ -1,4 +1,8 @@
-"""Figures: same bytes from the same ledger, every seed in them, and no figure of half a comparison."""
+"""Figures: same bytes from the same ledger, every seed in them, and no figure of half a comparison.
+
+Tests: sft.reporting.accuracy_figure, sft.reporting.curves, sft.reporting.figure_sheet, sft.reporting.figure_style,
+sft.reporting.training_figure, sft.reporting.training_rows
+"""
 
 import hashlib
 import json

@@ -1,4 +1,8 @@
-"""Rows of every format to canonical examples, by the real preparation; and what is refused, with its reason."""
+"""Rows of every format to canonical examples, by the real preparation; and what is refused, with its reason.
+
+Tests: sft.config.row_formats, sft.data.read.cells, sft.data.read.columns, sft.data.read.conversations,
+sft.data.read.preparation, sft.data.read.turns, sft.terms.row_templates
+"""
 
 import io
 import json

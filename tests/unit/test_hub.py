@@ -1,4 +1,7 @@
-"""Data sets of the hub: the real client and the real scripts against a stand-in of its endpoints."""
+"""Data sets of the hub: the real client and the real scripts against a stand-in of its endpoints.
+
+Tests: sft.data.read.repositories, sft.planning.unpinned
+"""
 
 import hashlib
 import json

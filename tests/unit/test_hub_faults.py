@@ -1,4 +1,7 @@
-"""What breaks a download from the hub, and what the user then sees and keeps."""
+"""What breaks a download from the hub, and what the user then sees and keeps.
+
+Tests: sft.sources.hub_errors
+"""
 
 import hashlib
 import io

@@ -1,4 +1,8 @@
-"""Run ids: every field of the configuration moves them exactly when its role says so, and they never drift."""
+"""Run ids: every field of the configuration moves them exactly when its role says so, and they never drift.
+
+Tests: sft.config.baseline, sft.config.evaluation_settings, sft.config.fields, sft.planning.plan,
+sft.planning.planner
+"""
 
 import types
 from pathlib import Path

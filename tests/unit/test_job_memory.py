@@ -1,4 +1,7 @@
-"""Memory that jobs ask for where the configuration does not say."""
+"""Memory that jobs ask for where the configuration does not say.
+
+Tests: sft.estimates.run_estimates
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""The command that trains a run, what DeepSpeed is given, and whether a checkpoint fits how a run is spread."""
+"""The command that trains a run, what DeepSpeed is given, and whether a checkpoint fits how a run is spread.
+
+Tests: sft.terms.strategies, sft.training.deepspeed_config
+"""
 
 import argparse
 from pathlib import Path

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sft.planning.node import STAGES
 from sft.runtime import code
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "scripts/sft").rglob("*.py"))
-RULES = sorted(STAGES)
+RULES = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 CLOSURES = {rule: code.sources(rule) for rule in RULES}
 
 
@@ -35,6 +34,7 @@ DOORS = {
     "job": {"address", "seconds_left"},  # the job's time and place
     "launch": {"rank_command", "rendezvous_here", "shown", "processes_per_node", "STRATEGIES"},
     "attempts": {"begin", "note", "facts"},  # a record
+    "cost": {"EnergyMeter", "cost", "visible_devices"},  # a record
     "stop_request": {"StopRequest"},  # when to stop: where it does is a checkpoint, and resumed equals undisturbed
     "time_limit": {"TimeLimit"},
     "out_of_memory": {"OutOfMemoryError", "is_out_of_memory"},  # a smaller micro batch, which is execution

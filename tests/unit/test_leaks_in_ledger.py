@@ -1,4 +1,7 @@
-"""What an audit found stands in the ledger of every run whose data it looked at."""
+"""What an audit found stands in the ledger of every run whose data it looked at.
+
+Tests: sft.reporting.leaks
+"""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Files on this machine as people have them: Arrow, image folders, tables of several kinds side by side, empty ones."""
+"""Files on this machine as people have them: Arrow, image folders, tables of several kinds side by side, empty ones.
+
+Tests: sft.data.read.picture_folders, sft.data.read.seen_ids
+"""
 
 import argparse
 import csv

@@ -37,7 +37,7 @@ def complaints(checkout: Path) -> list[str]:
     return [str(problem) for problem in check(checkout)]
 
 
-def test_the_committed_pins_agree_in_under_a_second():
+def test_the_committed_pins_agree_in_under_a_second(unmeasured):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, ROOT / "tools/lock.py", "check"], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -69,3 +70,22 @@ def test_the_first_python_that_is_new_enough_is_taken(old_python):
     done = make("lock-check", PATH=f"{old_python}{os.pathsep}{os.environ['PATH']}")
     assert done.returncode == 0
     assert "python3 is" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("check", "sft check"),
+        ("check CONFIG='a.yaml b.yaml'", "sft check a.yaml b.yaml"),
+        ("explain A=x/0 B=x/1 CONFIG=a.yaml", "sft explain x/0 x/1 a.yaml"),
+        ("status CONFIG=a.yaml WATCH=10", "sft status a.yaml --watch 10"),
+        ("figures CONFIG=a.yaml", "sft figures a.yaml"),
+        ("report CONFIG=a.yaml", "sft report a.yaml"),
+    ],
+)
+def test_older_names_are_lines_of_sft(words, command):
+    """Nothing is run: `make -n` prints the lines."""
+    done = make("-n", *shlex.split(words))
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert " ".join(last.split()) == str(ROOT / ".venv/bin" / command)

@@ -1,4 +1,7 @@
-"""Ways to train that exclude each other, or that the declared device cannot do: refused where the file is read."""
+"""Ways to train that exclude each other, or that the declared device cannot do: refused where the file is read.
+
+Tests: sft.terms.exclusions
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""`sft status`: what a reader is told of a run in each of its states, with and without SLURM."""
+"""`sft status`: what a reader is told of a run in each of its states, with and without SLURM.
+
+Tests: sft.cli.status
+"""
 
 import json
 import subprocess

@@ -1,4 +1,7 @@
-"""Scoring: what the denominator is, what an error costs, and that order does not matter."""
+"""Scoring: what the denominator is, what an error costs, and that order does not matter.
+
+Tests: sft.evaluation.scoring
+"""
 
 import json
 import random

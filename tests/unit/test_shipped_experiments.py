@@ -1,4 +1,7 @@
-"""The experiment files that are shipped: each is valid, and shares the runs that its head comment says."""
+"""The experiment files that are shipped: each is valid, and shares the runs that its head comment says.
+
+Tests: sft.planning.presentation
+"""
 
 from pathlib import Path
 

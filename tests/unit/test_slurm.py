@@ -1,4 +1,8 @@
-"""The parts of sft.slurm that need no cluster: what is read from SLURM's answers, and what follows from them."""
+"""The parts of sft.slurm that need no cluster: what is read from SLURM's answers, and what follows from them.
+
+Tests: sft.runtime.job_comments, sft.runtime.time_limit, sft.slurm.executor, sft.slurm.leftovers, sft.slurm.memory,
+sft.slurm.retries
+"""
 
 import asyncio
 import json

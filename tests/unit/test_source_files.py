@@ -1,4 +1,7 @@
-"""Published tables: found, read and refused with the place, the reason and the nearest name."""
+"""Published tables: found, read and refused with the place, the reason and the nearest name.
+
+Tests: sft.data.read.rows, sft.data.read.tables
+"""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Which row belongs to which split: by name, by the hash of its group or id, never by its place."""
+"""Which row belongs to which split: by name, by the hash of its group or id, never by its place.
+
+Tests: sft.config.split_settings, sft.data.split.row_keys, sft.data.split.splitting
+"""
 
 import random
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The reader of configuration files: what it takes, and the one line it says about everything else."""
+"""The reader of configuration files: what it takes, and the one line it says about everything else.
+
+Tests: sft.config.text_file, sft.config.yaml_scalars, sft.config.yaml_syntax
+"""
 
 import random
 import time

@@ -1,4 +1,7 @@
-"""The results table: its numbers, and the texts that readers and papers get."""
+"""The results table: its numbers, and the texts that readers and papers get.
+
+Tests: sft.reporting.costs, sft.reporting.results_table, sft.reporting.table_text
+"""
 
 import csv
 import math

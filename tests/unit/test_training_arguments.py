@@ -1,4 +1,7 @@
-"""What the trainer is asked for, and what is refused before it is started."""
+"""What the trainer is asked for, and what is refused before it is started.
+
+Tests: sft.config.trainer_extra, sft.terms.trainer_keys
+"""
 
 import json
 from typing import Any

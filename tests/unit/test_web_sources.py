@@ -1,4 +1,7 @@
-"""Files on the web: digests, mirrors, broken and killed downloads; and several places for the same files."""
+"""Files on the web: digests, mirrors, broken and killed downloads; and several places for the same files.
+
+Tests: sft.sources.addresses
+"""
 
 import hashlib
 import io

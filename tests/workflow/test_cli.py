@@ -1,4 +1,7 @@
-"""The verbs on real results: what is run, what is drawn, what is refused, and that nothing else is trained for it."""
+"""The verbs on real results: what is run, what is drawn, what is refused, and that nothing else is trained for it.
+
+Tests: sft.cli.convert, sft.cli.finished, sft.cli.report, sft.cli.show, sft.cli.verify
+"""
 
 import json
 import shutil

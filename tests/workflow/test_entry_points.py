@@ -1,6 +1,7 @@
 """The ways in: from the root, by the workflow's own file, with bad input; what a user sees of each."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -80,6 +81,24 @@ def test_python_without_the_packages_gets_one_clear_line(fresh: Checkout, tmp_pa
 
 
 @pytest.mark.slow
+def test_an_image_that_cannot_be_run_is_one_line(fresh: Checkout, tmp_path: Path) -> None:
+    """Snakemake puts the path of an image into a command unquoted, and asks apptainer for its version at start."""
+    (tmp_path / "apptainer").write_text("#!/bin/sh\necho apptainer version 1.4.0\n")
+    (tmp_path / "apptainer").chmod(0o755)
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    assert fresh.planned("--sdm", "apptainer", **path)["train_model"] == 2
+    done = fresh.snakemake("--sdm", "apptainer", warm=False, **path)
+    assert done.returncode == 1
+    assert re.search(r"^error: there is no image .*/envs/snakemake-sft\.sif\. Build it", done.stderr, re.MULTILINE)
+    moved = Checkout(fresh.path.rename(tmp_path / "a folder's name"))
+    assert moved.planned()["train_model"] == 2, "without --sdm apptainer nothing is asked of the path"
+    done = moved.snakemake("-n", "--sdm", "apptainer", **path)
+    assert done.returncode == 1
+    assert "Snakemake cannot run an image whose path has blanks or quotes" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_wrong_profile_path_fails(fresh: Checkout) -> None:
     assert fresh.snakemake("-n", "--profile", "workflow/profiles/nowhere").returncode != 0
 
@@ -96,7 +115,7 @@ def test_check_lists_runs_and_jobs(fresh: Checkout) -> None:
     assert not (fresh.path / "results").exists()
 
 
-def test_check_takes_about_a_second_and_imports_nothing_heavy() -> None:
+def test_check_takes_about_a_second_and_imports_nothing_heavy(unmeasured) -> None:
     started = time.process_time()
     code = (
         "import sys; sys.path.insert(0, 'scripts')\n"

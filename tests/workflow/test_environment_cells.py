@@ -6,7 +6,7 @@ from importlib import metadata
 import pytest
 from checkouts import ROOT, new_checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.thorough, pytest.mark.slow]
 EXAMPLE = "config/experiments/digits_environments.yaml"
 
 

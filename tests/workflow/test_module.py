@@ -1,4 +1,7 @@
-"""Used by somebody else's workflow: every form runs the two-run study to its end, and the host keeps its own."""
+"""Used by somebody else's workflow: every form runs the two-run study to its end, and the host keeps its own.
+
+Tests: sft.workflow.configuration, sft.workflow.start
+"""
 
 import json
 import os
@@ -406,9 +409,10 @@ def test_a_killed_snakemake_goes_on(tmp_path: Path) -> None:
     head.wait()
     run(checkout, "--unlock")
     run(checkout, "sft_audits")
-    done = checkout.snakemake("-n", "theirs.txt")
+    done = checkout.snakemake("-n", "theirs.txt", "sft_audits")
     assert done.returncode == 1
-    assert "IncompleteFilesException" in done.stderr
+    assert "IncompleteFilesException" in done.stdout + done.stderr
+    assert "results/" not in (done.stdout + done.stderr).partition("IncompleteFilesException")[2]
 
 
 def test_rules_can_be_changed_by_the_outer_workflow(tmp_path: Path) -> None:
@@ -417,6 +421,17 @@ def test_rules_can_be_changed_by_the_outer_workflow(tmp_path: Path) -> None:
     assert without_targets(checkout.planned()) == named("sft_")
     # The plan is made once, however often Snakemake executes the Snakefile.
     assert run(checkout, "-n").count("besides its jobs") == 1
+
+
+def test_other_ways_to_move_results(tmp_path: Path) -> None:
+    """`replace_prefix`, and a module of a module, each with a prefix."""
+    inner = module(HERE, more="    replace_prefix: {'results/': 'made/'}\n")
+    checkout = outer(tmp_path, CONFIGFILE + module("'inner.smk'", "mid", more="    prefix: 'theirs'\n"))
+    (tmp_path / "inner.smk").write_text(inner)
+    assert without_targets(checkout.planned()) == named("mid_sft_")
+    run(checkout, "--until", "mid_sft_download_dataset")
+    [made] = tmp_path.rglob("manifest.json")
+    assert made.parent.parent == tmp_path / "theirs/made/sources"
 
 
 def test_storage_elsewhere_and_separate_disks_are_one_line(tmp_path: Path) -> None:

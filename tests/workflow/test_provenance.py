@@ -1,4 +1,7 @@
-"""What is made again and what is not: the truth table, with real Snakemake."""
+"""What is made again and what is not: the truth table, with real Snakemake.
+
+Tests: sft.planning.new_code, sft.workflow, sft.workflow.attached, sft.workflow.guest, sft.workflow.planned
+"""
 
 import ast
 import json

@@ -77,7 +77,7 @@ def test_its_head_says_where_it_comes_from_and_what_is_wrong_with_it(name: str) 
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Checkout:
+def fresh(tmp_path: Path, unmeasured) -> Checkout:
     return with_pages(tmp_path)
 
 
@@ -119,6 +119,7 @@ def strategies(results: Path) -> list[tuple[str, int]]:
     return [(one["strategy"], one["world_size"]) for one in told]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_robo2vlm_goes_through_two_processes(fresh: Checkout) -> None:
@@ -133,6 +134,7 @@ def test_robo2vlm_goes_through_two_processes(fresh: Checkout) -> None:
     assert strategies(results) == [("fsdp1", 2)]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_unsloth_vision_trains_adapters_on_vision_and_language(fresh: Checkout) -> None:
@@ -171,6 +173,7 @@ def test_open_r1_holds_rows_out_and_compares_adapters_with_all_weights(fresh: Ch
         assert {row["cell"] for row in csv.DictReader(file)} >= {"full", "lora"}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_capybara_takes_the_steps_of_trl_and_the_comparison_can_fail(fresh: Checkout) -> None:
@@ -203,6 +206,7 @@ def test_the_expected_values_of_the_twin_are_what_trl_measures_today() -> None:
         assert [step[name] for step in steps] == pytest.approx(published[name], abs=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_alpaca_has_its_form_and_no_roles_and_one_side_multiplies_in_fp8(fresh: Checkout) -> None:

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 SECONDS_TO_START = 300
+COVERAGE = "COVERAGE_PROCESS_CONFIG"  # coverage.py's, in what a measured process starts
 # -I and -S: nothing of the environment and no site-packages, so that it starts in hundredths of a second.
 CLIENT = """\
 #!{python} -IS
@@ -89,7 +90,8 @@ def snakemake() -> list[str]:
 
 
 def _clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    left_out = ("PYTHONPATH", COVERAGE)  # the libraries are none of ours: what is measured are the jobs
+    return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
 def _serve(address: str) -> None:
@@ -176,6 +178,8 @@ def _run(streams: list[int], arguments: list[str], directory: str, environment: 
     sys.argv = arguments
     extra = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:1] = [str(script.parent), *extra]
+    if COVERAGE in environment:
+        importlib.import_module("coverage").process_startup()
     code = 1
     try:
         for path in extra:

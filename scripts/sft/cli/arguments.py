@@ -44,7 +44,7 @@ examples:
   sft check                                  config/config.yaml
   sft check mine.yaml other.yaml             two files, read as one
   sft check mine.yaml --jobs                 every job by itself
-  sft check mine.yaml --json                 {ok, problems} or {ok, runs, jobs, estimates, notes, ...}
+  sft check mine.yaml --json                 {ok, problems} or {ok, runs, jobs, new_code, ...}
   sft check mine.yaml --write                also write each node's config.json, to run a script by hand
 """
 

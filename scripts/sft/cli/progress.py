@@ -13,7 +13,7 @@ from sft.planning.failures import last_lines
 from sft.runtime import attempts, claim, manifest
 from sft.runtime import job_comments as comments
 from sft.runtime import job_queue as queue
-from sft.terms.measured import NOT_MEASURED
+from sft.runtime.cost import NOT_MEASURED
 from sft.training import metrics_stream
 from sft.training.checkpoint import Checkpoints
 

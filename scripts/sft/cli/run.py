@@ -11,6 +11,9 @@ from pathlib import Path
 
 from sft.cli import TREE
 from sft.cli.plans import planned
+from sft.config.errors import ConfigError
+from sft.config.reader import DEFAULT_FILE
+from sft.config.strict_yaml import read_yaml
 from sft.workflow import ARCHIVE
 
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks itself
@@ -18,13 +21,29 @@ SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefil
 
 def run(options: argparse.Namespace) -> int:
     """Check the files and start Snakemake with them; 1 where they are not good, else Snakemake's exit code."""
-    elsewhere = given(options.passed, "--directory", "-d") or given(options.passed, "--snakefile", "-s")
-    somebody_elses = Path.cwd() != TREE and local_snakefile()
-    # Snakemake's loader executes code of files that ask for it; ours refuses such files. What a workflow of somebody
-    # else, which has this one as a module, takes from its files is for that workflow to say.
-    if not somebody_elses and (options.files or not (elsewhere or ARCHIVE.exists())):
-        planned(options.files)
+    folder = directory(options.passed)
+    # What a workflow of somebody else, which has this one as a module, takes from its files is for that one to say.
+    if not (given(options.passed, "--snakefile", "-s") or (local_snakefile() and Path.cwd() != TREE)):
+        if folder is not None:
+            look_at(options.files, folder)
+        elif options.files or not ARCHIVE.exists():
+            planned(options.files)
     return start(options.files, options.passed)
+
+
+def look_at(files: list[Path], folder: Path) -> None:
+    """Refuse files with code, which Snakemake would run, and a `folder` to work in for which nothing was asked."""
+    if not files and not (folder / ARCHIVE).exists():
+        # A checkout's own default file stands for that of another folder; nobody asked for the one in a wheel.
+        default = folder / DEFAULT_FILE if (folder / DEFAULT_FILE).exists() else DEFAULT_FILE
+        if not default.exists():
+            sys.exit(f"error: there is no {DEFAULT_FILE} in {folder}. Name a configuration file after the verb")
+        files = [default]
+    try:
+        for file in files:
+            read_yaml(file)
+    except ConfigError as error:
+        sys.exit(str(error))
 
 
 def start(files: list[Path], passed: list[str], targets: list[str] | None = None) -> int:
@@ -58,6 +77,13 @@ def given(passed: list[str], *options: str) -> bool:
     short = "".join(option[1] for option in options if not option.startswith("--"))
     # Before a letter in one word stand flags without a value only: in `-dnew` the n is of a folder's name.
     return any(word.partition("=")[0] in long or (short and re.match(rf"-[npFkt]*[{short}]", word)) for word in words)
+
+
+def directory(passed: list[str]) -> Path | None:
+    """The folder that Snakemake is told to work in."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--directory", "-d", type=Path)
+    return options.parse_known_args(passed)[0].directory
 
 
 def local_snakefile() -> bool:

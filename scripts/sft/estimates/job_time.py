@@ -25,7 +25,7 @@ from sft.training.training_arguments import kept_steps, total_steps
 LEAST_MINUTES = 60
 LONGEST_TRAINING_MINUTES = 24 * 60
 STEP_MINUTES = 30
-# Operations a second: of a device in bfloat16 a third of what the slowest cards of sft.training.cost do at their best,
+# Operations a second: of a device in bfloat16 a third of what the slowest cards of sft.runtime.cost do at their best,
 # in float32 (without tensor cores) a fourth of that; of a core a sixth of what one did here (58e9, SmolLM2 in float32).
 OF_DEVICE = {"bfloat16": 20e12, "float32": 5e12}
 OF_CORE = 10e9

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from sft.terms.measured import NOT_MEASURED
+from sft.reporting.costs import NOT_MEASURED
 
 Row = dict[str, Any]
 Columns = list[tuple[str, Callable[[Row], str]]]  # heading, text of a row

@@ -25,6 +25,7 @@ from sft.runtime.code import SCRIPTS
 from sft.slurm.memory import asked
 from sft.slurm.srun import on_every_node, on_first_node
 
+IMAGE = SCRIPTS.parent / "envs/snakemake-sft.sif"
 NETWORK = ("download_dataset", "download_model_files", "download_processor", "download_model", "make_environment")
 
 
@@ -171,6 +172,14 @@ class Attached:
     def in_container(self) -> bool:
         """Whether jobs run in the image of this project (--sdm apptainer)."""
         return uses(self.workflow, "APPTAINER")
+
+    def image(self) -> str:
+        """That image; ends the program where Snakemake could not run it, since it does not quote its path."""
+        if any(character in " \t'\"$`\\" for character in str(IMAGE)):
+            sys.exit(
+                f"error: {IMAGE}: Snakemake cannot run an image whose path has blanks or quotes. Move the checkout"
+            )
+        return str(IMAGE)
 
     def stale(self) -> dict[str, str]:
         """Manifest -> reason, for every planned result that exists and is not what the plan says."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from sft.planning.new_code import new_code
 from sft.planning.rules import RULES
-from sft.runtime import manifest
+from sft.runtime import head_lock, manifest
 from sft.slurm import executor
-from sft.workflow.attached import Attached, say
+from sft.workflow.attached import IMAGE, Attached, say
 from sft.workflow.planned import link_runs, write_config
 
 TARGETS = ("all", "figures", "audits", "runs", "downloads")
@@ -43,6 +43,8 @@ class Guest:
         # Snakemake treats incomplete files in the same way (`DAG.check_incomplete` adds to `forcefiles`).
         workflow.dag.forcefiles |= set(self.study.stale())
         self._have_no_reasons(workflow.persistence)
+        if not self.study.is_module:  # how an outer workflow locks its folder is its own
+            head_lock.repair(workflow.persistence)
         # Of a module, Snakemake takes neither (Workflow.onstart), and an outer workflow's own have to run as well.
         start, error = workflow._onstart, workflow._onerror
         workflow._onstart = _both(self.prepare, start)
@@ -53,6 +55,8 @@ class Guest:
         study, workflow = self.study, self.study.workflow
         if workflow.is_main_process:
             _refuse_separate_disks(workflow)
+            if study.in_container() and not IMAGE.exists():
+                sys.exit(f"error: there is no image {IMAGE}. Build it in a checkout (make image) and copy it there")
             self._require_budget()
         for node in study.plan.nodes.values():
             if not study.fresh(node.directory):

@@ -68,16 +68,6 @@ def _new(workflow: Any, is_module: bool, name: str, given: Any, results: str) ->
     return Guest(study)
 
 
-def image(study: Attached, tree: Path) -> str:
-    """The image that jobs run in with --sdm apptainer; ends the program where Snakemake could not run it."""
-    path = tree / "envs/snakemake-sft.sif"
-    if any(character in " \t'\"$`\\" for character in str(path)):
-        sys.exit(f"error: {path}: Snakemake cannot run an image whose path has blanks or quotes. Move the checkout")
-    if not path.exists() and not study.workflow.dryrun:
-        sys.exit(f"error: there is no image {path}. Build it in a checkout (make image) and copy it there")
-    return str(path)
-
-
 def _results(workflow: Any) -> str:
     """The folder of results as the jobs' own names have it: with the prefix of the module."""
     return workflow.modifier.path_modifier.replace_prefix("results/x").removesuffix("/x")

@@ -1,4 +1,7 @@
-"""What can be typed after `sft`, what help says, how wrong words end, and how quickly it starts."""
+"""What can be typed after `sft`, what help says, how wrong words end, and how quickly it starts.
+
+Tests: sft.cli.__main__, sft.cli.plans
+"""
 
 import resource
 import subprocess
@@ -97,7 +100,7 @@ def test_it_can_be_started_as_a_module() -> None:
     assert (done.returncode, done.stdout) == (0, sft("--version").stdout)
 
 
-def test_help_takes_less_than_a_fifth_of_a_cpu_second() -> None:
+def test_help_takes_less_than_a_fifth_of_a_cpu_second(unmeasured) -> None:
     """Of four starts the quickest: CPU seconds, which a busy machine makes few of."""
     spent = []
     for _ in range(4):

@@ -58,6 +58,11 @@ def test_nothing_is_run_where_nothing_was_asked_for(tmp_path: Path) -> None:
     done = sft("run", "-n", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: there is no config/config.yaml here. Name a configuration file after the verb\n"
+    (tmp_path / "elsewhere").mkdir()
+    for words in (("--directory", "elsewhere"), ("--directory=elsewhere",), ("-d", "elsewhere"), ("-delsewhere",)):
+        done = sft("run", "-n", *words, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: there is no config/config.yaml in elsewhere. Name a configuration file")
 
 
 def test_a_file_that_asks_for_code_is_refused_before_snakemake_reads_it(tmp_path: Path) -> None:
@@ -65,11 +70,12 @@ def test_a_file_that_asks_for_code_is_refused_before_snakemake_reads_it(tmp_path
     canary = tmp_path / "canary"
     code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()"
     Path("evil.yaml").write_text(f"__use_yte__: true\n__definitions__:\n  - {code}\n")
-    done = sft("run", "evil.yaml", "-n", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "__use_yte__" in done.stderr
-    assert "snakemake" not in done.stderr.partition("evil.yaml")[0]
-    assert not canary.exists()
+    for words in ((), ("--directory", ".")):
+        done = sft("run", "evil.yaml", "-n", *words, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "__use_yte__" in done.stderr
+        assert "snakemake" not in done.stderr.partition("evil.yaml")[0]
+        assert not canary.exists()
 
 
 @pytest.mark.slow

@@ -1,13 +1,18 @@
-"""What a run cost: device-hours, energy, the share of the device's arithmetic. Never a zero for what is not known."""
+"""What a run cost: device-hours, energy, the share of the device's arithmetic. Never a zero for what is not known.
+
+A record in the manifest, and no part of a value.
+"""
 
 import os
 from contextlib import suppress
 from typing import Any
 
-import pynvml
+try:
+    import pynvml
+except ImportError:  # a system's own packages (make test-gpu): the energy is then not measured
+    pynvml = None
 
-from sft.terms.measured import NOT_MEASURED
-
+NOT_MEASURED = "not measured"
 # Dense bfloat16 (without sparsity) in operations per second, by what torch calls the device; vendors' data sheets.
 PEAK_OPERATIONS = {
     "A100": 312e12,
@@ -26,12 +31,13 @@ class EnergyMeter:
     """Reads NVML's energy counters of the visible devices; without NVML every reading is None."""
 
     def __init__(self) -> None:
-        with suppress(pynvml.NVMLError):  # where it fails, every reading does
-            pynvml.nvmlInit()
+        if pynvml is not None:
+            with suppress(pynvml.NVMLError):  # where it fails, every reading does
+                pynvml.nvmlInit()
 
     def joules(self, devices: list[str]) -> float | None:
         """Energy that `devices` (indices or UUIDs) have used since the driver was loaded; None where one tells none."""
-        if not devices:
+        if not devices or pynvml is None:
             return None
         try:
             return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(_handle(device)) for device in devices) / 1000

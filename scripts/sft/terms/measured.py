@@ -1,3 +1,0 @@
-"""What stands where a number would, when nothing was measured: never a zero."""
-
-NOT_MEASURED = "not measured"

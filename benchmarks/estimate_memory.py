@@ -21,10 +21,10 @@ sys.path[:0] = [str(ROOT / "tests/smoke"), str(ROOT / "scripts")]
 import small_runs  # noqa: E402
 import training_nodes as runs  # noqa: E402
 
-from sft.estimates.estimate import Shape, estimate  # noqa: E402
+from sft.config.nodes import TrainSettings  # noqa: E402
+from sft.estimates.estimate import Shape, Where, estimate  # noqa: E402
 
 MIB = 2**20
-ALONE = {"strategy": "none", "processes": 1, "nodes": 1}
 # hidden size, layers, method, rows at once, activation checkpointing
 CONFIGURATIONS = [
     (512, 8, "full", 8, False),
@@ -62,11 +62,9 @@ def measured(root: Path, hidden: int, layers: int, method: str, rows: int, check
     runs._import_libraries()
     runs.train_well(run, "--micro-batch-size", str(rows))
     peak = json.loads((run / "manifest.json").read_text())["facts"]["peak_memory_mib"]
-    training = runs.training(**{key: value for key, value in settings.items() if key != "lora"})
-    training |= {"precision": "float32", "max_length": length}
-    where = {"device": "cpu", "micro_batch_size": rows, "distributed": ALONE}
+    trained = TrainSettings.read_back(json.loads((run / "config.json").read_text())["config"])
     shape = Shape.of_directory(nodes / "model" / "model")
-    made = estimate(shape, training, method, {"r": 16}, where)
+    made = estimate(shape, trained, length, Where("cpu", rows))
     return peak, round((made.device_bytes - made.memory["framework"]) / MIB), length
 
 

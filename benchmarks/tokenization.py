@@ -61,13 +61,14 @@ def chats(count: int) -> list[dict[str, Any]]:
 def ours(tokenizer: Any, folder: Path, loss_on: str = "assistant") -> Path:
     import pyarrow
 
+    from sft.config.training_settings import Tokens
     from sft.data.read import examples
     from sft.data.tokens.tokenization import Tokenization
 
-    config = {"max_length": 4096, "on_too_long": "error", "loss_on": loss_on}
+    settings = Tokens.read_back({"max_length": 4096, "on_too_long": "error", "loss_on": loss_on})
     numbers = pyarrow.list_(pyarrow.int32())
     schema = pyarrow.schema({"id": pyarrow.string(), "input_ids": numbers, "labels": numbers})
-    made = Tokenization(tokenizer, config, "train").tokenise(examples.rows(folder / ROWS))
+    made = Tokenization(tokenizer, settings, "train").tokenise(examples.rows(folder / ROWS))
     path = folder / f"{loss_on}.parquet"
     examples.write(path, ({name: row[name] for name in schema.names} for row in made), schema)
     return path

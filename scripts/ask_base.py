@@ -8,6 +8,7 @@ takes a copy for each run.
 
 import argparse
 
+from sft.config.nodes import AskBaseSettings
 from sft.models.model_directory import model_directory
 from sft.runtime.stage import Stage, run_stage
 
@@ -26,17 +27,17 @@ def make(stage: Stage) -> None:
     from sft.evaluation.questions import Questions
     from sft.models.loading import load_model, load_processor
 
-    config = stage.config
+    settings = stage.settings(AskBaseSettings)
     device = torch_setup.chosen_device(stage.options.device)
-    questions = Questions(stage, load_processor(stage.input("processor") / "processor"))
-    directory = model_directory(stage.input("model"), config.get("model_step"))
-    rows, unended = questions.answers(load_model(directory, config["dtype"], device), 0, stage, device)
+    questions = Questions(stage, settings, load_processor(stage.input("processor") / "processor"))
+    directory = model_directory(stage.input("model"), settings.model_step)
+    rows, unended = questions.answers(load_model(directory, settings.dtype, device), 0, stage, device)
     write_rows(rows, SCHEMA, stage.output("predictions.parquet"))
     failed = sum(row["error"] is not None for row in rows)
     stage.record(
         rows=len(rows),
         failed=failed,
-        dtype=config["dtype"],
+        dtype=settings.dtype,
         prompts=questions.digests(),
         answers_cut_at_max_new_tokens=unended,
         **torch_setup.device_facts(device),

@@ -9,6 +9,7 @@ By hand: python scripts/audit_labels.py results/label_audits/digits-1a2b3c4d
 
 import json
 
+from sft.config.label_audit_settings import LabelAudit
 from sft.runtime.stage import Stage, StageError, run_stage
 
 FAILED = "labels-failed.html"
@@ -19,7 +20,7 @@ def make(stage: Stage) -> None:
     from sft.data.audit import label_page, label_verdict
 
     labels = json.loads((stage.input("tokens") / "labels.json").read_text(encoding="utf-8"))
-    found = label_verdict.judged(labels, stage.config)
+    found = label_verdict.judged(labels, stage.settings(LabelAudit))
     tests = {name: _control_tokens(directory, labels) for name, directory in stage.inputs("test-").items()}
     page = label_page.page(f"Labels: {stage.id}", labels, found, tests)
     (stage.directory / FAILED).unlink(missing_ok=True)

@@ -13,19 +13,20 @@ without this workflow: sft convert.
 import json
 from pathlib import Path
 
+from sft.config.nodes import ConvertSettings, TrainSettings
 from sft.models.model_directory import model_directory
 from sft.models.quantisation_scheme import Scheme
-from sft.runtime import manifest
 from sft.runtime.stage import Stage, StageError, run_stage
 
 
 def make(stage: Stage) -> None:
     from sft.models import torch_setup
 
-    method, dtype = stage.config["method"], stage.config["dtype"]
+    settings = stage.settings(ConvertSettings)
+    method, dtype = settings.method, settings.dtype
     # As in training, or logits are not equal to the last bit. Full fine-tuning needs no PEFT, which takes longer to
     # import than the conversion takes; for LoRA it is imported without bitsandbytes.
-    trained_as = manifest.read(stage.input("run"))["config"]
+    trained_as = stage.settings(TrainSettings, of="run")
     scheme = Scheme.of(trained_as)
     torch_setup.prepare(stage.options.threads, needs_bitsandbytes=method == "full" or scheme is not None)
     from safetensors.torch import load_file
@@ -34,13 +35,13 @@ def make(stage: Stage) -> None:
     from sft.conversion.gate import Gate
     from sft.models.loading import load_model
 
-    run, config = stage.input("run"), stage.config
-    base = model_directory(stage.input("model"), config.get("model_step"))
+    run = stage.input("run")
+    base = model_directory(stage.input("model"), settings.model_step)
     processor_directory = stage.input("processor") / "processor"
     kept = json.loads((run / "kept.json").read_text())["kept"]
     if not kept:
         raise StageError(f"{run / 'kept.json'}: no checkpoint was kept. Train the run again")
-    if config["steps"] == "last":
+    if settings.steps == "last":
         kept = kept[-1:]
 
     gate = Gate(
@@ -48,7 +49,7 @@ def make(stage: Stage) -> None:
         processor=processor_directory,
         method=method,
         dtype=dtype,
-        precision=trained_as["precision"],
+        precision=trained_as.precision,
         recorded=load_file(run / "probe.safetensors"),
         scheme=scheme,
     )

@@ -10,6 +10,7 @@ which one, and what each reached there, is in the manifest.
 from pathlib import Path
 from typing import Any
 
+from sft.config.nodes import BaselineSettings
 from sft.runtime.stage import Stage, StageError, run_stage
 
 COLUMNS = ["id", "prompt", "completion", "choices", "answer"]
@@ -21,26 +22,25 @@ def make(stage: Stage) -> None:
     from sft.evaluation.bag_of_words import BagOfWords, right_share, same_choices
     from sft.evaluation.predictions import SCHEMA
 
-    config, names = stage.config, stage.config["datasets"]
-    split = config.get("split", "test")
+    settings = stage.settings(BaselineSettings)
     train, validation = (_rows(stage.input("train") / f"{part}.parquet") for part in ("train", "validation"))
-    asked = [_rows(directory / f"{split}.parquet") for directory in stage.inputs("test-").values()]
+    asked = [_rows(directory / f"{settings.split}.parquet") for directory in stage.inputs("test-").values()]
     by_class = same_choices([*train, *validation, *(row for rows in asked for row in rows)])
     try:
-        models = {c: BagOfWords(train, config["longest_ngram"], c, by_class) for c in config["c"]}
+        models = {c: BagOfWords(train, settings.longest_ngram, c, by_class) for c in settings.c}
     except ValueError as error:
         path = stage.input("train") / "train.parquet"
         raise StageError(
             f"{path}: no bag of words can be fitted: {error}. Take the baseline out of baselines:"
         ) from None
     reached = {c: right_share(model, validation) for c, model in models.items()}
-    best = max(config["c"], key=lambda c: reached[c])
+    best = max(settings.c, key=lambda c: reached[c])
     for c, share in reached.items():
         stage.say(f"c {c:g}: {share:.1%} of {len(validation)} validation rows{', chosen' if c == best else ''}")
     target = _target(train)
     rows = [
         {"step": 0, "dataset": name, **row}
-        for name, of in zip(names, asked, strict=True)
+        for name, of in zip(settings.datasets, asked, strict=True)
         for row in _answers(models[best], of, target)
     ]
     write_rows(rows, SCHEMA, stage.output("predictions.parquet"))

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sft.config.nodes import ConvertSettings, PredictSettings
 from sft.models.model_directory import converted_steps, model_directory
 from sft.runtime import manifest
 from sft.runtime.stage import Stage, StageError, run_stage
@@ -32,15 +33,15 @@ def make(stage: Stage) -> None:
     from sft.evaluation.questions import Questions
     from sft.models.loading import load_model, load_processor
 
-    config, converted = stage.config, stage.input("converted")
+    settings, converted = stage.settings(PredictSettings), stage.input("converted")
     device = torch_setup.chosen_device(stage.options.device)
     steps = converted_steps(converted)
     if not steps:
         raise StageError(f"{converted}: no step-<N>/ in it. Convert the run's checkpoints again")
-    if config["steps"] == "last":
+    if settings.steps == "last":
         steps = {max(steps): steps[max(steps)]}
-    dtype = manifest.read(converted)["config"]["dtype"]
-    questions = Questions(stage, load_processor(stage.input("processor") / "processor"))
+    dtype = stage.settings(ConvertSettings, of="converted").dtype
+    questions = Questions(stage, settings, load_processor(stage.input("processor") / "processor"))
 
     rows: list[dict[str, Any]] = []
     unended: dict[str, int] = {}
@@ -48,13 +49,13 @@ def make(stage: Stage) -> None:
         rows, unended = _answers_of_base(stage, stage.input("base"), questions.digests())
         models = steps
     else:
-        models = {0: model_directory(stage.input("model"), config.get("model_step"))} | steps
+        models = {0: model_directory(stage.input("model"), settings.model_step)} | steps
     for step, directory in models.items():
         answers, cut = questions.answers(load_model(directory, dtype, device), step, stage, device)
         rows += answers
         unended |= cut
     write_rows(rows, SCHEMA, stage.output("predictions.parquet"))
-    stage.output("prompts.json").write_text(json.dumps(questions.prompts(config["prompts_stored"]), indent=1) + "\n")
+    stage.output("prompts.json").write_text(json.dumps(questions.prompts(settings.prompts_stored), indent=1) + "\n")
     failed = sum(row["error"] is not None for row in rows)
     stage.record(
         steps=[0, *steps],

@@ -12,6 +12,7 @@ error.
     python scripts/score.py results/runs/digits-lora-1a2b3c4d/evaluations/5e6f7a8b/scores
 """
 
+from sft.config.nodes import ScoreSettings
 from sft.evaluation.scoring import LENIENT, METRICS, counted, marks
 from sft.runtime import manifest
 from sft.runtime.stage import Stage, StageError, run_stage
@@ -27,7 +28,8 @@ def make(stage: Stage) -> None:
     from sft.data.read.tables import read_rows, write_rows
 
     predicted = stage.input("predictions")
-    datasets, splits = stage.config["datasets"], stage.inputs("test-")
+    settings, splits = stage.settings(ScoreSettings), stage.inputs("test-")
+    datasets = list(settings.datasets)
     asked = manifest.read(predicted)["config"]["datasets"]
     if datasets != asked or len(datasets) != len(splits):
         raise StageError(f"{stage.directory}: {predicted} asked {asked}, but {datasets} are to be scored")
@@ -39,7 +41,7 @@ def make(stage: Stage) -> None:
 
     scores, marked = [], []
     for index, name in enumerate(datasets):
-        path = splits[f"test-{index}"] / f"{stage.config.get('split', 'test')}.parquet"
+        path = splits[f"test-{index}"] / f"{settings.split}.parquet"
         declared = read_rows(path, DECLARED)
         try:
             of_dataset = marks(name, rows[name], declared)

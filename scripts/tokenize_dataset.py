@@ -9,6 +9,7 @@ By hand: python scripts/tokenize_dataset.py results/tokens/digits-1a2b3c4d
 
 import json
 
+from sft.config.training_settings import Tokens
 from sft.runtime.stage import Stage, StageError, run_stage
 
 SPLITS = ("train", "validation")
@@ -22,6 +23,7 @@ def make(stage: Stage) -> None:
     from sft.data.tokens.tokenization import Tokenization, special_token_ids
     from sft.models.loading import load_processor
 
+    settings = stage.settings(Tokens)
     processor = load_processor(stage.input("processor") / "processor")
     sources = {split: stage.input("splits") / f"{split}.parquet" for split in SPLITS}
     with_pictures = any(row["images"] for path in sources.values() for row in examples.rows(path, ["images"]))
@@ -35,14 +37,14 @@ def make(stage: Stage) -> None:
     schema = pyarrow.schema(fields)
     audits = {}
     for split, path in sources.items():
-        tokenization = Tokenization(processor, stage.config, split)
+        tokenization = Tokenization(processor, settings, split)
         rows = tokenization.tokenise(examples.rows(path))
         examples.write(stage.output(f"{split}.parquet"), ({name: row[name] for name in fields} for row in rows), schema)
         audits[split] = tokenization.facts()
         for what in ("too_long", "fully_masked", "with_control_tokens"):
             if count := audits[split][f"rows_{what}"]:
                 stage.say(f"{split}: {count} of {audits[split]['rows']} rows {what.replace('_', ' ')}; see labels.json")
-    packed = _pack(stage) if stage.config.get("packing", "none") != "none" else None
+    packed = _pack(stage, settings) if settings.packing != "none" else None
     report = {
         **stage.config,
         "special_token_ids": special_token_ids(processor),
@@ -67,7 +69,7 @@ def make(stage: Stage) -> None:
     )
 
 
-def _pack(stage: Stage) -> dict:
+def _pack(stage: Stage, settings: Tokens) -> dict:
     """Replace the training rows by packs of them; what validation measures stays row by row."""
     import pyarrow.parquet as pq
 
@@ -77,7 +79,7 @@ def _pack(stage: Stage) -> dict:
     rows = pq.read_table(path)
     if "images" in rows.column_names:
         raise StageError("training.packing: rows with pictures cannot be packed. Set it to none")
-    packs, facts = pack(rows, stage.config["max_length"], stage.config["packing"])
+    packs, facts = pack(rows, settings.max_length, settings.packing)
     pq.write_table(packs, path)
     return facts
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sft.config.nodes import TrainSettings
 from sft.runtime import attempts, job, launch
 from sft.runtime.cost import EnergyMeter, cost, visible_devices
 from sft.runtime.device_lease import lease_cuda
@@ -69,13 +70,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def make(stage: Stage) -> None:
     stop = StopRequest()
-    training = stage.config["training"]
+    training = stage.settings(TrainSettings).training
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise StageError(
             "train_model starts its processes itself (--strategy, --processes). Start it without accelerate launch "
             "or torchrun"
         )
-    micro_batch(training["global_batch_size"], stage.options.micro_batch_size, stage.options.processes)
+    micro_batch(training.global_batch_size, stage.options.micro_batch_size, stage.options.processes)
     total = total_steps(training, _training_rows(stage.input("tokens")))
     kept = kept_steps(training, total)
     made_from = resume.provenance(stage)
@@ -112,8 +113,8 @@ def make(stage: Stage) -> None:
 def _halve_micro_batch(run: Run, error: OutOfMemoryError) -> None:
     """Let the next attempt run fewer rows at once at the same global batch; StageError when one row is too many."""
     stage, options = run.stage, run.stage.options
-    micro, _ = micro_batch(stage.config["training"]["global_batch_size"], options.micro_batch_size, options.processes)
-    smaller = smaller_micro_batch(stage.config["training"]["global_batch_size"], micro, options.processes)
+    micro, _ = micro_batch(run.settings.training.global_batch_size, options.micro_batch_size, options.processes)
+    smaller = smaller_micro_batch(run.settings.training.global_batch_size, micro, options.processes)
     if smaller is None:
         raise StageError(
             f"out of memory with one row at a time ({error}). Lower training.max_length, set "
@@ -210,7 +211,7 @@ def _finish(run: Run) -> None:
         cost=cost(
             facts["attempts"],
             effective["run"]["parameters"],
-            stage.config["method"],
+            run.settings.method,
             facts["tokens_per_second"],
         ),
         steps=total,

@@ -18,7 +18,8 @@ from device_tools import ROOT, needed
 WHOLE = "needs the workflow's environment: make setup TORCH=cuda"
 runs = pytest.importorskip("training_nodes", reason=WHOLE)
 spread_runs = pytest.importorskip("spread_runs", reason=WHOLE)
-methods = pytest.importorskip("sft.terms.exclusions", reason=WHOLE)
+exclusions = pytest.importorskip("sft.config.exclusions", reason=WHOLE)
+training_settings = pytest.importorskip("sft.config.training_settings", reason=WHOLE)
 absent = [name for name in ("trl", "peft", "accelerate") if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.gpu,
@@ -87,7 +88,8 @@ def test_spread_runs_take_the_steps_of_one_process(device: str, nodes, plain, tm
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead", "max-autotune"])
 def test_compiled_blocks_take_the_steps_of_plain_ones(device: str, nodes, plain, tmp_path: Path, mode: str) -> None:
-    for _, problem, _ in methods.on_device({"compile": mode}, device):
+    asked = training_settings.Optimization(learning_rate=1, global_batch_size=1, compile=mode)
+    for _, problem, _ in exclusions.on_device(asked, device):
         pytest.skip(f"only on a CUDA device: compile {problem}")
     settings = {"compile": mode, "activation_checkpointing": True}
     run = trained(spread_runs.run_of(tmp_path / "run", nodes["vision"], "lora", **settings), device)

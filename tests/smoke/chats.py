@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 from typing import Any
 
+from sft.config.training_settings import Tokens
 from sft.data.tokens.tokenization import Tokenization
 
 POLICY = {"max_length": 256, "on_too_long": "error", "loss_on": "assistant"}
@@ -33,7 +34,7 @@ def text(content: str, identifier: str = "a") -> dict[str, Any]:
 
 
 def tokenised(processor: Any, examples: list[dict[str, Any]], **policy: Any) -> tuple[list[dict], dict[str, Any]]:
-    tokenization = Tokenization(processor, POLICY | policy, "train")
+    tokenization = Tokenization(processor, Tokens.read_back(POLICY | policy), "train")
     rows = [
         row | {name: list(row[name]) for name in ("input_ids", "labels")} for row in tokenization.tokenise(examples)
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from chats import chat, tokenised
 
+from sft.config.label_audit_settings import LabelAudit
 from sft.data.audit import label_page, label_verdict
 from sft.data.tokens import rendering
 from sft.embedded.tiny_models import make_processor
@@ -20,12 +21,6 @@ def llama() -> Any:
     return make_processor("llama")
 
 
-LIMITS = {
-    "maximum_truncated_answers": 0.01,
-    "maximum_fully_masked": 0,
-    "minimum_end_of_turn": 0.99,
-    "maximum_double_bos": 0,
-}
 UNCLOSED = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -74,7 +69,7 @@ def test_planted_faults_of_labels_are_found(llama, template, rows, policy, reaso
         template += llama.chat_template
     processor.chat_template = template or llama.chat_template
     made = labels(processor, rows, **policy)
-    found = label_verdict.judged(made, LIMITS)
+    found = label_verdict.judged(made, LabelAudit())
     complaint = label_verdict.complaint(found)
     page = label_page.page("Labels", made, found, {})
     if reason is None:
@@ -86,10 +81,7 @@ def test_planted_faults_of_labels_are_found(llama, template, rows, policy, reaso
 
         assert re.search(reason, complaint), complaint
         assert "Training is stopped" in page
-    allowed = {
-        "maximum_truncated_answers": 1,
-        "maximum_fully_masked": 999,
-        "minimum_end_of_turn": 0,
-        "maximum_double_bos": 999,
-    }
+    allowed = LabelAudit(
+        maximum_truncated_answers=1, maximum_fully_masked=999, minimum_end_of_turn=0, maximum_double_bos=999
+    )
     assert label_verdict.complaint(label_verdict.judged(made, allowed)) == ""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from chats import POLICY, chat, text, tokenised, with_template
 
+from sft.config.training_settings import Tokens
 from sft.data.tokens import rendering, tokenization
 from sft.embedded.tiny_models import make_processor
 from sft.runtime.stage import StageError
@@ -211,7 +212,7 @@ def test_texts_that_were_read_are_kept_up_to_a_number_of_tokens(llama, monkeypat
     """A hundred thousand long conversations must not be held in memory for the sake of those that come again."""
     monkeypatch.setattr(tokenization, "TOKENS_KEPT", 2000)
     monkeypatch.setattr(tokenization, "ROWS_PER_BATCH", 10)
-    made = tokenization.Tokenization(llama, POLICY, "train")
+    made = tokenization.Tokenization(llama, Tokens.read_back(POLICY), "train")
     rows = [chat(("user", f"{n}?"), ("assistant", "7 " * 40), identifier=f"r{n % 50}") for n in range(400)]
     kept = []
     for row in made.tokenise(iter(rows)):

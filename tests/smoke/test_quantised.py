@@ -13,6 +13,7 @@ import torch
 import training_nodes as runs
 from safetensors.torch import load_file
 
+from sft.config.nodes import TrainSettings
 from sft.conversion.convert import Request, convert
 from sft.conversion.export import write_merged
 from sft.conversion.gate import Gate
@@ -43,11 +44,11 @@ def trained(vision_nodes, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def gate_of(run: Path, nodes: dict[str, Path], dtype: str = "float32") -> tuple[Gate, Scheme]:
-    config = json.loads((run / "config.json").read_text())["config"]
-    scheme = Scheme.of(config)
+    settings = TrainSettings.read_back(json.loads((run / "config.json").read_text())["config"])
+    scheme = Scheme.of(settings)
     base, processor = nodes["model"] / "model", nodes["processor"] / "processor"
     recorded = load_file(run / "probe.safetensors")
-    return Gate(base, processor, "lora", dtype, config["precision"], recorded, scheme), scheme
+    return Gate(base, processor, "lora", dtype, settings.precision, recorded, scheme), scheme
 
 
 def last(run: Path) -> tuple[Path, str, int]:

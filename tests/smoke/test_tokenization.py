@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sft.config.training_settings import Tokens
 from sft.data.tokens import rendering
 from sft.data.tokens.tokenization import Tokenization
 from sft.embedded.tiny_models import make_processor
@@ -42,7 +43,7 @@ def picture(side: int = 16) -> bytes:
 
 
 def tokenised(processor, examples, **policy):
-    tokenization = Tokenization(processor, POLICY | policy, "train")
+    tokenization = Tokenization(processor, Tokens.read_back(POLICY | policy), "train")
     rows = [
         row | {name: list(row[name]) for name in ("input_ids", "labels")} for row in tokenization.tokenise(examples)
     ]

@@ -38,6 +38,7 @@ def _trl_alone(nodes: dict[str, Path], run: Path) -> None:
     from PIL import Image
     from trl import SFTConfig, SFTTrainer
 
+    from sft.config.nodes import TrainSettings
     from sft.models.loading import load_model, load_processor
     from sft.training.backends.trl import score_labelled_positions_only
     from sft.training.training_arguments import requested_arguments
@@ -53,8 +54,8 @@ def _trl_alone(nodes: dict[str, Path], run: Path) -> None:
         }
         for row in ids
     ]
-    config = json.loads((run / "config.json").read_text())["config"]
-    arguments = requested_arguments(config, "cpu", 0, str(run / "trl"))
+    settings = TrainSettings.read_back(json.loads((run / "config.json").read_text())["config"])
+    arguments = requested_arguments(settings, "cpu", 0, str(run / "trl"))
     arguments |= {"logging_strategy": "steps", "logging_steps": 1}
     del arguments["dataset_kwargs"]
     trainer = SFTTrainer(

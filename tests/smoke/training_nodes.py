@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import small_runs
 
+from sft.config.training_settings import Tokens
 from sft.data.tokens.tokenization import Tokenization
 from sft.models.loading import load_processor
 from sft.training import metrics_stream
@@ -60,10 +61,10 @@ def write_tokens(directory: Path, processor: Path, rows: list[dict[str, Any]], v
     """A finished node of tokenised rows; the first `validation` of them are the validation split."""
     directory.mkdir(parents=True)
     made = load_processor(processor / "processor")
-    config = {"max_length": 256, "on_too_long": "error", "loss_on": "completion"}
+    settings = Tokens(max_length=256)
     splits = {}
     for split, part in (("train", rows[validation:]), ("validation", rows[:validation])):
-        tokenization = Tokenization(made, config, split)
+        tokenization = Tokenization(made, settings, split)
         tokenised = [
             row | {name: list(row[name]) for name in ("input_ids", "labels")} for row in tokenization.tokenise(part)
         ]

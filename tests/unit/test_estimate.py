@@ -1,8 +1,13 @@
 """The estimate against published memory peaks of other people's runs, and what it says about ours."""
 
+from dataclasses import replace
+
 import pytest
 
-from sft.estimates.estimate import Shape, cheapest_change, estimate, step_bytes
+from sft.config.distributed import Distributed
+from sft.config.nodes import TrainSettings
+from sft.config.training_settings import Optimization
+from sft.estimates.estimate import Shape, Where, cheapest_change, estimate, step_bytes
 
 GB = 1e9
 
@@ -40,20 +45,14 @@ def test_published_peaks(where, shape, trained, rows, length, options, published
     assert made == pytest.approx(published, rel=0.15)
 
 
-TRAINING = {
-    "global_batch_size": 16,
-    "max_length": 4096,
-    "precision": "bfloat16",
-    "optim": "adamw_torch",
-    "activation_checkpointing": False,
-    "max_steps": 1000,
-    "save_steps": 500,
-}
-WHERE = {"device": "cuda", "micro_batch_size": 1, "distributed": {"strategy": "none", "processes": 1, "nodes": 1}}
+LENGTH = 4096
+TRAINING = Optimization(learning_rate=1e-4, global_batch_size=16, max_steps=1000, save_steps=500)
+RUN = TrainSettings(method="full", lora=None, seed=0, precision="bfloat16", training=TRAINING)
+WHERE = Where("cuda", micro_batch_size=1)
 
 
 def test_full_training_of_8_billion_does_not_fit_one_device_of_80_gb() -> None:
-    full = estimate(LLAMA_3_8B, TRAINING, "full", None, WHERE)
+    full = estimate(LLAMA_3_8B, RUN, LENGTH, WHERE)
     # Weights, gradients and Adam alone: 16 bytes a parameter.
     assert full.device_bytes > 128 * GB
     assert full.trained == full.parameters == LLAMA_3_8B.parameters
@@ -72,15 +71,15 @@ def test_full_training_of_8_billion_does_not_fit_one_device_of_80_gb() -> None:
     ],
 )
 def test_the_cheapest_change_that_makes_it_fit(limit, changes, method, said) -> None:
-    where = WHERE | changes
-    lora = {"r": 16}
-    assert estimate(LLAMA_3_8B, TRAINING, method, lora, where).device_bytes > limit
-    assert said in cheapest_change(LLAMA_3_8B, TRAINING, method, lora, where, limit)
+    where = replace(WHERE, **changes)
+    run = RUN.model_copy(update={"method": method})
+    assert estimate(LLAMA_3_8B, run, LENGTH, where).device_bytes > limit
+    assert said in cheapest_change(LLAMA_3_8B, run, LENGTH, where, limit)
 
 
 def test_shards_cost_each_process_its_part() -> None:
-    spread = WHERE | {"distributed": {"strategy": "fsdp2", "processes": 8, "nodes": 1}, "micro_batch_size": 1}
-    alone, shared = (estimate(LLAMA_3_8B, TRAINING, "full", None, where).memory for where in (WHERE, spread))
+    spread = replace(WHERE, distributed=Distributed(strategy="fsdp2", processes=8))
+    alone, shared = (estimate(LLAMA_3_8B, RUN, LENGTH, where).memory for where in (WHERE, spread))
     assert shared["optimizer"] * 8 == pytest.approx(alone["optimizer"], rel=1e-6)
     # Autocast keeps what it cast of the weights; of shards, one block at a time.
     casts = 2 * (LLAMA_3_8B.parameters - 2 * LLAMA_3_8B.vocabulary * LLAMA_3_8B.hidden)

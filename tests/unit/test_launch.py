@@ -14,8 +14,9 @@ import train_model
 from sft.config.errors import ConfigError
 from sft.config.experiment import Cell
 from sft.config.fields import key_fields
+from sft.config.nodes import TrainSettings
 from sft.config.reader import load
-from sft.config.training_settings import Training
+from sft.config.training_settings import Optimization, Training
 from sft.runtime import launch
 from sft.runtime.stage import StageError
 from sft.training import deepspeed_config
@@ -37,9 +38,10 @@ def test_trainer_understands_the_options_that_rules_give_it(strategy: str) -> No
 
 def run_of(strategy: str, micro: int | None = None, precision: str = "float32", **distributed: Any) -> Any:
     cell = Cell(dataset="d", model="m", method="full", training=TRAINING | {"precision": precision})
-    config = {"seed": 0, "precision": precision, "training": cell.training.model_dump()}
+    training = Optimization.part_of(cell.training)
+    settings = TrainSettings(method="full", lora=None, seed=0, precision=precision, training=training)
     spread = {"strategy": strategy, "processes": 8, "nodes": 1, "offload": False} | distributed
-    return config, {"device": "cuda", "micro_batch_size": micro, "distributed": spread}
+    return settings, {"device": "cuda", "micro_batch_size": micro, "distributed": spread}
 
 
 def test_deepspeed_is_given_what_our_keys_say() -> None:

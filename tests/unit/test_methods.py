@@ -11,8 +11,10 @@ import yaml
 from small_studies import DIGITS
 
 from sft.config.errors import ConfigError
+from sft.config.exclusions import on_device
 from sft.config.reader import load
-from sft.terms.exclusions import needed_packages, on_device
+from sft.config.training_settings import Optimization
+from sft.training.resume import needed_packages
 
 STUDY: dict[str, Any] = {
     "datasets": {"d": DIGITS},
@@ -163,16 +165,16 @@ def test_layers_need_listed_modules(lora: dict[str, Any], says: str, tmp_path: P
 def test_what_can_be_is_read(training: dict[str, Any], not_on_a_cpu: set[str], tmp_path: Path) -> None:
     study = load([written(tmp_path / "study.yaml", training, {})])
     [cell] = study.experiments["e"].cells.values()
-    asked = cell.content.training.model_dump()
+    asked = cell.content.training
     assert {key for key, _, _ in on_device(asked, "cpu")} == not_on_a_cpu
     assert not list(on_device(asked, "cuda"))
 
 
 def test_packages_that_methods_need() -> None:
-    assert needed_packages({"optim": "adamw_torch"}) == []
-    assert needed_packages({"optim": "adamw_8bit"}) == ["bitsandbytes"]
-    assert needed_packages({"optim": "sgd", "quantization": "nf4", "kernels": "liger"}) == [
-        "bitsandbytes",
-        "liger-kernel",
-    ]
-    assert needed_packages({"optim": "sgd", "float8": "rowwise"}) == ["torchao"]
+    def needed(**changes: Any) -> list[str]:
+        return needed_packages(Optimization(learning_rate=1e-3, global_batch_size=8, **changes))
+
+    assert needed() == []
+    assert needed(optim="adamw_8bit") == ["bitsandbytes"]
+    assert needed(optim="sgd", quantization="nf4", kernels="liger") == ["bitsandbytes", "liger-kernel"]
+    assert needed(optim="sgd", float8="rowwise") == ["torchao"]

@@ -8,37 +8,27 @@ from typing import Any
 
 import pytest
 
+from sft.config.nodes import TrainSettings
 from sft.config.trainer_extra import ELSEWHERE, EXTRA, FIELDS, extra_faults
+from sft.config.training_settings import Optimization
 from sft.runtime.stage import StageError
 from sft.training.training_arguments import kept_steps, micro_batch, requested_arguments, total_steps
 from yaml_comments import field_at
 
-TRAINING = {
-    "learning_rate": 1e-3,
-    "lr_scheduler_type": "cosine",
-    "warmup_steps": 0,
-    "weight_decay": 0.0,
-    "adam_beta1": 0.9,
-    "adam_beta2": 0.999,
-    "adam_epsilon": 1e-8,
-    "optim": "adamw_torch",
-    "max_grad_norm": 1.0,
-    "activation_checkpointing": False,
-    "global_batch_size": 64,
-    "max_steps": 120,
-    "num_train_epochs": None,
-    "save_steps": 30,
-    "extra": {},
-}
+
+def training(**changes: Any) -> Optimization:
+    return Optimization(
+        **{"learning_rate": 1e-3, "global_batch_size": 64, "max_steps": 120, "save_steps": 30} | changes
+    )
 
 
-def config(**changes: Any) -> dict[str, Any]:
-    return {"seed": 3, "precision": "float32", "training": TRAINING | changes}
+def settings(**changes: Any) -> TrainSettings:
+    return TrainSettings(method="full", lora=None, seed=3, precision="float32", training=training(**changes))
 
 
 def test_global_batch_is_kept_whatever_the_micro_batch() -> None:
     for micro in (0, 64, 16, 1):
-        made = requested_arguments(config(), "cpu", micro, "out")
+        made = requested_arguments(settings(), "cpu", micro, "out")
         assert made["per_device_train_batch_size"] * made["gradient_accumulation_steps"] == 64
 
 
@@ -50,12 +40,12 @@ def test_indivisible_micro_batch_is_refused(micro: int) -> None:
 
 def test_every_requested_name_is_a_field_of_the_trainer() -> None:
     fields = json.loads(FIELDS.read_text())["fields"]
-    assert set(requested_arguments(config(), "cuda", 0, "out")) <= set(fields)
+    assert set(requested_arguments(settings(), "cuda", 0, "out")) <= set(fields)
     assert set(EXTRA) <= set(fields)
 
 
 def test_defaults_that_hide_or_change_results_are_overridden() -> None:
-    made = requested_arguments(config(), "cpu", 0, "out")
+    made = requested_arguments(settings(), "cpu", 0, "out")
     expected = {
         "seed": 3,
         "data_seed": 3,
@@ -73,7 +63,7 @@ def test_defaults_that_hide_or_change_results_are_overridden() -> None:
 
 
 def test_extra_is_passed_on() -> None:
-    made = requested_arguments(config(extra={"neftune_noise_alpha": 5.0}), "cpu", 0, "out")
+    made = requested_arguments(settings(extra={"neftune_noise_alpha": 5.0}), "cpu", 0, "out")
     assert made["neftune_noise_alpha"] == 5.0
 
 
@@ -132,13 +122,13 @@ def test_right_extra_is_accepted() -> None:
     ],
 )
 def test_total_steps(changes: dict[str, Any], rows: int, steps: int) -> None:
-    assert total_steps(TRAINING | changes, rows) == steps
+    assert total_steps(training(**changes), rows) == steps
 
 
 def test_kept_steps_always_hold_the_last() -> None:
-    assert kept_steps(TRAINING, 120) == [30, 60, 90, 120]
-    assert kept_steps(TRAINING, 100) == [30, 60, 90, 100]
-    assert kept_steps(TRAINING | {"save_steps": None}, 100) == [100]
+    assert kept_steps(training(), 120) == [30, 60, 90, 120]
+    assert kept_steps(training(), 100) == [30, 60, 90, 100]
+    assert kept_steps(training(save_steps=None), 100) == [100]
 
 
 @pytest.mark.slow

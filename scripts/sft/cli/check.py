@@ -15,6 +15,7 @@ from typing import Any
 
 from sft.cli.plans import require_default
 from sft.config.errors import ConfigError
+from sft.config.nodes import TrainSettings
 from sft.config.reader import DEFAULT_FILE
 from sft.estimates import run_estimates
 from sft.planning.freshness import State
@@ -247,7 +248,7 @@ def print_launches(attached: Attached) -> None:
             ranks = launch.rank_command("PLAN", distributed, python=python, rendezvous=there)
             print(f"\n{launch.shown(launch.command(node.directory, distributed, python))}")
             print(f"  starts{' on each node' if distributed['nodes'] > 1 else ''}: {launch.shown(ranks)}")
-            if (given := deepspeed_config.of_run(node.config, node.execution)) is not None:
+            if (given := deepspeed_config.of_run(node.settings(TrainSettings), node.execution)) is not None:
                 print(f"  and gives DeepSpeed: {json.dumps(given)}")
 
 

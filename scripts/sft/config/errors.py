@@ -58,6 +58,10 @@ class FieldError(ValueError):
         super().__init__(message)
         self.key, self.message, self.fix = key, message, fix
 
+    def __str__(self) -> str:
+        text = f"{self.key}: {self.message}" if self.key else self.message
+        return f"{text}. {self.fix}" if self.fix else text
+
 
 class SeveralFieldsError(ValueError):
     """What is wrong with several keys of a section, told together."""

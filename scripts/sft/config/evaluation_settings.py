@@ -5,19 +5,24 @@ from typing import Literal
 from sft.config.fields import Integer, Number, Section, Truth, execution, identity
 
 
-class Evaluation(Section):
-    """How a model is asked, and which of a run's models are."""
+class Asked(Section):
+    """How a model is asked."""
 
     split: Literal["test", "validation"] = identity(
         "test",
         describe="the rows that are asked; settings are chosen on validation, results are of test",
         added_with="test",
     )
-    checkpoints: Literal["all", "last"] = identity("all", describe="evaluate every kept checkpoint, or the last")
     max_new_tokens: Integer = identity(32, describe="longest generated answer", unit="tokens", gt=0)
     batch_size: Integer = identity(
         32, describe="rows at once; part of the result, since batching moves the last bits", unit="rows", gt=0
     )
+
+
+class Evaluation(Asked):
+    """How a model is asked, and which of a run's models are."""
+
+    checkpoints: Literal["all", "last"] = identity("all", describe="evaluate every kept checkpoint, or the last")
     dtype: Literal["float32", "bfloat16"] = identity("float32", describe="type of the converted model's weights")
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from sft.config import exclusions
 from sft.config.audit_settings import Audit
 from sft.config.baseline import Baseline
 from sft.config.dataset import Dataset, Mix
@@ -25,7 +26,6 @@ from sft.config.fields import (
 from sft.config.label_audit_settings import LabelAudit
 from sft.config.model import Model, ModelReference
 from sft.config.training_settings import Lora, Training
-from sft.terms import exclusions
 
 Seed = Annotated[Integer, Field(ge=0, lt=2**31)]
 
@@ -73,8 +73,7 @@ class Cell(Section):
         if self.method == "lora" and self.training.frozen:
             fix = "Choose what is adapted with lora.target_modules"
             raise FieldError("training.frozen", "has no effect with method lora: the base is frozen anyway", fix)
-        lora = self.lora.model_dump() if self.lora else None
-        refusals = exclusions.in_cell(self.training.model_dump(), self.method, lora)
+        refusals = exclusions.in_cell(self.training, self.method, self.lora)
         refuse((f"training.{key}", problem, fix) for key, problem, fix in refusals)
         return self
 

@@ -7,14 +7,18 @@ presentation  what a reader sees (titles, chance lines): only figures and tables
 A test flips every field and sees the run id move exactly when its role says so.
 """
 
+import copy
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, cast
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, TypedDict, Union, cast, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic.fields import FieldInfo
 
+from sft.config.errors import FieldError, did_you_mean
 from sft.runtime.code import SCRIPTS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -32,6 +36,33 @@ class Section(BaseModel):
     """A mapping of the configuration: unknown keys are errors, values do not change once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def read_back(cls, values: Mapping[str, Any], key: str = "") -> Self:
+        """The section that `key_fields` wrote as `values`, which lie at `key` of a config.json.
+
+        What was left out is what it was left out at. Nothing is asked again that was asked when the configuration was
+        read (files, what excludes what): only names and types, and FieldError says which key has a wrong one.
+        """
+        if unknown := next((name for name in values if name not in cls.model_fields), None):
+            raise FieldError(_below(key, unknown), f"is no setting{did_you_mean(unknown, cls.model_fields)}")
+        made = {}
+        for name, field in cls.model_fields.items():
+            noted = notes(field)
+            if name in values:
+                made[name] = _typed(field.annotation, values[name], _below(key, name))
+            elif "added_with" in noted:
+                made[name] = copy.copy(noted["added_with"])
+            elif noted.get("role") == "identity" or field.is_required():
+                raise FieldError(_below(key, name), "is missing")
+            else:
+                made[name] = field.get_default(call_default_factory=True)
+        return cls.model_construct(**made)
+
+    @classmethod
+    def part_of(cls, whole: BaseModel) -> Self:
+        """The fields that this section has, of one that has them all."""
+        return cls.model_construct(**{name: getattr(whole, name) for name in cls.model_fields})
 
 
 def identity(default: Any = ..., *, describe: str, unit: str = "", added_with: Any = ..., **constraints: Any) -> Any:
@@ -83,6 +114,42 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _below(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _typed(kind: Any, value: Any, key: str) -> Any:
+    """`value`, as JSON has it, as a field of type `kind` holds it; FieldError where it is of another type."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin is Annotated:
+        return _typed(inside[0], value, key)
+    if origin in (Union, UnionType):
+        faults = []
+        for option in inside:
+            try:
+                return _typed(option, value, key)
+            except FieldError as fault:
+                faults.append(fault)
+        raise max(faults, key=lambda fault: len(fault.key))  # of the option that fits furthest
+    if origin is Literal and any(value == option and type(value) is type(option) for option in inside):
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_typed(inside[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if origin is list and isinstance(value, list):
+        return [_typed(inside[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {name: _typed(inside[1], item, _below(key, name)) for name, item in value.items()}
+    if isinstance(kind, type) and issubclass(kind, Section) and isinstance(value, dict):
+        return kind.read_back(value, key)
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind in (str, int, float, bool, NoneType) and type(value) is kind:
+        return value
+    raise FieldError(key, f"{value!r} is not what it can be")
 
 
 def _valid_name(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from sft.config import optional_libraries, overlay
+from sft.config import exclusions, optional_libraries, overlay
 from sft.config.dataset import Dataset
 from sft.config.errors import ConfigError, KeyPath, Problem, did_you_mean
 from sft.config.evaluation_settings import Execution
@@ -23,7 +23,6 @@ from sft.config.references import References
 from sft.config.strict_yaml import Document, read_yaml
 from sft.config.study import Study, StudyCell, StudyExperiment
 from sft.config.validation import from_validation_error
-from sft.terms import exclusions
 from sft.terms.nearest import nearest
 
 DEFAULT_FILE = Path("config/config.yaml")
@@ -176,7 +175,7 @@ class _Reader:
                 self._problem(self.home[place], place, f"two cells are called {label}", "Rename a variant")
             cells[label] = StudyCell(label, content, execution, changes)
             self._check_batches(place, cells[label])
-            for key, problem, fix in exclusions.on_device(content.training.model_dump(), execution.device):
+            for key, problem, fix in exclusions.on_device(content.training, execution.device):
                 self._problem(self.home[place], (*place, "training", key), f"{problem} (cell {label})", fix)
             if (missing := optional_libraries.missing(content, execution)) is not None:
                 keys, problem, fix = missing

@@ -8,16 +8,37 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from sft.config import exclusions
 from sft.config.distributed import Distributed
 from sft.config.errors import FieldError, refuse
 from sft.config.fields import Integer, Number, Section, Truth, execution, identity
 from sft.config.trainer_extra import extra_faults
-from sft.terms import exclusions
 from sft.terms.strategies import SHARDED_STATE
 
 
-class Training(Section):
-    """One optimisation."""
+class Tokens(Section):
+    """How rows become tokens and labels: what `tokenize_dataset` reads."""
+
+    max_length: Integer = identity(describe="longest row after tokenisation", unit="tokens", gt=0)
+    on_too_long: Literal["error", "drop", "truncate"] = identity(
+        "error", describe="what happens to longer rows; never silent"
+    )
+    truncation_side: Literal["right", "left"] = identity(
+        "right", describe="where on_too_long: truncate cuts", added_with="right"
+    )
+    loss_on: Literal["completion", "assistant", "last", "all"] = identity(
+        "completion", describe="what is learned: the answer; every answer or the last one of a conversation; all"
+    )
+    control_tokens: Literal["refuse", "neutralise", "allow"] = identity(
+        "refuse", describe="control tokens such as <|im_end|> in the text of rows", added_with="refuse"
+    )
+    packing: Literal["none", "bfd_split", "bfd", "wrapped"] = identity(
+        "none", describe="several rows in one sequence of max_length; a batch then counts packs", added_with="none"
+    )
+
+
+class Optimization(Section):
+    """What the optimizer does with them: `training` in the config.json of a run."""
 
     learning_rate: Number = identity(describe="peak learning rate", gt=0)
     global_batch_size: Integer = identity(describe="rows per optimizer step, over all devices", unit="rows", gt=0)
@@ -37,22 +58,6 @@ class Training(Section):
     adam_beta2: Number = identity(0.999, describe="Adam's second decay", ge=0, lt=1)
     adam_epsilon: Number = identity(1e-8, describe="Adam's epsilon", gt=0)
     max_grad_norm: Number = identity(1.0, describe="gradients are clipped to this norm; 0: not clipped", ge=0)
-    max_length: Integer = identity(describe="longest row after tokenisation", unit="tokens", gt=0)
-    on_too_long: Literal["error", "drop", "truncate"] = identity(
-        "error", describe="what happens to longer rows; never silent"
-    )
-    truncation_side: Literal["right", "left"] = identity(
-        "right", describe="where on_too_long: truncate cuts", added_with="right"
-    )
-    loss_on: Literal["completion", "assistant", "last", "all"] = identity(
-        "completion", describe="what is learned: the answer; every answer or the last one of a conversation; all"
-    )
-    control_tokens: Literal["refuse", "neutralise", "allow"] = identity(
-        "refuse", describe="control tokens such as <|im_end|> in the text of rows", added_with="refuse"
-    )
-    packing: Literal["none", "bfd_split", "bfd", "wrapped"] = identity(
-        "none", describe="several rows in one sequence of max_length; a batch then counts packs", added_with="none"
-    )
     save_steps: Integer | None = identity(
         None,
         describe="every how many steps a checkpoint is kept and evaluated; null: only the last",
@@ -68,9 +73,6 @@ class Training(Section):
     activation_checkpointing: Truth = identity(False, describe="recompute activations to save memory")
     activation_offloading: Truth = identity(
         False, describe="keep activations in the host's memory; needs CUDA", added_with=False
-    )
-    precision: Literal["float32", "bfloat16"] = identity(
-        "float32", describe="bfloat16: mixed precision over float32 master weights"
     )
     quantization: Literal["none", "nf4", "int8"] = identity(
         "none", describe="with method lora: the frozen base in 4 or 8 bit (bitsandbytes)", added_with="none"
@@ -104,8 +106,16 @@ class Training(Section):
     backend: Literal["trl", "unsloth"] = identity(
         "trl", describe="what trains; unsloth needs an environment of its own", added_with="trl"
     )
-    distributed: Distributed = execution(Distributed(), describe="the processes that train together")
     extra: dict[str, Any] = identity({}, describe="further fields of TRL's SFTConfig, checked against its names")
+
+
+class Training(Tokens, Optimization):
+    """One optimisation."""
+
+    precision: Literal["float32", "bfloat16"] = identity(
+        "float32", describe="bfloat16: mixed precision over float32 master weights"
+    )
+    distributed: Distributed = execution(Distributed(), describe="the processes that train together")
 
     @model_validator(mode="after")
     def _one_length(self) -> "Training":
@@ -156,7 +166,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _methods(self) -> "Training":
-        refuse(exclusions.in_training(self.model_dump()))
+        refuse(exclusions.in_training(self))
         return self
 
     @model_validator(mode="after")

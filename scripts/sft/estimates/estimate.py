@@ -22,10 +22,13 @@ weights), attention left aside.
 import json
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sft.config.distributed import Distributed
+from sft.config.nodes import TrainSettings
+from sft.config.training_settings import Lora, Optimization
 from sft.terms.strategies import SHARDED_STATE
 
 GIB = 2**30
@@ -88,6 +91,15 @@ class Shape:
         # A vision tower's widths are not read; its adapters are in proportion to its parameters.
         text = self.parameters - self.vision_parameters
         return round(rank * self.layers * block * (1 + vision * self.vision_parameters / text))
+
+
+@dataclass(frozen=True)
+class Where:
+    """How a run is carried out, as far as memory depends on it."""
+
+    device: str
+    micro_batch_size: int | None = None
+    distributed: Distributed = field(default_factory=Distributed)
 
 
 @dataclass(frozen=True)
@@ -179,19 +191,16 @@ def step_bytes(
     return made
 
 
-def estimate(
-    shape: Shape, training: dict[str, Any], method: str, lora: dict[str, Any] | None, where: dict[str, Any]
-) -> Estimate:
-    """Of one run: `training` and `lora` as configured, `where` its execution settings with `distributed`.
+def estimate(shape: Shape, run: TrainSettings, length: int, where: Where) -> Estimate:
+    """Of one run whose rows have at most `length` tokens.
 
-    Every row is taken to be as long as `max_length` allows and every token to be scored, so this is an upper bound.
+    Every row is taken to be as long as that and every token to be scored, so this is an upper bound.
     """
-    distributed = where["distributed"]
-    processes, strategy = distributed["processes"], distributed["strategy"]
-    rows = where["micro_batch_size"] or training["global_batch_size"] // processes
-    length = training["max_length"]
-    trained = shape.parameters if method == "full" else shape.lora_parameters((lora or {"r": 16})["r"])
-    narrow = training["precision"] == "bfloat16"
+    training, lora, full = run.training, run.lora or Lora(), run.method == "full"
+    processes, strategy = where.distributed.processes, where.distributed.strategy
+    rows = where.micro_batch_size or training.global_batch_size // processes
+    trained = shape.parameters if full else shape.lora_parameters(lora.r)
+    narrow = run.precision == "bfloat16"
     memory = step_bytes(
         shape,
         trained,
@@ -199,24 +208,24 @@ def estimate(
         length,
         scored=rows * length,
         compute_bytes=2 if narrow else 4,
-        optimizer_bytes=OPTIMIZER_BYTES[training["optim"]],
+        optimizer_bytes=OPTIMIZER_BYTES[training.optim],
         quantised_bytes=_quantised_bytes(training),
-        checkpointing=training["activation_checkpointing"],
+        checkpointing=training.activation_checkpointing,
         shards=processes if strategy in SHARDED_STATE else 1,
-        accumulates=rows * processes < training["global_batch_size"],
+        accumulates=rows * processes < training.global_batch_size,
         # The inputs of attention (three times) and its output, of the gated layer (twice) and within it.
-        dropped=6 * shape.hidden + shape.intermediate if method != "full" and (lora or {}).get("dropout") else 0,
+        dropped=6 * shape.hidden + shape.intermediate if not full and lora.dropout else 0,
     )
     if strategy == "deepspeed_zero2":
         memory["weights"] = 4 * shape.parameters  # whole in each process
     if strategy == "ddp":
         memory["gradients"] += 4 * trained  # the buckets in which they are sent
-    memory["framework"] = FRAMEWORK_BYTES["cuda" if where["device"] == "cuda" else "cpu"]
-    steps = training["max_steps"]
-    tokens = steps * training["global_batch_size"] * length if steps else 0
-    kept = -(-steps // training["save_steps"]) if steps and training["save_steps"] else 1
-    state = 4 + OPTIMIZER_BYTES[training["optim"]]
-    saved = 4 * (shape.parameters if method == "full" else trained)
+    memory["framework"] = FRAMEWORK_BYTES["cuda" if where.device == "cuda" else "cpu"]
+    steps = training.max_steps
+    tokens = steps * training.global_batch_size * length if steps else 0
+    kept = -(-steps // training.save_steps) if steps and training.save_steps else 1
+    state = 4 + OPTIMIZER_BYTES[training.optim]
+    saved = 4 * (shape.parameters if full else trained)
     converted = 4 * shape.parameters
     # Two checkpoints can be continued from at any time; what is converted is the whole model, once for each kept step.
     disk = kept * (saved + converted) + 2 * state * trained
@@ -226,42 +235,40 @@ def estimate(
         memory=memory,
         disk=disk,
         tokens=tokens,
-        operations=(6 if method == "full" else 4) * shape.parameters * tokens,
+        operations=(6 if full else 4) * shape.parameters * tokens,
     )
 
 
-def _quantised_bytes(training: dict[str, Any]) -> float | None:
+def _quantised_bytes(training: Optimization) -> float | None:
     """Of a weight of a quantised base, its share of the scales included; None where the base is not quantised.
 
     nf4: half a byte, and 4 bytes of scale for 64 weights, or 1 byte with a scale for 256 of them (T. Dettmers et al.,
     arXiv:2305.14314). int8 has a scale a row.
     """
-    if training.get("quantization") == "nf4":
-        return 0.5 + ((1 + 4 / 256) / 64 if training.get("double_quantization", True) else 4 / 64)
-    return 1.0 if training.get("quantization") == "int8" else None
+    if training.quantization == "nf4":
+        return 0.5 + ((1 + 4 / 256) / 64 if training.double_quantization else 4 / 64)
+    return 1.0 if training.quantization == "int8" else None
 
 
-def cheapest_change(
-    shape: Shape, training: dict[str, Any], method: str, lora: Any, where: dict[str, Any], limit: int
-) -> str:
+def cheapest_change(shape: Shape, run: TrainSettings, length: int, where: Where, limit: int) -> str:
     """The first of the changes that cost least, by which the run fits `limit` bytes a device; words for a person."""
-    rows = where["micro_batch_size"] or training["global_batch_size"] // where["distributed"]["processes"]
+    rows = where.micro_batch_size or run.training.global_batch_size // where.distributed.processes
+    checkpointing = run.training.model_copy(update={"activation_checkpointing": True})
 
-    def fits(of_training: dict[str, Any], of_method: str, elsewhere: dict[str, Any]) -> bool:
-        found = estimate(shape, training | of_training, of_method, lora, where | elsewhere)
-        return found.device_bytes <= limit
+    def fits(elsewhere: Where, **changes: Any) -> bool:
+        return estimate(shape, run.model_copy(update=changes), length, elsewhere).device_bytes <= limit
 
     for smaller in (n for n in range(rows - 1, 0, -1) if rows % n == 0):
-        if fits({}, method, {"micro_batch_size": smaller}):
+        if fits(replace(where, micro_batch_size=smaller)):
             return f"execution.micro_batch_size: {smaller}"
-    one = {"micro_batch_size": 1}
-    if fits({"activation_checkpointing": True}, method, one):
+    one = replace(where, micro_batch_size=1)
+    if fits(one, training=checkpointing):
         return "training.activation_checkpointing: true, with execution.micro_batch_size: 1"
-    if method == "full" and fits({}, "lora", one):
+    if run.method == "full" and fits(one, method="lora"):
         return "method: lora, with execution.micro_batch_size: 1"
     for processes in (2, 4, 8, 16, 32, 64):
-        spread = {"strategy": "fsdp2", "processes": processes, "nodes": 1}
-        if fits({"activation_checkpointing": True}, method, one | {"distributed": spread}):
+        spread = Distributed(strategy="fsdp2", processes=processes)
+        if fits(replace(one, distributed=spread), training=checkpointing):
             return f"training.distributed: {{strategy: fsdp2, processes: {processes}}}, with activation_checkpointing"
     return "no setting that is known here; use a smaller model or shorter rows (training.max_length)"
 

@@ -8,6 +8,7 @@ the weights in float32, and 400 MiB. A job that still runs out of memory is trie
 Imports nothing heavy. A model that is not here yet has no size until it is; Snakemake asks when a job is to start.
 """
 
+from sft.config.nodes import TrainSettings
 from sft.estimates.estimate import MIB, Shape
 from sft.estimates.run_estimates import of_shape, shape_of, with_models
 from sft.planning.node import Node
@@ -50,8 +51,7 @@ def _training(node: Node, shape: Shape) -> float:
 
 
 def _conversion(node: Node, shape: Shape) -> float:
-    run = node.inputs["run"].config
-    quantised = run["training"].get("quantization", "none") != "none"
+    quantised = node.inputs["run"].settings(TrainSettings).training.quantization != "none"
     return 4 * shape.parameters * (CONVERSION_OF_QUANTISED_TIMES if quantised else CONVERSION_TIMES) + LIBRARIES
 
 

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from sft.config.nodes import AskBaseSettings, ConvertSettings, PredictSettings, TrainSettings
+from sft.config.training_settings import Tokens
 from sft.estimates.run_estimates import shape_of, with_models
 from sft.planning.node import Node
 from sft.runtime import manifest
@@ -70,17 +72,17 @@ def job_seconds(node: Node) -> float | None:
 
 def _training(node: Node, parameters: int) -> float | None:
     trained_on, validation = (_tokenised(node.inputs["tokens"], split) for split in ("train", "validation"))
-    training = node.config["training"]
-    if trained_on is None and training["max_steps"]:  # rows as long as they may be
-        trained_on = _Rows(1, node.inputs["tokens"].config["max_length"])
+    settings = node.settings(TrainSettings)
+    training, full = settings.training, settings.method == "full"
+    if trained_on is None and training.max_steps:  # rows as long as they may be
+        trained_on = _Rows(1, node.inputs["tokens"].settings(Tokens).max_length)
     if trained_on is None or not trained_on.rows:
         return None
     steps = total_steps(training, trained_on.rows)
-    tokens = steps * training["global_batch_size"] * trained_on.tokens / trained_on.rows
-    full = node.config["method"] == "full"
-    operations = (6 if full else 4) * parameters * tokens * (4 / 3 if training["activation_checkpointing"] else 1)
-    if training["eval_steps"] and validation is not None:
-        operations += steps // training["eval_steps"] * 2 * parameters * validation.tokens
+    tokens = steps * training.global_batch_size * trained_on.tokens / trained_on.rows
+    operations = (6 if full else 4) * parameters * tokens * (4 / 3 if training.activation_checkpointing else 1)
+    if training.eval_steps and validation is not None:
+        operations += steps // training.eval_steps * 2 * parameters * validation.tokens
     spread = node.execution["distributed"]["processes"]
     saved = len(kept_steps(training, steps)) * 12 * parameters if full else 0
     return operations / (_speed(node) * spread) + steps * STEP_SECONDS + saved / BYTES_PER_SECOND
@@ -91,12 +93,14 @@ def _conversion(node: Node, parameters: int) -> float | None:
     trained_on = _tokenised(run.inputs["tokens"], "train")
     if trained_on is None:
         return None
-    steps = kept_steps(run.config["training"], total_steps(run.config["training"], trained_on.rows))
+    training = run.settings(TrainSettings).training
+    steps = kept_steps(training, total_steps(training, trained_on.rows))
     return len(steps) * CONVERSION_PASSES * 4 * parameters / BYTES_PER_SECOND
 
 
 def _prediction(node: Node, parameters: int) -> float | None:
-    asked = _asked(node)
+    settings = _questions(node)
+    asked = _asked(node, settings.split)
     if asked is None:
         return None
     models = int("base" not in node.inputs)  # which is asked as well, or was already
@@ -106,25 +110,32 @@ def _prediction(node: Node, parameters: int) -> float | None:
         trained_on = _tokenised(run.inputs["tokens"], "train")
         if trained_on is None:
             return None
-        steps = kept_steps(run.config["training"], total_steps(run.config["training"], trained_on.rows))
-        models += len(steps) if node.config["steps"] == "all" else 1
+        training = run.settings(TrainSettings).training
+        steps = kept_steps(training, total_steps(training, trained_on.rows))
+        models += len(steps) if isinstance(settings, PredictSettings) and settings.steps == "all" else 1
         tokens = min(tokens, asked.rows * trained_on.tokens / max(trained_on.rows, 1))  # a pack is longer than a row
-    new, batches = node.config["max_new_tokens"], math.ceil(asked.rows / node.config["batch_size"])
+    new, batches = settings.max_new_tokens, math.ceil(asked.rows / settings.batch_size)
     operations = 2 * parameters * (2 * tokens + asked.rows * new)  # once to generate, once for the choices
     return models * (operations / _speed(node) + batches * new * TOKEN_SECONDS)
+
+
+def _questions(node: Node) -> PredictSettings | AskBaseSettings:
+    return node.settings(PredictSettings) if node.rule == "predict" else node.settings(AskBaseSettings)
 
 
 def _speed(node: Node) -> float:
     if node.execution["device"] != "cuda":
         return OF_CORE * node.execution["threads"]
     if node.rule == "train_model":
-        return OF_DEVICE[node.config["precision"]]
-    return OF_DEVICE[node.inputs.get("converted", node).config["dtype"]]
+        return OF_DEVICE[node.settings(TrainSettings).precision]
+    if "converted" in node.inputs:
+        return OF_DEVICE[node.inputs["converted"].settings(ConvertSettings).dtype]
+    return OF_DEVICE[node.settings(AskBaseSettings).dtype]
 
 
-def _asked(node: Node) -> _Rows | None:
+def _asked(node: Node, split: str) -> _Rows | None:
     """What a prediction asks, a token for each byte of the compressed rows; None before the data are divided."""
-    rows, tokens, split = 0, 0, node.config.get("split", "test")
+    rows, tokens = 0, 0
     for above in node.inputs.values():
         if above.rule == "split_dataset":
             made = manifest.read(above.directory)

@@ -7,7 +7,10 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from sft.estimates.estimate import GIB, MIB, Estimate, Shape, cheapest_change, estimate
+from sft.config.distributed import Distributed
+from sft.config.nodes import TrainSettings
+from sft.config.training_settings import Tokens
+from sft.estimates.estimate import GIB, MIB, Estimate, Shape, Where, cheapest_change, estimate
 from sft.planning.node import Node
 from sft.planning.plan import Plan, PlanError
 
@@ -56,7 +59,7 @@ def of_run(train: Node) -> Estimate | None:
 
 def of_shape(train: Node, shape: Shape) -> Estimate:
     """The estimate of one run whose model has this shape."""
-    return estimate(shape, _training(train), train.config["method"], train.config["lora"], _where(train))
+    return estimate(shape, train.settings(TrainSettings), _longest(train), _where(train))
 
 
 def require_fit(plan: Plan) -> None:
@@ -67,9 +70,7 @@ def require_fit(plan: Plan) -> None:
         shape = shape_of(node) if limit else None
         made = of_run(node) if limit else None
         if shape is not None and made is not None and made.device_bytes > limit:
-            change = cheapest_change(
-                shape, _training(node), node.config["method"], node.config["lora"], _where(node), limit
-            )
+            change = cheapest_change(shape, node.settings(TrainSettings), _longest(node), _where(node), limit)
             text = (
                 f"{node.id}: needs about {_size(made.device_bytes)} a device ({_parts(made)}), and "
                 f"execution.device_memory_mib says {_size(limit)}. It would fit with {change}"
@@ -89,15 +90,14 @@ def words(made: Estimate) -> str:
     )
 
 
-def _training(train: Node) -> dict[str, Any]:
-    """The training settings as the estimate needs them: those of the run, and the longest row of its data."""
-    tokens = train.inputs["tokens"].config
-    return train.config["training"] | {"precision": train.config["precision"], "max_length": tokens["max_length"]}
+def _longest(train: Node) -> int:
+    """Tokens that a row may have."""
+    return train.inputs["tokens"].settings(Tokens).max_length
 
 
-def _where(train: Node) -> dict[str, Any]:
-    keys = ("device", "micro_batch_size", "distributed")
-    return {key: train.execution[key] for key in keys}
+def _where(train: Node) -> Where:
+    execution = train.execution
+    return Where(execution["device"], execution["micro_batch_size"], Distributed(**execution["distributed"]))
 
 
 def _initialised(source: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from sft.config.nodes import QuestionSettings
 from sft.data.read.multiple_choice import LETTERS, answers_by_text
 from sft.data.read.tables import read_rows
 from sft.data.read.turns import is_text
@@ -25,9 +26,9 @@ NO_TARGET: dict[str, float | None] = {"target_tokens": None, "target_right": Non
 class Questions:
     """The test (or validation) rows of an evaluation's data sets, prepared once and put to every model."""
 
-    def __init__(self, stage: Stage, processor: Any):
-        self.max_new_tokens: int = stage.config["max_new_tokens"]
-        self.names: list[str] = stage.config["datasets"]
+    def __init__(self, stage: Stage, settings: QuestionSettings, processor: Any):
+        self.max_new_tokens = settings.max_new_tokens
+        self.names = settings.datasets
         splits = stage.inputs("test-")
         if len(splits) != len(self.names):
             raise StageError(f"{stage.directory}: {len(splits)} splits for {len(self.names)} data sets")
@@ -39,7 +40,7 @@ class Questions:
         self.by_text: dict[str, bool] = {}
         self.ends: list[int] = []
         for index, name in enumerate(self.names):
-            path = splits[f"test-{index}"] / f"{stage.config.get('split', 'test')}.parquet"
+            path = splits[f"test-{index}"] / f"{settings.split}.parquet"
             rows = read_rows(path, COLUMNS)
             if not rows:
                 raise StageError(f"{path}: no rows to evaluate on")
@@ -49,14 +50,14 @@ class Questions:
             texts = sum(is_text(row) for row in rows)
             if texts not in (0, len(rows)):
                 raise StageError(f"{path}: {texts} of {len(rows)} rows are text without roles. Make them two data sets")
-            if stage.config.get("control_tokens") == "neutralise":
+            if settings.control_tokens == "neutralise":
                 control = ControlTokens(control_tokens_of(tokenizer_of(processor)))
                 rows = [control.neutralised(row) for row in rows]
             if not any(row["choices"] for row in rows):
-                self.targets[name] = Targets(rows, processor, stage.config["batch_size"])
+                self.targets[name] = Targets(rows, processor, settings.batch_size)
             if texts:
                 continue
-            self.batches[name] = batches = PromptBatches(rows, processor, stage.config["batch_size"])
+            self.batches[name] = batches = PromptBatches(rows, processor, settings.batch_size)
             first = min(rows, key=lambda row: row["id"])
             self.ends = sorted({*self.ends, *end_of_turn_ids(processor, first)})
             by_text = {answers_by_text(row["completion"], row["answer"], row["choices"]) for row in rows}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from sft.config.nodes import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,10 @@ class Scheme:
     compute: str
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> Scheme | None:
-        """That of a run's configuration; None where its base is not quantised."""
-        training = config.get("training", {})
-        kind = training.get("quantization", "none")
-        if kind == "none":
+    def of(cls, settings: TrainSettings) -> Scheme | None:
+        """That of a run; None where its base is not quantised."""
+        training = settings.training
+        if training.quantization == "none":
             return None
-        compute = training.get("quantization_compute") or config["precision"]
-        return cls(kind, training.get("double_quantization", True), compute)
+        compute = training.quantization_compute or settings.precision
+        return cls(training.quantization, training.double_quantization, compute)

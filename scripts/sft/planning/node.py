@@ -8,8 +8,9 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+from sft.config.fields import Section
 from sft.planning.rules import Rule, rule_of
 from sft.runtime.canonical import digest
 
@@ -20,6 +21,9 @@ KEY_SCHEMA = 1
 # Made from hundreds of others: their digests stand for them. Nested in each figure, the settings of a thousand runs
 # took 100 MB in the archive's config.json, and six seconds to write.
 OF_MANY = {"collect_metrics"}
+
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 @dataclass
@@ -111,6 +115,10 @@ class Node:
     def log(self) -> str:
         """The file that its script's standard error goes to."""
         return f"{self.directory}/{self.made_by.log_name.format_map(self.place)}"
+
+    def settings(self, kind: type[Kind]) -> Kind:
+        """`config` as a typed model of sft.config.nodes, as its script reads it."""
+        return kind.read_back(self.config)
 
     def document(self) -> dict[str, Any]:
         """What `config.json` holds."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from sft.config.fields import key_fields
 from sft.config.model import FinishedRun, Initialised, Model, ModelAlternatives, ModelDownload
+from sft.config.nodes import TrainSettings
 from sft.config.source import as_read
 from sft.config.study import Study, StudyCell, StudyExperiment
-from sft.config.training_settings import Lora
+from sft.config.training_settings import Lora, Optimization, Tokens
 from sft.packages.lock_files import lock_digest
 from sft.planning.data_plan import DataPlanner, source_label
 from sft.planning.evaluation_plan import Fitted, base_answers, baselines, scores_of
@@ -19,8 +20,6 @@ from sft.planning.presentation import presented
 from sft.runtime.canonical import digest
 from sft.runtime.installed import VENV_PYTHON
 from sft.terms.chat_templates import text_of
-
-TOKEN_FIELDS = ("max_length", "on_too_long", "truncation_side", "loss_on", "control_tokens", "packing")
 
 
 def make_plan(study: Study) -> Plan:
@@ -131,8 +130,7 @@ class _Planner:
     # Runs
 
     def _tokens(self, splits: Node, processor: Node, cell: StudyCell) -> Node:
-        training = key_fields(cell.content.training)
-        own = {key: training[key] for key in TOKEN_FIELDS if key in training}
+        own = key_fields(Tokens.part_of(cell.content.training))
         inputs = {"splits": splits, "processor": processor}
         node = Node("tokenize_dataset", splits.label, own, own, inputs)
         return self._add_in_packages_of(cell, node)
@@ -141,16 +139,14 @@ class _Planner:
         content = cell.content
         splits, processor = self.data.splits(content.dataset), self._processor(cell)
         base, where = self._base(cell, seed)
-        training = key_fields(content.training)
-        precision = training.pop("precision")
-        own = {
-            "method": content.method,
-            "lora": key_fields(content.lora) if content.lora else _default_lora(content.method),
-            "seed": seed,
-            "precision": precision,
-            "training": {key: value for key, value in training.items() if key not in TOKEN_FIELDS},
-            **where,
-        }
+        settings = TrainSettings(
+            method=content.method,
+            lora=content.lora or (Lora() if content.method == "lora" else None),
+            seed=seed,
+            precision=content.training.precision,
+            training=Optimization.part_of(content.training),
+        )
+        own = key_fields(settings) | where
         tests = [self.data.splits(name) for name in cell.evaluate_on]
         tokens = self._tokens(splits, processor, cell)
         audit, labels = self.data.audit(splits, tests, cell), self.data.label_audit(tokens, tests, cell)
@@ -251,7 +247,3 @@ class _Planner:
         while isinstance(cell.content.model, FinishedRun):
             _, cell = self.study.referenced_cell(cell.content.model)
         return not isinstance(self.study.models[cell.content.model].source, Initialised)
-
-
-def _default_lora(method: str) -> dict[str, Any] | None:
-    return key_fields(Lora()) if method == "lora" else None

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 from sft.runtime import code_records, installed, job, manifest, orphan
 from sft.runtime.canonical import digest
@@ -37,6 +37,16 @@ EXIT_RESUMABLE = 75
 
 class StageError(Exception):
     """Something the user can mend: its text is shown without a traceback."""
+
+
+class Settings(Protocol):
+    """A model of a rule's configuration (sft.config.nodes); ValueError where a key is unknown, missing or wrong."""
+
+    @classmethod
+    def read_back(cls, values: dict[str, Any]) -> Self: ...
+
+
+Kind = TypeVar("Kind", bound=Settings)
 
 
 class Stage:
@@ -58,6 +68,15 @@ class Stage:
         self.digests: dict[str, str] = {}
         self.attempt = directory / f".attempt-{os.getpid()}"
         self.claim = Claim(directory, self.say)
+
+    def settings(self, kind: type[Kind], of: str = "") -> Kind:
+        """The configuration, or that of the input `of`, as a typed model; StageError names a key that does not fit."""
+        directory = self.input(of) if of else self.directory
+        config = _read_node(directory)["config"] if of else self.config
+        try:
+            return kind.read_back(config)
+        except ValueError as error:
+            raise StageError(f"{directory / CONFIG}: {error}") from None
 
     def input(self, name: str) -> Path:
         """The directory of the input called `name`, as given in `config.json` (relative to the working directory)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft.config.training_settings import Lora
 from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
@@ -12,15 +13,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def new_adapter(model: nn.Module, lora: dict[str, Any], seed: int) -> PeftModel:
-    """`model` with a freshly drawn adapter; `lora` is the section of the run's configuration."""
+def new_adapter(model: nn.Module, lora: Lora, seed: int) -> PeftModel:
+    """`model` with a freshly drawn adapter."""
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
-    layers = lora.get("layers")
     config = LoraConfig(
         **named_as_in_peft(lora),
-        layers_to_transform=list(layers) if layers is not None else None,
+        layers_to_transform=list(lora.layers) if lora.layers is not None else None,
         task_type="CAUSAL_LM",
     )
     set_seed(seed)  # the adapter's first values are drawn here
@@ -35,16 +35,16 @@ def new_adapter(model: nn.Module, lora: dict[str, Any], seed: int) -> PeftModel:
     return adapted
 
 
-def named_as_in_peft(lora: dict[str, Any]) -> dict[str, Any]:
+def named_as_in_peft(lora: Lora) -> dict[str, Any]:
     """The settings of an adapter by the names that PEFT, and whoever wraps it, has for them."""
-    targets, saved = lora["target_modules"], lora["modules_to_save"]
+    targets, saved = lora.target_modules, lora.modules_to_save
     return {
-        "r": lora["r"],
-        "lora_alpha": lora["alpha"],
-        "lora_dropout": lora["dropout"],
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
         "target_modules": targets if isinstance(targets, str) else list(targets),
-        "use_rslora": lora["use_rslora"],
-        "use_dora": lora["use_dora"],
+        "use_rslora": lora.use_rslora,
+        "use_dora": lora.use_dora,
         "modules_to_save": list(saved) if saved else None,
         "bias": "none",
     }

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sft.config.nodes import TrainSettings
 from sft.training.training_arguments import requested_arguments
 
 STAGES = {"deepspeed_zero2": 2, "deepspeed_zero3": 3}
@@ -56,11 +57,11 @@ def waits_for() -> str | None:
     )
 
 
-def of_run(config: dict[str, Any], execution: dict[str, Any]) -> dict[str, Any] | None:
+def of_run(settings: TrainSettings, execution: dict[str, Any]) -> dict[str, Any] | None:
     """What the processes of a planned run will give DeepSpeed; None where they do not use it."""
     distributed = execution["distributed"]
     if distributed["strategy"] not in STAGES:
         return None
     micro, processes = execution["micro_batch_size"] or 0, distributed["processes"]
-    requested = requested_arguments(config, execution["device"], micro, "", processes)
-    return deepspeed_config(distributed["strategy"], requested, config["precision"], distributed["offload"])
+    requested = requested_arguments(settings, execution["device"], micro, "", processes)
+    return deepspeed_config(distributed["strategy"], requested, settings.precision, distributed["offload"])

@@ -5,8 +5,8 @@ import gc
 from sft.models import torch_setup
 from sft.runtime import attempts
 from sft.runtime.out_of_memory import OutOfMemoryError, is_out_of_memory
-from sft.terms.exclusions import needed_packages
 from sft.training.backends import backend
+from sft.training.resume import needed_packages
 from sft.training.run_setup import Run, make_trainer
 
 
@@ -39,8 +39,8 @@ def train_run(run: Run) -> int:
     """Train from where the run starts to its last step, or until a stop is asked for; returns the step reached."""
     stage = run.stage
     distributed = run.plan is not None
-    needed = needed_packages(stage.config["training"])
-    trained_by = backend(stage.config["training"].get("backend", "trl"))
+    needed = needed_packages(run.settings.training)
+    trained_by = backend(run.settings.training.backend)
     torch_setup.prepare(
         stage.options.threads,
         needs_bitsandbytes="bitsandbytes" in needed,

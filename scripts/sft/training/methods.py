@@ -1,7 +1,7 @@
 """How a run's model computes: quantised, in FP8, with other kernels or another attention; and that it does.
 
 What was asked for and did not take effect stops the run. Which settings exclude each other is decided where the
-configuration is read (sft.terms.exclusions), which is asked here again about the device that was found.
+configuration is read (sft.config.exclusions), which is asked here again about the device that was found.
 """
 
 from __future__ import annotations
@@ -13,47 +13,49 @@ from typing import Any
 
 from torch import nn
 
+from sft.config import exclusions
+from sft.config.nodes import TrainSettings
+from sft.config.training_settings import Optimization
 from sft.models.loading import load_model
 from sft.models.plain_arithmetic import LOADED_ATTENTION
 from sft.models.quantisation_scheme import Scheme
 from sft.models.weight_check import check_loaded
 from sft.runtime.stage import StageError
-from sft.terms import exclusions
 
 
-def require_possible(training: dict[str, Any], device: str) -> None:
+def require_possible(training: Optimization, device: str) -> None:
     """StageError for what the settings ask of `device` and it cannot do."""
     for key, problem, fix in exclusions.on_device(training, device):
         raise StageError(f"training.{key}: {problem}. {fix}")
 
 
 def load_base(
-    base: Path, config: dict[str, Any], device: str, strategy: str = "none"
+    base: Path, settings: TrainSettings, device: str, strategy: str = "none"
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The base model as `config` wants it, its weights held against the files; and what it is, for the record."""
-    scheme = Scheme.of(config)
+    """The base model as a run wants it, its weights held against the files; and what it is, for the record."""
+    scheme = Scheme.of(settings)
     if scheme is None:
         model = load_model(base)
         return model, {"tensors": check_loaded(model, base)}
     from sft.models.quantised import check_quantised, load_quantised
 
     # FSDP 2 shards what looks like numbers, and casts them to the precision of training if they are not in it.
-    storage = config["precision"] if strategy == "fsdp2" else "uint8"
+    storage = settings.precision if strategy == "fsdp2" else "uint8"
     model = load_quantised(base, scheme, device, storage)
     return model, {"quantization": check_quantised(model, base, scheme), "tensors": len(model.state_dict())}
 
 
-def as_configured(model: nn.Module, training: dict[str, Any], device: str) -> dict[str, Any]:
+def as_configured(model: nn.Module, training: Optimization, device: str) -> dict[str, Any]:
     """Give a loaded base its attention, kernels and FP8 layers, in place; what was done, for the record."""
     record: dict[str, Any] = {}
-    if (attention := training.get("attention")) is not None:
-        _use_attention(model, attention)
-    if training.get("kernels", "stock") == "liger":
+    if training.attention is not None:
+        _use_attention(model, training.attention)
+    if training.kernels == "liger":
         record["liger"] = _use_liger(model)
-    if (recipe := training.get("float8", "none")) != "none":
+    if training.float8 != "none":
         from sft.training.float8 import use_float8
 
-        record["float8"] = use_float8(model, recipe, training.get("float8_emulated", False), device)
+        record["float8"] = use_float8(model, training.float8, training.float8_emulated, device)
     return record
 
 

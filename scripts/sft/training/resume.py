@@ -10,22 +10,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sft.config.nodes import TrainSettings
+from sft.config.training_settings import Optimization
 from sft.runtime import manifest
 from sft.runtime.canonical import digest
 from sft.runtime.code import code_digest
 from sft.runtime.stage import Stage, StageError
-from sft.terms.exclusions import needed_packages
 from sft.training.checkpoint import Checkpoint, Checkpoints
 
 POLICIES = ("rerun", "warn", "accept")
-# The packages that decide what every training step computes; some methods need more (sft.terms.exclusions).
+# The packages that decide what every training step computes; some methods need more (`needed_packages`).
 PACKAGES = ("accelerate", "numpy", "peft", "pillow", "safetensors", "tokenizers", "torch", "transformers", "trl")
 INPUTS = ("tokens", "model", "processor")
 
 
 def provenance(stage: Stage) -> dict[str, Any]:
     """What a checkpoint of this run is made from: `{identity, tokens, model, processor, code, versions}`."""
-    packages = [*PACKAGES, *needed_packages(stage.config["training"])]
+    packages = [*PACKAGES, *needed_packages(stage.settings(TrainSettings).training)]
     contents = {name: (manifest.read(stage.input(name)) or {}).get("content") for name in INPUTS}
     return {
         "identity": digest(stage.identity),
@@ -33,6 +34,16 @@ def provenance(stage: Stage) -> dict[str, Any]:
         "code": code_digest(stage.rule),
         "versions": {name: _version(name) for name in sorted(packages)},
     }
+
+
+def needed_packages(training: Optimization) -> list[str]:
+    """Packages beyond the usual ones that these settings compute with, as pip names them."""
+    needed = {
+        "bitsandbytes": "8bit" in training.optim or training.quantization != "none",
+        "torchao": training.float8 != "none",
+        "liger-kernel": training.kernels == "liger",
+    }
+    return [name for name, is_needed in needed.items() if is_needed]
 
 
 def _version(name: str) -> str:

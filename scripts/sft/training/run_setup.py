@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft.config.nodes import TrainSettings
 from sft.models.model_directory import model_directory
 from sft.runtime.stage import Stage, StageError
 from sft.runtime.stop_request import StopRequest
@@ -46,6 +48,11 @@ class Run:
     time_limit: TimeLimit
     plan: RanksPlan | None = None  # of a rank; None where one process trains alone
 
+    @cached_property
+    def settings(self) -> TrainSettings:
+        """What is trained, as config.json says it."""
+        return self.stage.settings(TrainSettings)
+
     @property
     def metrics(self) -> Path:
         return self.stage.directory / metrics_stream.NAME
@@ -68,12 +75,12 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     from sft.training.token_rows import load_rows, longest_row
     from sft.training.trainer import RunTrainer
 
-    stage, config, options = run.stage, run.stage.config, run.stage.options
-    training = config["training"]
+    stage, settings, options = run.stage, run.settings, run.stage.options
+    training = settings.training
     require_possible(training, device)
-    trained_by = backend(training.get("backend", "trl"))
-    base = model_directory(stage.input("model"), config.get("model_step"))
-    if problem := trained_by.refusal(config, base, device):
+    trained_by = backend(training.backend)
+    base = model_directory(stage.input("model"), settings.model_step)
+    if problem := trained_by.refusal(settings, base, device):
         raise StageError(f"training.backend: {problem}")
     if device == "cpu":
         sharding.allow_on_cpu(options.strategy)
@@ -82,7 +89,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         require_same_layout(resumed.path, saved_by, options.strategy, options.processes)
     processor = load_processor(stage.input("processor") / "processor")
     rows = {split: load_rows(stage.input("tokens"), split) for split in ("train", "validation")}
-    set_seed(config["seed"])
+    set_seed(settings.seed)
     model, methods = load_start(run, device, longest_row(rows["train"]))
     tokenizer = tokenizer_of(processor)
     collator = Collator(processor)
@@ -91,13 +98,13 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         collator,
         vocabulary=model.get_input_embeddings().weight.shape[0],
         avoid={*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder},
-        seed=config["seed"],
+        seed=settings.seed,
     )
     requested = requested_arguments(
-        config, device, options.micro_batch_size, str(run.checkpoints.directory), options.processes
+        settings, device, options.micro_batch_size, str(run.checkpoints.directory), options.processes
     )
     requested = trained_by.arguments(requested, device)
-    requested |= sharding.arguments(options.strategy, model, requested, config["precision"], options.offload)
+    requested |= sharding.arguments(options.strategy, model, requested, settings.precision, options.offload)
     arguments = trl.arguments_class()(**requested)
     ranks = joined_ranks(options.processes)  # the arguments make the process group
     accounting = Accounting.load(run.start.path) if run.start.path else Accounting()
@@ -107,11 +114,11 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         stream = MetricsStream(run.metrics, run.start.step if run.start.path else None, run.attempt)
         mirror = TensorboardMirror(run.metrics, stage.directory / TENSORBOARD)
     books = Bookkeeping(
-        global_batch_size=training["global_batch_size"],
+        global_batch_size=training.global_batch_size,
         total_steps=run.total_steps,
         kept_steps=run.kept_steps,
-        eval_steps=training["eval_steps"],
-        logging_steps=training["logging_steps"],
+        eval_steps=training.eval_steps,
+        logging_steps=training.logging_steps,
         checkpoint_seconds=60 * options.checkpoint_minutes,
         keep_optimizer=options.keep_optimizer,
         provenance=run.provenance,
@@ -142,17 +149,17 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
     books.effective["built"] = {
         "logits": "labelled positions" if trl.score_labelled_positions_only() else "all positions"
     }
-    if (mode := training.get("compile", "none")) != "none":
+    if training.compile != "none":
         from sft.training.compiled import compile_blocks
 
-        methods["compile"] = compile_blocks(trainer.model, mode, device)
+        methods["compile"] = compile_blocks(trainer.model, training.compile, device)
     if methods:
         books.effective["methods"] = methods
     every, trainable = parameter_counts(trainer.model)
     books.effective |= effective_arguments(requested, trainer.args)
     books.effective["run"] = {
         "device": device,
-        "precision": config["precision"],
+        "precision": settings.precision,
         "strategy": options.strategy,
         "world_size": ranks.world,
         "attention": model.config._attn_implementation,
@@ -165,7 +172,7 @@ def make_trainer(run: Run, device: str) -> RunTrainer:
         "world_size": options.processes,
         "device": device,
         "wrapped_classes": sharding.blocks(model) if options.strategy in ("fsdp1", "fsdp2") else [],
-        "mixed_precision": "bf16" if config["precision"] == "bfloat16" else "no",
+        "mixed_precision": "bf16" if settings.precision == "bfloat16" else "no",
         "attention": model.config._attn_implementation,
     }
     return trainer
@@ -198,17 +205,17 @@ def load_start(run: Run, device: str, longest: int) -> tuple[nn.Module, dict[str
     from sft.training.backends import backend
     from sft.training.methods import as_configured, load_base
 
-    config, training = run.stage.config, run.stage.config["training"]
-    trained_by = backend(training.get("backend", "trl"))
-    base = model_directory(run.stage.input("model"), config.get("model_step"))
-    full_start = run.start.path if config["method"] == "full" else None
+    settings = run.settings
+    trained_by = backend(settings.training.backend)
+    base = model_directory(run.stage.input("model"), settings.model_step)
+    full_start = run.start.path if settings.method == "full" else None
     if full_start and has_shards(full_start):
         model = load_model(base)
         count = load_shards(model, full_start)
         run.stage.say(f"loaded {full_start}: {count} tensors from shards")
         record: dict[str, Any] = {}
     elif trained_by.LOADS_MODELS:
-        model, record = trained_by.load_model(full_start or base, config, longest), {}
+        model, record = trained_by.load_model(full_start or base, settings, longest), {}
         count = check_loaded(model, full_start or base)
         run.stage.say(f"loaded {full_start or base}: {count} tensors, equal to the files")
     elif full_start:
@@ -216,12 +223,12 @@ def load_start(run: Run, device: str, longest: int) -> tuple[nn.Module, dict[str
         count = check_loaded(model, full_start)
         run.stage.say(f"loaded {full_start}: {count} tensors, equal to the files")
     else:
-        model, record = load_base(base, config, device, run.stage.options.strategy)
+        model, record = load_base(base, settings, device, run.stage.options.strategy)
         run.stage.say(f"loaded {base}: {record.pop('tensors')} tensors, equal to the files")
-    record |= as_configured(model, training, device)
-    if config["method"] == "full":
-        freeze(model, training.get("frozen", ()))
+    record |= as_configured(model, settings.training, device)
+    if settings.method == "full":
+        freeze(model, settings.training.frozen)
         return model, record
     if run.start.path:
         return trained_by.stored_adapter(model, run.start.path), record
-    return trained_by.new_adapter(model, config["lora"], config["seed"]), record
+    return trained_by.new_adapter(model, settings.lora, settings.seed), record

@@ -6,6 +6,8 @@ Imports nothing heavy. What `training.extra` may add is in sft.config.trainer_ex
 import math
 from typing import Any
 
+from sft.config.nodes import TrainSettings
+from sft.config.training_settings import Optimization
 from sft.runtime.stage import StageError
 from sft.terms.trainer_keys import SAME_NAME
 
@@ -33,46 +35,47 @@ def smaller_micro_batch(global_batch_size: int, micro: int, processes: int = 1) 
     return next((n for n in range(micro // 2, 0, -1) if share % n == 0), None)
 
 
-def total_steps(training: dict[str, Any], rows: int) -> int:
+def total_steps(training: Optimization, rows: int) -> int:
     """Optimizer steps of the whole run over `rows` training rows; the last batch of an epoch may be smaller."""
-    if training["max_steps"]:
-        return int(training["max_steps"])
-    return math.ceil(training["num_train_epochs"] * math.ceil(rows / training["global_batch_size"]))
+    if training.max_steps is not None:
+        return training.max_steps
+    assert training.num_train_epochs is not None, "one of the two is given (Training)"
+    return math.ceil(training.num_train_epochs * math.ceil(rows / training.global_batch_size))
 
 
-def kept_steps(training: dict[str, Any], total: int) -> list[int]:
+def kept_steps(training: Optimization, total: int) -> list[int]:
     """Steps whose checkpoints are kept and evaluated: every `save_steps`-th and always the last."""
-    every = training["save_steps"]
+    every = training.save_steps
     return sorted({*(range(every, total + 1, every) if every else ()), total})
 
 
 def requested_arguments(
-    config: dict[str, Any], device: str, micro_batch_size: int, output_dir: str, processes: int = 1
+    settings: TrainSettings, device: str, micro_batch_size: int, output_dir: str, processes: int = 1
 ) -> dict[str, Any]:
-    """The keyword arguments of `SFTConfig` for the resolved `config` of a run.
+    """The keyword arguments of `SFTConfig` for a run.
 
     Logging, evaluation and saving are the run's own (sft.training.trainer), hence off here.
     """
-    training = config["training"]
-    micro, accumulation = micro_batch(training["global_batch_size"], micro_batch_size, processes)
+    training = settings.training
+    micro, accumulation = micro_batch(training.global_batch_size, micro_batch_size, processes)
     length = (
-        {"max_steps": training["max_steps"]}
-        if training["max_steps"]
+        {"max_steps": training.max_steps}
+        if training.max_steps is not None
         else {
             "max_steps": -1,
-            "num_train_epochs": training["num_train_epochs"],
+            "num_train_epochs": training.num_train_epochs,
         }
     )
     return {
         "output_dir": output_dir,
         **length,
-        **{name: training[name] for name in SAME_NAME},
+        **{name: getattr(training, name) for name in SAME_NAME},
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
         "gradient_accumulation_steps": accumulation,
-        "seed": config["seed"],
-        "data_seed": config["seed"],
-        "bf16": config["precision"] == "bfloat16",
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "bf16": settings.precision == "bfloat16",
         "fp16": False,
         "tf32": False,  # float32 means float32, also in matrix products on a GPU
         "use_cpu": device == "cpu",
@@ -94,9 +97,9 @@ def requested_arguments(
         "label_smoothing_factor": 0.0,
         "neftune_noise_alpha": None,
         "average_tokens_across_devices": True,
-        "activation_offloading": training.get("activation_offloading", False),
+        "activation_offloading": training.activation_offloading,
         "torch_compile": False,  # block by block instead (sft.training.compiled)
-        "use_liger_kernel": training.get("kernels") == "liger",
+        "use_liger_kernel": training.kernels == "liger",
         "use_cache": False,
         # True (the library's default) replaces a loss that is not a number by the mean of the earlier ones.
         "logging_nan_inf_filter": False,
@@ -112,5 +115,5 @@ def requested_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "push_to_hub": False,
-        **training["extra"],
+        **training.extra,
     }

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sft.config.label_audit_settings import LabelAudit
 
-def judged(labels: Mapping[str, Any], limits: Mapping[str, Any]) -> list[dict[str, Any]]:
+
+def judged(labels: Mapping[str, Any], limits: LabelAudit) -> list[dict[str, Any]]:
     """One row for each split and threshold: what was found, what is allowed, whether it passes, and what to do.
 
-    `labels`: the content of labels.json. `limits`: the fields of sft.config.label_audit_settings.LabelAudit.
+    `labels`: the content of labels.json.
     """
     found = []
     for split, facts in labels["splits"].items():
@@ -22,7 +24,7 @@ def judged(labels: Mapping[str, Any], limits: Mapping[str, Any]) -> list[dict[st
                 "maximum_truncated_answers",
                 cut / rows,
                 limits,
-                cut / rows <= limits["maximum_truncated_answers"],
+                cut / rows <= limits.maximum_truncated_answers,
                 f"{cut} of {rows} answers are cut at max_length",
                 facts.get("ids_answer_truncated", []),
                 "Raise training.max_length, or set training.on_too_long to drop",
@@ -32,7 +34,7 @@ def judged(labels: Mapping[str, Any], limits: Mapping[str, Any]) -> list[dict[st
                 "maximum_fully_masked",
                 masked,
                 limits,
-                masked <= limits["maximum_fully_masked"],
+                masked <= limits.maximum_fully_masked,
                 f"{masked} of {rows} rows have no token to learn",
                 facts.get("ids_fully_masked", []),
                 "Raise training.max_length, or set training.on_too_long to drop",
@@ -42,7 +44,7 @@ def judged(labels: Mapping[str, Any], limits: Mapping[str, Any]) -> list[dict[st
                 "minimum_end_of_turn",
                 ended,
                 limits,
-                ended is not None and ended >= limits["minimum_end_of_turn"],
+                ended is not None and ended >= limits.minimum_end_of_turn,
                 f"the end of the turn is learned in {round((ended or 0) * kept)} of {kept} rows, so that a model would "
                 f"{'often ' if ended else ''}not learn to stop",
                 facts.get("ids_without_end_of_turn", []),
@@ -53,7 +55,7 @@ def judged(labels: Mapping[str, Any], limits: Mapping[str, Any]) -> list[dict[st
                 "maximum_double_bos",
                 facts["rows_with_two_bos"],
                 limits,
-                facts["rows_with_two_bos"] <= limits["maximum_double_bos"],
+                facts["rows_with_two_bos"] <= limits.maximum_double_bos,
                 f"{facts['rows_with_two_bos']} of {rows} rows begin with two beginning-of-text tokens",
                 [],
                 "The chat template writes what the text already has: mend the one or the other",
@@ -93,7 +95,7 @@ def _row(
     split: str,
     threshold: str,
     value: float | None,
-    limits: Mapping[str, Any],
+    limits: LabelAudit,
     passed: bool,
     what: str,
     ids: list[str],
@@ -103,7 +105,7 @@ def _row(
         "split": split,
         "threshold": threshold,
         "found": value,
-        "allowed": limits[threshold],
+        "allowed": getattr(limits, threshold),
         "passed": passed,
         "what": what,
         "ids": ids,

@@ -12,8 +12,6 @@ from typing import Any
 
 from sft.data.read.turns import Turn, turns, written_text
 
-POLICIES = ("refuse", "neutralise", "allow")
-
 
 class ControlTokens:
     """The control tokens of a tokenizer, looked for in the text of rows."""

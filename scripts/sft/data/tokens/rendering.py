@@ -17,7 +17,6 @@ from sft.runtime.stage import StageError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-LOSS_ON = ("completion", "assistant", "last", "all")
 Span = tuple[int, int]
 
 

@@ -13,9 +13,10 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sft.config.training_settings import Tokens
 from sft.data.read import turns
 from sft.data.tokens import masking, rendering
-from sft.data.tokens.control_tokens import POLICIES, ControlTokens, control_tokens_of
+from sft.data.tokens.control_tokens import ControlTokens, control_tokens_of
 from sft.data.tokens.label_counts import IGNORED, LabelCounts, learned
 from sft.data.tokens.masking import MaskedTokens
 from sft.data.tokens.token_bytes import token_bytes_of
@@ -33,32 +34,24 @@ PICTURES_PER_BATCH = 16
 TOKENS_KEPT = 2_000_000
 # So many rows have their prompt tokenised alone, with its pictures, as evaluation will do it.
 ROWS_CHECKED_ALONE = 3
-ON_TOO_LONG = ("error", "drop", "truncate")
 
 
 class Tokenization:
     """Tokenises one split row by row and counts what becomes of the rows."""
 
-    def __init__(self, processor: ProcessorMixin | PreTrainedTokenizerBase, config: dict[str, Any], split: str):
+    def __init__(self, processor: ProcessorMixin | PreTrainedTokenizerBase, settings: Tokens, split: str):
         from sft.models.loading import tokenizer_of
 
         self.processor = processor
         self.tokenizer = tokenizer_of(processor)
         self.split = split
-        self.max_length: int = config["max_length"]
-        self.on_too_long: str = config["on_too_long"]
-        self.side: str = config.get("truncation_side", "right")
-        self.loss_on: str = config["loss_on"]
-        self.control: str = config.get("control_tokens", "refuse")
+        self.max_length = settings.max_length
+        self.on_too_long = settings.on_too_long
+        self.side = settings.truncation_side
+        self.loss_on = settings.loss_on
+        self.control = settings.control_tokens
         # Rows that are split over packs (see sft/data/tokens/packing.py) are never too long.
-        self.splits_rows = config.get("packing") in ("bfd_split", "wrapped")
-        if (
-            self.on_too_long not in ON_TOO_LONG
-            or self.loss_on not in rendering.LOSS_ON
-            or self.control not in POLICIES
-            or self.side not in ("left", "right")
-        ):
-            raise StageError(f"unknown setting among {config}")
+        self.splits_rows = settings.packing in ("bfd_split", "wrapped")
         self.placeholders = {
             number
             for name in ("image_token_id", "video_token_id")

@@ -1,12 +1,7 @@
 """TRL: the trainer, its arguments and its fused LM head, and all that this workflow knows of its internals.
 
-<<<<<<< HEAD
-A new major version of TRL is this file's work, and that of scripts/sft/data/packing.py, which packs rows with TRL
-before there is a trainer. What sft.training.trainer overrides is in docs/training_step.md.
-=======
 A new major version of TRL is this file's work, and that of sft/data/tokens/packing.py, which packs rows with TRL
-before there is a trainer. The private methods that sft.training.trainer overrides are those of transformers.
->>>>>>> main
+before there is a trainer. What sft.training.trainer overrides is in docs/training_step.md.
 """
 
 from __future__ import annotations
@@ -14,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft.config.nodes import TrainSettings
 from sft.training import adapter
 
 if TYPE_CHECKING:
@@ -28,7 +24,7 @@ def start(_device: str) -> None:
     """Nothing: TRL can be imported in any order."""
 
 
-def refusal(_config: dict[str, Any], _directory: Path, _device: str) -> str | None:
+def refusal(_settings: TrainSettings, _directory: Path, _device: str) -> str | None:
     """None: what TRL cannot do is refused when the configuration is read."""
     return None
 

@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft.config.nodes import TrainSettings
+from sft.config.training_settings import Lora
 from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
@@ -52,13 +54,13 @@ def start(device: str) -> None:
         ) from None
 
 
-def refusal(config: dict[str, Any], directory: Path, device: str) -> str | None:
+def refusal(settings: TrainSettings, directory: Path, device: str) -> str | None:
     """Why Unsloth cannot train this model on this device; None where it can."""
     from sft.models.model_kind import is_vision
 
     if device == "cpu" and is_vision(directory):
         return "Unsloth trains models with a vision tower on a GPU only. Set training.backend: trl"
-    if device == "cpu" and config["precision"] != "float32" and not _is_fast_in_bfloat16():
+    if device == "cpu" and settings.precision != "float32" and not _is_fast_in_bfloat16():
         return "this CPU has no bfloat16, so Unsloth would train in float32. Set precision: float32"
     return None
 
@@ -74,7 +76,7 @@ def arguments(requested: dict[str, Any], device: str) -> dict[str, Any]:
     return made
 
 
-def load_model(directory: Path, config: dict[str, Any], longest: int) -> nn.Module:
+def load_model(directory: Path, settings: TrainSettings, longest: int) -> nn.Module:
     """By Unsloth's own loader, in float32; `longest` row in tokens, for positions that it prepares."""
     import torch
     from transformers import AutoConfig
@@ -85,14 +87,14 @@ def load_model(directory: Path, config: dict[str, Any], longest: int) -> nn.Modu
         max_seq_length=longest,
         dtype=torch.float32,
         load_in_4bit=False,
-        full_finetuning=config["method"] == "full",
-        use_gradient_checkpointing=config["training"]["activation_checkpointing"],
+        full_finetuning=settings.method == "full",
+        use_gradient_checkpointing=settings.training.activation_checkpointing,
         local_files_only=True,
     )
     return model
 
 
-def new_adapter(model: nn.Module, lora: dict[str, Any], seed: int) -> nn.Module:
+def new_adapter(model: nn.Module, lora: Lora, seed: int) -> nn.Module:
     """`model` with a freshly drawn adapter, by Unsloth's function, which draws as PEFT's does."""
     from sft.training import adapter
 

@@ -1,11 +1,13 @@
 """Which module is science and which is runtime, for every module there is; and what passes between the two."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
+from sft.config.fields import Section
 from sft.runtime import code
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +46,19 @@ DOORS = {
 }
 
 
+# What science takes from the configuration: typed values, which test_nodes.py holds against config.json, and what a
+# device cannot do, which stops a run and makes nothing.
+CONFIGURATION = {
+    "nodes": {
+        *("TrainSettings", "ConvertSettings", "QuestionSettings", "PredictSettings", "AskBaseSettings"),
+        *("ScoreSettings", "BaselineSettings"),
+    },
+    "training_settings": {"Tokens", "Optimization", "Lora"},
+    "label_audit_settings": {"LabelAudit"},
+    "exclusions": {"on_device"},
+}
+
+
 def test_every_module_has_a_place() -> None:
     """ValueError from `is_science` for a package that is in neither list of sft/runtime/code.py."""
     assert {code.is_science(path) for path in MODULES} == {True, False}
@@ -71,21 +86,21 @@ UNHELD = [
 
 def test_rules_import_only_science_and_the_runtime() -> None:
     """`sft check` and Snakefiles plan; a script knows its directory."""
-    allowed = {*code.SCIENCE, "runtime", "packages"}
+    allowed = {*code.SCIENCE, "runtime", "packages", "config"}  # of it what CONFIGURATION names
     for rule in RULES:
         found = re.findall(r"^\s*(?:from|import) sft\.(\w+)", (ROOT / f"scripts/{rule}.py").read_text(), re.MULTILINE)
         assert set(found) <= allowed, rule
 
 
-def _taken(path: Path) -> set[tuple[str, str]]:
-    """(module, name) of everything that a file takes from sft.runtime."""
+def _taken(path: Path, package: str = "sft.runtime") -> set[tuple[str, str]]:
+    """(module, name) of everything that a file takes from a package."""
     tree, taken, modules = ast.parse(path.read_text()), set(), {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "sft.runtime":
+        if isinstance(node, ast.ImportFrom) and node.module == package:
             modules |= {alias.asname or alias.name: alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sft.runtime."):
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
             taken |= {(node.module.rpartition(".")[2], alias.name) for alias in node.names}
-        assert not (isinstance(node, ast.Import) and any(a.name.startswith("sft.runtime") for a in node.names)), path
+        assert not (isinstance(node, ast.Import) and any(a.name.startswith(package) for a in node.names)), path
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
             taken.add((modules[node.value.id], node.attr))
@@ -101,6 +116,19 @@ def test_runtime_reaches_science_through_named_doors_only() -> None:
     assert (
         sorted((module, name) for module, found in DOORS.items() for name in found if (module, name) not in used) == []
     )
+
+
+def test_of_the_configuration_science_takes_typed_values() -> None:
+    held = set().union(*CLOSURES.values())
+    assert set().union(*(_taken(path, "sft.config") for path in held)) == {
+        (module, name) for module, names in CONFIGURATION.items() for name in names
+    }
+    for module, taken in CONFIGURATION.items():
+        for name in taken - {"on_device"}:
+            kind = getattr(importlib.import_module(f"sft.config.{module}"), name)
+            own = {key for key, value in vars(kind).items() if callable(value) and not key.startswith("_")}
+            assert issubclass(kind, Section), name
+            assert not own, f"{name} computes: {own}"
 
 
 def edits(text: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Ways to train that exclude each other, or that the declared device cannot do: refused where the file is read.
 
-Tests: sft.terms.exclusions
+Tests: sft.config.exclusions
 """
 
 from pathlib import Path

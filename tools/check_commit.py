@@ -36,9 +36,9 @@ def problems(message: str) -> list[str]:
     return found
 
 
-def messages_of(commits: str, repository: Path, *options: str) -> dict[str, str]:
-    """{short hash: message} of a range (and other options of `git log`), merges left out; CalledProcessError of git."""
-    command = ["git", "-C", str(repository), "log", "--no-merges", "--format=%h%n%B%x00", *options, commits]
+def messages_of(commits: str, repository: Path) -> dict[str, str]:
+    """{short hash: message} of the commits of a range, merges left out; CalledProcessError where git knows none."""
+    command = ["git", "-C", str(repository), "log", "--no-merges", "--format=%h%n%B%x00", commits]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     entries = (entry.strip("\n").partition("\n") for entry in told.split("\0") if entry.strip())
     return {commit: message for commit, _, message in entries}

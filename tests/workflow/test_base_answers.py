@@ -108,13 +108,13 @@ def test_what_a_change_of_the_evaluation_makes_again(copy: Checkout):
     copy.replace("config/config.yaml", "max_new_tokens: 2", "max_new_tokens: 3")
     assert copy.planned(TABLE) == {"ask_base": 1, "predict": 2, "score": 2} | FOLLOW
     copy.replace("config/config.yaml", "split: test", "split: validation")
-    asked = {"ask_base": 1, "predict": 2, "score": 2, "fit_baseline": 1, "score_baseline": 1}
+    asked = {"ask_base": 1, "predict": 2, "score": 3, "fit_baseline": 1}
     assert copy.planned(TABLE) == asked | FOLLOW
 
 
 def test_another_baseline_moves_no_run(copy: Checkout):
     copy.replace("config/config.yaml", "bag_of_words}", "bag_of_words, longest_ngram: 2}")
-    assert copy.planned(TABLE) == {"fit_baseline": 1, "score_baseline": 1} | FOLLOW
+    assert copy.planned(TABLE) == {"fit_baseline": 1, "score": 1} | FOLLOW
     copy.edit("scripts/fit_baseline.py", lambda text: text + "\nCHANGED = True\n")
     copy.replace("config/config.yaml", ", longest_ngram: 2}", "}")
-    assert copy.planned(TABLE) == {"fit_baseline": 1, "score_baseline": 1} | FOLLOW
+    assert copy.planned(TABLE) == {"fit_baseline": 1, "score": 1} | FOLLOW

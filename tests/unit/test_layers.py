@@ -50,7 +50,14 @@ DOORS = {
 # device cannot do, which stops a run and makes nothing.
 CONFIGURATION = {
     "nodes": {
-        *("TrainSettings", "ConvertSettings", "QuestionSettings", "PredictSettings", "AskBaseSettings"),
+        *(
+            "PrepareSettings",
+            "TrainSettings",
+            "ConvertSettings",
+            "QuestionSettings",
+            "PredictSettings",
+            "AskBaseSettings",
+        ),
         *("ScoreSettings", "BaselineSettings"),
     },
     "training_settings": {"Tokens", "Optimization", "Lora"},

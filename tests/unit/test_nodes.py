@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from sft.config import experiment  # noqa: F401  (defines all sections)
+from sft.config.dataset import Reading
 from sft.config.errors import FieldError
 from sft.config.evaluation_settings import Asked
 from sft.config.fields import Section, identity, key_fields, notes
@@ -18,6 +19,7 @@ from sft.config.nodes import (
     BaselineSettings,
     ConvertSettings,
     PredictSettings,
+    PrepareSettings,
     QuestionSettings,
     ScoreSettings,
     TrainSettings,
@@ -30,6 +32,7 @@ from sft.runtime.stage import Stage, StageError
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "config/config.yaml", *sorted((ROOT / "config/experiments").glob("*.yaml"))]
 KINDS = {
+    "prepare_dataset": PrepareSettings,
     "audit_labels": LabelAudit,
     "tokenize_dataset": Tokens,
     "train_model": TrainSettings,
@@ -42,6 +45,19 @@ KINDS = {
 # Everything that left keys out from the day it joined. A value here never changes, and none is taken away: results that
 # were made without the key were made with it, and nothing else says so.
 ADDED_WITH = {
+    "Reading": {
+        "roles": {},
+        "role_field": None,
+        "content_field": None,
+        "prompt_template": None,
+        "completion_template": None,
+        "text_template": None,
+        "images_optional": False,
+        "maximum_pixels": 64_000_000,
+        "system": None,
+        "on_bad_row": "error",
+    },
+    "PrepareSettings": {"renamed": {}},
     "Tokens": {"truncation_side": "right", "control_tokens": "refuse", "packing": "none"},
     "Optimization": {
         "activation_offloading": False,
@@ -115,7 +131,7 @@ def test_sections_and_nodes_are_read_back(file: Path) -> None:
 
 def test_what_is_left_out_is_what_it_was_left_out_at() -> None:
     declared = {}
-    for kind in (Tokens, Optimization, Lora, Asked, QuestionSettings, *KINDS.values()):
+    for kind in (Reading, Tokens, Optimization, Lora, Asked, QuestionSettings, *KINDS.values()):
         added = {
             name: notes(field)["added_with"]
             for name, field in kind.model_fields.items()

@@ -7,12 +7,20 @@ at. Nothing is computed, so that no digest of code has these modules (tests/unit
 from typing import Literal
 
 from sft.config.baseline import Baseline
+from sft.config.dataset import Reading
 from sft.config.evaluation_settings import Asked
 from sft.config.fields import Integer, Section, execution, identity
 from sft.config.training_settings import Lora, Optimization
 
 Method = Literal["full", "lora"]
 Type = Literal["float32", "bfloat16"]
+
+
+class PrepareSettings(Reading):
+    """`prepare_dataset`."""
+
+    columns: dict[str, str | tuple[str, ...] | None] = identity(describe="columns by the keys that name them")
+    renamed: dict[str, str] = identity({}, describe="names for columns, {ours: theirs}", added_with={})
 
 
 class OfModel(Section):

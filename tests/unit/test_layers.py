@@ -59,6 +59,7 @@ CONFIGURATION = {
             "AskBaseSettings",
         ),
         *("ScoreSettings", "BaselineSettings"),
+        *("Shown", "ShownBaseline", "ComparedCell"),
     },
     "training_settings": {"Tokens", "Optimization", "Lora"},
     "label_audit_settings": {"LabelAudit"},

@@ -22,6 +22,7 @@ from sft.config.nodes import (
     PrepareSettings,
     QuestionSettings,
     ScoreSettings,
+    Shown,
     TrainSettings,
 )
 from sft.config.reader import load
@@ -41,6 +42,7 @@ KINDS = {
     "predict": PredictSettings,
     "fit_baseline": BaselineSettings,
     "score": ScoreSettings,
+    "tabulate_results": Shown,
 }
 # Everything that left keys out from the day it joined. A value here never changes, and none is taken away: results that
 # were made without the key were made with it, and nothing else says so.
@@ -76,6 +78,16 @@ ADDED_WITH = {
     "Asked": {"split": "test"},
     "QuestionSettings": {"control_tokens": "refuse"},
     "ScoreSettings": {"split": "test"},
+    "Shown": {
+        "split": "test",
+        "baselines": (),
+        "one_base": False,
+        "compared": (),
+        "lines": (),
+        "figure": "",
+        "script": "",
+        "sha256": "",
+    },
 }
 
 
@@ -117,10 +129,10 @@ def test_sections_and_nodes_are_read_back(file: Path) -> None:
         for name, field in type(section).model_fields.items():
             if notes(field)["role"] == "identity" and not any(sections(getattr(section, name))):
                 assert getattr(back, name) == getattr(section, name), f"{type(section).__name__}.{name}"
-    nodes = [node for node in make_plan(study).nodes.values() if node.rule in KINDS]
+    nodes = [node for node in make_plan(study).nodes.values() if node.rule in KINDS or node.rule.startswith("plot_")]
     assert {node.rule for node in nodes} >= {"train_model", "tokenize_dataset", "convert_checkpoint", "predict"}
     for node in nodes:
-        kind = KINDS[node.rule]
+        kind = KINDS.get(node.rule, Shown)
         read = kind.read_back(as_json(node.config))
         besides = {key: node.config[key] for key in ("datasets", "model_step") if key in node.config}
         assert as_json(key_fields(read)) | as_json(besides) == as_json(node.config), node.id

@@ -137,8 +137,9 @@ def _typed(kind: Any, value: Any, key: str) -> Any:
         raise max(faults, key=lambda fault: len(fault.key))  # of the option that fits furthest
     if origin is Literal and any(value == option and type(value) is type(option) for option in inside):
         return value
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_typed(inside[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if origin is tuple and isinstance(value, (list, tuple)) and (inside[-1] is ... or len(inside) == len(value)):
+        kinds = [inside[0]] * len(value) if inside[-1] is ... else inside
+        return tuple(_typed(of, item, f"{key}[{i}]") for i, (of, item) in enumerate(zip(kinds, value, strict=True)))
     if origin is list and isinstance(value, list):
         return [_typed(inside[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
     if origin is dict and isinstance(value, dict):

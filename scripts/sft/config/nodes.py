@@ -78,3 +78,46 @@ class ScoreSettings(Section):
 
 class BaselineSettings(Baseline, ScoreSettings):
     """`fit_baseline`."""
+
+
+class ShownBaseline(Section):
+    """A baseline as figures and tables show it."""
+
+    name: str = identity(describe="as in the configuration")
+    label: str = identity(describe="its cell in the ledger: the name, or name_<cell> where cells differ in their rows")
+    cells: tuple[str, ...] = identity(describe="the cells that it stands beside")
+
+
+class ComparedCell(Section):
+    """One of several cells that differ in their environment alone."""
+
+    cell: str = identity(describe="its label")
+    environment: str = identity(describe="the lock whose packages it was made with")
+
+
+class Line(Section):
+    """Cells that differ in how many rows they are trained on."""
+
+    name: str = identity(describe="what the line is called")
+    points: tuple[tuple[int, str], ...] = identity(describe="rows and cell of each")
+
+
+class Shown(Section):
+    """What a reader sees of an experiment: `tabulate_results` and the figures, each with what is its own."""
+
+    experiment: str = identity(describe="its name")
+    title: str = identity(describe="of the figures")
+    description: str = identity(describe="what is asked and shown")
+    chance: float | None = identity(describe="accuracy of guessing")
+    metric: str = identity(describe="the score that figures show")
+    cells: tuple[str, ...] = identity(describe="labels of the cells, in order")
+    datasets: tuple[str, ...] = identity(describe="names of the test sets, in order")
+    seeds: tuple[int, ...] = identity(describe="one run for each")
+    split: Literal["test", "validation"] = identity("test", describe="the rows that were asked", added_with="test")
+    baselines: tuple[ShownBaseline, ...] = identity((), describe="shown beside the cells", added_with=())
+    one_base: bool = identity(False, describe="all runs start from one base model", added_with=False)
+    compared: tuple[tuple[ComparedCell, ...], ...] = identity((), describe="of plot_environments", added_with=())
+    lines: tuple[Line, ...] = identity((), describe="of plot_rows", added_with=())
+    figure: str = identity("", describe="of plot_own: its name", added_with="")
+    script: str = identity("", describe="of plot_own: where it lies", added_with="")
+    sha256: str = identity("", describe="of plot_own: digest of the script", added_with="")

@@ -10,6 +10,7 @@ from sft.config.baseline import Baseline
 from sft.config.dataset import Reading
 from sft.config.evaluation_settings import Asked
 from sft.config.fields import Integer, Section, execution, identity
+from sft.config.split_settings import Split
 from sft.config.training_settings import Lora, Optimization
 
 Method = Literal["full", "lora"]
@@ -21,6 +22,22 @@ class PrepareSettings(Reading):
 
     columns: dict[str, str | tuple[str, ...] | None] = identity(describe="columns by the keys that name them")
     renamed: dict[str, str] = identity({}, describe="names for columns, {ours: theirs}", added_with={})
+
+
+class SplitSettings(Section):
+    """`split_dataset` of a data set."""
+
+    split: Split = identity(describe="which rows are train, validation and test")
+    id_key: str | None = execution(None, describe="where published columns are read again: that of the ids")
+    renamed: dict[str, str] = execution({}, describe="there, too: names for columns, {ours: theirs}")
+
+
+class MixSettings(Section):
+    """`split_dataset` of a mix; the parts are the inputs part-<i> in this order."""
+
+    mix: dict[str, Literal["all"] | int | float] = identity(describe="as in the configuration, by its names")
+    mix_seed: Integer = identity(describe="which rows a count, a share or a weight chooses")
+    rows: Integer | None = identity(None, describe="rows altogether; the numbers of mix are weights", added_with=None)
 
 
 class OfModel(Section):

@@ -81,9 +81,6 @@ class DataPlanner:
     def _divide(self, dataset: Dataset) -> Node:
         examples = self.examples(dataset)
         rule = key_fields(dataset.split)
-        for name in ("validation", "test"):
-            if isinstance(rule[name], dict):
-                rule[name] = {key: value for key, value in rule[name].items() if value is not None}
         own = {"split": rule}
         inputs = {"dataset": examples}
         config: dict[str, Any] = own

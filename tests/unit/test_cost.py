@@ -1,7 +1,4 @@
-"""Cost of a run: what is unknown says so.
-
-Tests: sft.terms.measured
-"""
+"""Cost of a run: what is unknown says so."""
 
 import ast
 import os

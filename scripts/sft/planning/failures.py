@@ -1,9 +1,13 @@
 """What a person reads when a workflow has failed: the log that holds the message, and its last lines."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sft.planning.plan import Plan
+if TYPE_CHECKING:  # `sft status` starts without what planning needs
+    from sft.planning.plan import Plan
 
 LINES = 20
 

@@ -35,7 +35,8 @@ class Notes(TypedDict, total=False):
 class Section(BaseModel):
     """A mapping of the configuration: unknown keys are errors, values do not change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    # defer_build: who reads a section back needs no validator of it, and making those takes longer than the rest.
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
 
     @classmethod
     def read_back(cls, values: Mapping[str, Any], key: str = "") -> Self:

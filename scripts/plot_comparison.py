@@ -9,6 +9,7 @@ one test set the rows are the evaluated steps.
 
 from typing import Any
 
+from sft.config.nodes import Shown
 from sft.runtime.stage import Stage, run_stage
 
 LEAST_PLANE, LARGEST_PLANE = 2.0, 2.3  # inches
@@ -22,9 +23,10 @@ def make(stage: Stage) -> None:
     from sft.reporting import comparison, curves, series
     from sft.reporting.figure_sheet import EDGE, Sheet
 
-    config, cells, datasets = stage.config, stage.config["cells"], stage.config["datasets"]
+    settings = stage.settings(Shown)
+    cells, datasets = settings.cells, settings.datasets
     ledger = series.read_ledger(stage.input("ledger"))
-    seeds, baselines = series.scores(ledger, config), series.baselines(ledger, config)
+    seeds, baselines = series.scores(ledger, settings), series.baselines(ledger, settings)
     mean = series.means(seeds)
     by_step = len(cells) == len(datasets) == 1
     pairs = list(dict.fromkeys(zip(seeds["dataset"], seeds["cell"], strict=True)))
@@ -35,14 +37,14 @@ def make(stage: Stage) -> None:
     sheet = Sheet(
         style.TEXT_INCHES if two else style.COLUMN_INCHES,
         height,
-        config["title"],
-        curves.accuracy_name(config["metric"])
+        settings.title,
+        curves.accuracy_name(settings.metric)
         + (" at every evaluated step" if by_step else ": base model (hollow) and last step (filled)"),
         _legend(mean, datasets[1] if two else None) + curves.baseline_entries(baselines, cells),
-        curves.footer(config, seeds),
+        curves.footer(settings, seeds),
     )
     names = comparison.name_space(rows)
-    columns = ["mean" if len(config["seeds"]) > 1 else "accuracy"] if by_step else ["base", "final", "change"]
+    columns = ["mean" if len(settings.seeds) > 1 else "accuracy"] if by_step else ["base", "final", "change"]
     numbers = len(columns) * comparison.NUMBER_WIDTH + EDGE
     plane = min(height, LARGEST_PLANE)
     width = sheet.width - EDGE - names - numbers - (PLANE_MARGIN + plane + EDGE if two else 0.0)
@@ -50,7 +52,7 @@ def make(stage: Stage) -> None:
     changes = comparison.Changes(sheet, panel, len(datasets), len(rows), names, columns)
     changes.axes.set_xlabel("Accuracy (%)")
     for dataset in datasets:
-        changes.heading(dataset, curves.rows_note(config, seeds, dataset))
+        changes.heading(dataset, curves.rows_note(settings, seeds, dataset))
         top = changes.y
         here, middle = seeds[seeds["dataset"] == dataset], mean[mean["dataset"] == dataset]
         if by_step:
@@ -77,7 +79,7 @@ def make(stage: Stage) -> None:
     plotted = series.plotted(seeds, mean, [frame for _, frame in baselines])
     plotted.to_csv(stage.output("comparison.csv"), index=False, lineterminator="\n")
     curves.record_sources(stage, seeds)
-    stage.summary(curves.shown(config))
+    stage.summary(curves.shown(settings))
 
 
 def _legend(mean: Any, old: str | None) -> list[Any]:

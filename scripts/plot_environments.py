@@ -10,6 +10,7 @@ Makes environments.pdf, .svg, .png and environments.csv (a row for each comparis
 import json
 from typing import Any
 
+from sft.config.nodes import ComparedCell, Shown
 from sft.runtime.stage import Stage, run_stage
 
 PANEL_HEIGHT = 1.6  # inches
@@ -25,29 +26,29 @@ def make(stage: Stage) -> None:
     from sft.reporting import curves, environments, series
     from sft.reporting.figure_sheet import Sheet
 
-    config = stage.config
+    settings = stage.settings(Shown)
     ledger = series.read_ledger(stage.input("ledger"))
-    rows = environments.comparisons(ledger, environments.read_runs(stage.input("ledger")), config)
-    losses = series.training_metric(ledger, config, "loss", ("train",))
+    rows = environments.comparisons(ledger, environments.read_runs(stage.input("ledger")), settings)
+    losses = series.training_metric(ledger, settings, "loss", ("train",))
     sentences = [environments.told(row) for row in rows]
     footer = [(text, style.SOFT if equal else style.WARNING) for text, equal in sentences]
-    names = list(dict.fromkeys(entry["environment"] for group in config["compared"] for entry in group))
+    names = list(dict.fromkeys(entry.environment for group in settings.compared for entry in group))
     sheet = Sheet(
         style.TEXT_INCHES,
         PANEL_HEIGHT,
-        config["title"],
+        settings.title,
         "Training loss in each environment, and its absolute difference to the first",
         _legend(names),
-        [*footer, *curves.footer(config, losses)],
-        rows=len(config["compared"]),
+        [*footer, *curves.footer(settings, losses)],
+        rows=len(settings.compared),
     )
     titles = []
-    for group in config["compared"]:
-        several = len(config["compared"]) > 1
-        titles += [("Loss", group[0]["cell"] if several else ""), ("Difference", f"to {group[0]['environment']}")]
+    for group in settings.compared:
+        several = len(settings.compared) > 1
+        titles += [("Loss", group[0].cell if several else ""), ("Difference", f"to {group[0].environment}")]
     panels = sheet.panels(2, titles, 0.45)
-    for i, group in enumerate(config["compared"]):
-        _draw(panels[2 * i : 2 * i + 2], ledger, losses, group, names, config)
+    for i, group in enumerate(settings.compared):
+        _draw(panels[2 * i : 2 * i + 2], ledger, losses, group, names, settings.seeds)
     style.save(sheet.figure, stage, "environments")
     table = pd.DataFrame([{**row, "scores": json.dumps(row["scores"], sort_keys=True)} for row in rows])
     table["told"] = [text for text, _ in sentences]
@@ -68,7 +69,9 @@ def _legend(names: list[str]) -> list[Any]:
     return [Entry(first.label, first.look | {"dashes": DASHES}), *others]
 
 
-def _draw(panels: Any, ledger: Any, losses: Any, group: list[dict[str, str]], names: list[str], config: Any) -> None:
+def _draw(
+    panels: Any, ledger: Any, losses: Any, group: tuple[ComparedCell, ...], names: list[str], seeds: tuple[int, ...]
+) -> None:
     from matplotlib.ticker import NullLocator
 
     from sft.reporting import curves, environments
@@ -78,21 +81,21 @@ def _draw(panels: Any, ledger: Any, losses: Any, group: list[dict[str, str]], na
     # The reference lies on top, or it would not be seen under an environment that changed nothing: dashed lines let
     # the one below through.
     for entry in group:
-        colour = style.colour(names.index(entry["environment"]))
+        colour = style.colour(names.index(entry.environment))
         look = {"color": colour, "linewidth": 1.2}
         if entry is group[0]:
             look |= {"dashes": DASHES, "zorder": 5}
-        for _, line in losses[losses["cell"] == entry["cell"]].groupby("seed", sort=False):
+        for _, line in losses[losses["cell"] == entry.cell].groupby("seed", sort=False):
             loss.plot(line["step"], line["value"], **look)
-    here = losses[losses["cell"].isin([entry["cell"] for entry in group])]
+    here = losses[losses["cell"].isin([entry.cell for entry in group])]
     curves.value_axis([loss], here["value"])
     curves.step_axis(loss, here["step"])
     curves.step_axis(difference, here["step"])
     largest = smallest = 0.0
     for entry in group[1:]:
-        colour = style.colour(names.index(entry["environment"]))
-        for seed in config["seeds"]:
-            table = environments.differences(ledger, "loss", (group[0]["cell"], seed), (entry["cell"], seed))
+        colour = style.colour(names.index(entry.environment))
+        for seed in seeds:
+            table = environments.differences(ledger, "loss", (group[0].cell, seed), (entry.cell, seed))
             apart = table[table["difference"] != 0]
             if len(apart):
                 values = apart["difference"].abs()
@@ -106,7 +109,7 @@ def _draw(panels: Any, ledger: Any, losses: Any, group: list[dict[str, str]], na
     else:
         difference.set_yticks([0])
         difference.set_ylim(-0.5, 1)
-        difference.axhline(0, color=style.colour(names.index(group[1]["environment"])), linewidth=1.6)
+        difference.axhline(0, color=style.colour(names.index(group[1].environment)), linewidth=1.6)
         text = {"ha": "center", "va": "center", "color": style.SOFT, "fontsize": style.TEXT_POINTS}
         difference.text(0.5, 0.6, "no difference at any step", transform=difference.transAxes, **text)
 

@@ -10,6 +10,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+from sft.config.nodes import Shown
 from sft.runtime import manifest
 from sft.runtime.stage import Stage, StageError, run_stage
 
@@ -21,13 +22,14 @@ def make(stage: Stage) -> None:
     # What such a script draws with. Imported here, it counts as part of this one: a change draws the figure again.
     from sft.reporting import comparison, curves, figure_sheet, series, training_figure, training_rows  # noqa: F401
 
-    name = stage.config["figure"]
-    _script(Path(stage.config["script"]), stage.config["sha256"]).make(stage)
+    settings = stage.settings(Shown)
+    name = settings.figure
+    _script(Path(settings.script), settings.sha256).make(stage)
     wanted = [f"{name}.{suffix}" for suffix in ("pdf", "svg", "png", "csv")]
     missing = [file for file in wanted if not (stage.attempt / file).is_file()]
     if missing:
-        raise StageError(f"{stage.config['script']} wrote no {', '.join(missing)}. See CONTRIBUTING.md, A figure")
-    stage.facts.setdefault("summary", f"drawn by {stage.config['script']}")
+        raise StageError(f"{settings.script} wrote no {', '.join(missing)}. See CONTRIBUTING.md, A figure")
+    stage.facts.setdefault("summary", f"drawn by {settings.script}")
 
 
 def _script(path: Path, digest: str) -> ModuleType:

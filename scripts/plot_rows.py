@@ -7,6 +7,7 @@ and rows.csv (the plotted numbers).
     python scripts/plot_rows.py results/experiments/wordnet_rows/figures/rows
 """
 
+from sft.config.nodes import Shown
 from sft.runtime.stage import Stage, run_stage
 
 
@@ -18,13 +19,13 @@ def make(stage: Stage) -> None:
     from sft.reporting.accuracy_figure import draw_accuracy
     from sft.reporting.figure_sheet import Entry
 
-    config = stage.config
+    settings = stage.settings(Shown)
     ledger = series.read_ledger(stage.input("ledger"))
-    scores = series.scores(ledger, config)
-    lines = training_rows.by_rows(scores, series.baselines(ledger, config), config)
+    scores = series.scores(ledger, settings)
+    lines = training_rows.by_rows(scores, series.baselines(ledger, settings), settings)
     mean = series.means(lines)
     names = list(dict.fromkeys(lines["cell"]))
-    trained = mean[mean["cell"].isin([line["name"] for line in config["lines"]])]
+    trained = mean[mean["cell"].isin([line.name for line in settings.lines])]
     legend = curves.cell_entries(names) + curves.spread_entries(trained)
     if len(trained) < len(mean) and series.WILSON_INTERVAL not in set(trained["interval"]):
         legend.append(

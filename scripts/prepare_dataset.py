@@ -6,6 +6,7 @@ read with certainty; otherwise nothing is made and the rows are named.
 By hand: python scripts/prepare_dataset.py results/datasets/digits-1a2b3c4d
 """
 
+from sft.config.nodes import PrepareSettings
 from sft.runtime.stage import Stage, run_stage
 
 
@@ -13,7 +14,7 @@ def make(stage: Stage) -> None:
     from sft.data.read import examples
     from sft.data.read.preparation import Preparation
 
-    preparation = Preparation(stage.config, stage.input("source") / "files")
+    preparation = Preparation(stage.settings(PrepareSettings), stage.input("source") / "files")
     with examples.Writer(stage.output("examples.parquet")) as writer:
         for example in preparation.examples():
             writer.add(example)

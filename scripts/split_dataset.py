@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft.config.nodes import MixSettings, SplitSettings
 from sft.runtime.stage import Stage, StageError, run_stage
 
 if TYPE_CHECKING:
@@ -35,13 +36,11 @@ def _split(stage: Stage) -> dict[str, int]:
     from sft.data.split.division import REMOVED, Division, published_values
     from sft.data.split.splitting import SPLITS
 
-    rule, source = stage.config["split"], stage.input("dataset") / "examples.parquet"
-    rule |= {"validation": {key: value for key, value in (rule.get("validation") or {}).items() if value is not None}}
+    settings, source = stage.settings(SplitSettings), stage.input("dataset") / "examples.parquet"
+    rule = settings.split
     values = None
     if columns := Division.named_columns(rule):
-        values = published_values(
-            stage.input("source") / "files", source, stage.config["id_key"], columns, stage.config.get("renamed", {})
-        )
+        values = published_values(stage.input("source") / "files", source, settings.id_key, columns, settings.renamed)
     division = Division(source, rule, values)
     found = division.counts()
     if found["unused"]:
@@ -73,10 +72,11 @@ def _mix(stage: Stage) -> dict[str, int]:
     """
     from sft.data.read import examples
 
-    wanted = dict(zip(stage.inputs("part-").values(), stage.config["mix"], strict=True))
-    if len({directory.name for directory in wanted}) < len(stage.config["mix"]):
-        raise StageError(f"mix: two of {', '.join(stage.config['mix'])} are the same data. Name each once")
-    taken, owned_twice = _taken(stage, wanted)
+    settings = stage.settings(MixSettings)
+    wanted = dict(zip(stage.inputs("part-").values(), settings.mix, strict=True))
+    if len({directory.name for directory in wanted}) < len(settings.mix):
+        raise StageError(f"mix: two of {', '.join(settings.mix)} are the same data. Name each once")
+    taken, owned_twice = _taken(settings, wanted)
     schema = examples.SCHEMA.append(examples.PART)
     counts = {}
     with examples.Writer(stage.output("train.parquet"), schema) as writer:
@@ -113,7 +113,9 @@ def _of_part(batch, part: str, again: "numpy.ndarray | None" = None, chosen: "nu
     return made if chosen is None else made.filter(pyarrow.array(chosen))
 
 
-def _taken(stage: Stage, wanted: dict[Path, str]) -> tuple[dict[Path, "numpy.ndarray"], dict[Path, "numpy.ndarray"]]:
+def _taken(
+    settings: MixSettings, wanted: dict[Path, str]
+) -> tuple[dict[Path, "numpy.ndarray"], dict[Path, "numpy.ndarray"]]:
     """Of each part, which training rows the mix takes, and which of its ids another part's taken rows have too."""
     import numpy as np
 
@@ -121,9 +123,9 @@ def _taken(stage: Stage, wanted: dict[Path, str]) -> tuple[dict[Path, "numpy.nda
     from sft.data.split import row_keys
     from sft.data.split.splitting import draw_rows, hash64, rows_by_weight
 
-    amounts, seed = list(stage.config["mix"].values()), stage.config["mix_seed"]
-    if stage.config.get("rows"):
-        amounts = rows_by_weight(amounts, stage.config["rows"])
+    amounts, seed = list(settings.mix.values()), settings.mix_seed
+    if settings.rows is not None:
+        amounts = list(rows_by_weight([weight for weight in amounts if weight != "all"], settings.rows))
     taken, ids = {}, {}
     for (part, name), amount in zip(wanted.items(), amounts, strict=True):
         drawn, known = [], []

@@ -18,6 +18,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from sft.config.fields import key_fields
+from sft.config.nodes import TrainSettings
+from sft.config.training_settings import Lora, Optimization
 from sft.data.read.examples import SCHEMA
 from sft.data.tokens import rendering
 from sft.embedded.tiny_models import make_model, make_processor
@@ -44,6 +47,13 @@ def finish(directory: Path, config: dict[str, Any] | None = None, rule: str = "b
     record = {"key": "0" * 64, "content": "0" * 64, "config": config, "outputs": outputs, "facts": {}}
     manifest.write(directory, record)
     return directory
+
+
+def trained_as(method: str) -> dict[str, Any]:
+    """The configuration of a run that was trained by hand."""
+    training = Optimization(learning_rate=1e-3, global_batch_size=4, max_steps=4)
+    lora = Lora() if method == "lora" else None
+    return key_fields(TrainSettings(method=method, lora=lora, seed=0, precision="float32", training=training))
 
 
 def write_node(directory: Path, rule: str, config: dict[str, Any], inputs: dict[str, Path]) -> Path:
@@ -167,4 +177,4 @@ def write_run(
             kept.append({"step": step, "path": path, "digest": weights_digest(trained.state_dict())})
     save_file({name: tensor.contiguous() for name, tensor in stored.items()}, directory / "probe.safetensors")
     (directory / "kept.json").write_text(json.dumps({"kept": kept, "probe": {}}))
-    return finish(directory, {"method": method, "precision": "float32"}, "train_model")
+    return finish(directory, trained_as(method), "train_model")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_runs import finish, write_base, write_node, write_run
+from small_runs import finish, trained_as, write_base, write_node, write_run
 
 from sft.conversion.export import write_full, write_merged
 from sft.conversion.gate import Gate
@@ -295,7 +295,7 @@ def test_the_script_converts_every_kept_step(small, tmp_path):
 def test_the_script_promotes_nothing_when_a_checkpoint_is_not_the_trained_state(small, tmp_path):
     run = shutil.copytree(small.run("full"), tmp_path / "run")
     plant(run / "checkpoints/checkpoint-4", lambda tensors: next(iter(tensors.values())).mul_(1.01))
-    finish(run, {"method": "full", "precision": "float32"})
+    finish(run, trained_as("full"))
     done = convert_by_script(small, tmp_path / "models", run, "full")
     assert done.returncode == 1
     assert "step 4: converted against trained, prompts: logits differ by" in done.stderr

@@ -175,7 +175,7 @@ def converted(base: Base, directory: Path) -> Path:
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(1.5)
     model.save_pretrained(directory / "step-20")
-    return finish(directory, {"dtype": "float32"})
+    return finish(directory, {"dtype": "float32", "method": "full", "steps": "all"})
 
 
 def run_script(name: str, node: Path, *options: str) -> subprocess.CompletedProcess:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sft.config.nodes import Shown
 from sft.evaluation.statistics import wilson_interval
 from sft.runtime import manifest
 from sft.runtime.canonical import digest
@@ -201,6 +202,11 @@ def shown(cells: tuple[str, ...], seeds: tuple[int, ...] = SEEDS, **more: Any) -
         "chance": 0.1,
         "seeds": list(seeds),
     } | more
+
+
+def typed(cells: tuple[str, ...], seeds: tuple[int, ...] = SEEDS, **more: Any) -> Shown:
+    """The same as scripts read it."""
+    return Shown.read_back(shown(cells, seeds, **more))
 
 
 def write_experiment(root: Path, baselines: tuple[dict[str, Any], ...] = (), split: str = "", **how: Any) -> Path:

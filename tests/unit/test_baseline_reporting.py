@@ -11,6 +11,7 @@ import made_up_experiment as made
 import pandas as pd
 import pytest
 
+from sft.config.nodes import Shown
 from sft.evaluation.statistics import wilson_interval
 from sft.reporting import series
 from sft.reporting.results_table import result_rows
@@ -60,7 +61,7 @@ def test_a_baseline_is_a_row_of_ledger_and_table(shared):
     scores = table[table["cell"] == "words"]
     assert set(scores["metric"]) == {"accuracy_strict", "accuracy_lenient", "accuracy_likelihood"}
     assert set(zip(scores["seed"], scores["step"], strict=True)) == {(0, 0)}
-    rows = result_rows(table, config)
+    rows = result_rows(table, Shown.read_back(config))
     assert [row["cell"] for row in rows if row["dataset"] == made.OLD] == ["full", "lora", "words"]
     row = rows[-1]
     assert (row["kind"], row["final"], row["base"], row["change"]) == ("baseline", 120 / 360, None, None)
@@ -75,7 +76,7 @@ def test_a_baseline_is_a_row_of_ledger_and_table(shared):
 def test_one_base_model_of_all_runs_is_a_row_too(shared):
     """Seed 0 and 1 of the made-up runs have bases of their own; where it is one model, it has one row."""
     ledger, config = shared
-    rows = result_rows(series.read_ledger(ledger), config | {"one_base": True})
+    rows = result_rows(series.read_ledger(ledger), Shown.read_back(config | {"one_base": True}))
     row = next(row for row in rows if row["kind"] == "base" and row["dataset"] == made.OLD)
     assert (row["cell"], row["final"], row["step"], row["n_seeds"]) == ("base model", 349 / 360, 0, 1)
     assert (row["pooled_low"], row["pooled_high"]) == wilson_interval(349, 360)
@@ -120,10 +121,10 @@ def test_labels_and_colours_say_whose_rows_a_baseline_has(shared, own):
     from sft.reporting import curves
 
     (ledger, config), (of_own, config_of_own) = shared, own
-    one = series.baselines(series.read_ledger(ledger), config)
+    one = series.baselines(series.read_ledger(ledger), Shown.read_back(config))
     assert curves.baseline_labels(one, made.OLD, CELLS) == [(pytest.approx(100 / 3), "words 33.3", figure_style.INK)]
     assert [entry.label for entry in curves.baseline_entries(one, CELLS)] == ["words (no language model)"]
-    two = series.baselines(series.read_ledger(of_own), config_of_own)
+    two = series.baselines(series.read_ledger(of_own), Shown.read_back(config_of_own))
     colours = [colour for _, _, colour in curves.baseline_labels(two, made.OLD, CELLS)]
     assert colours == [figure_style.colour(0), figure_style.colour(1)]
     assert [entry.label for entry in curves.baseline_entries(two, CELLS)] == ["words of each cell (no language model)"]
@@ -149,14 +150,14 @@ def test_a_baseline_without_scores_is_named(shared):
     table = series.read_ledger(ledger)
     lacking = table[(table["cell"] != "words") | (table["dataset"] != made.OLD)]
     with pytest.raises(StageError, match="baseline words: no accuracy_likelihood on digits"):
-        series.baselines(lacking, config)
+        series.baselines(lacking, Shown.read_back(config))
 
 
 def test_validation_rows_are_no_result(validation, tmp_path: Path):
     ledger, config = validation
     table = series.read_ledger(ledger)
     assert set(table.loc[table["dataset"] != "", "split"]) == {"validation"}
-    rows = result_rows(table, config)
+    rows = result_rows(table, Shown.read_back(config))
     assert notes(rows)[0].startswith("Scored on validation rows, on which settings are chosen: no result.")
     assert result_columns(rows)[1][0] == "validation set"
     from sft.reporting import figure_style
@@ -164,13 +165,14 @@ def test_validation_rows_are_no_result(validation, tmp_path: Path):
     figure_style.prepare()
     from sft.reporting import curves
 
-    seeds = series.scores(table, config)
-    text, colour = curves.footer(config, seeds)[1]
+    shown = Shown.read_back(config)
+    seeds = series.scores(table, shown)
+    text, colour = curves.footer(shown, seeds)[1]
     assert (text.partition(",")[0], colour) == ("Validation rows", figure_style.WARNING)
-    assert curves.rows_note(config, seeds, made.OLD) == "360 validation rows"
+    assert curves.rows_note(shown, seeds, made.OLD) == "360 validation rows"
     assert drawn("accuracy", tmp_path, ledger, config)["split"].unique().tolist() == ["validation"]
-    losses = series.training_metric(table, config, "loss", ("train", "validation"))
-    assert len(curves.footer(config, losses)) == 1
+    losses = series.training_metric(table, shown, "loss", ("train", "validation"))
+    assert len(curves.footer(shown, losses)) == 1
     # Asked for test rows, there are none.
     with pytest.raises(StageError, match="cell full: no accuracy_likelihood at all"):
-        series.scores(table, config | {"split": "test"})
+        series.scores(table, Shown.read_back(config | {"split": "test"}))

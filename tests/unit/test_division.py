@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sft.config.split_settings import Split
 from sft.data.read import examples
 from sft.data.split.division import Division, published_values
 from sft.data.split.splitting import SPLITS
@@ -33,9 +34,9 @@ def source(folder: Path, *published: dict) -> Path:
 
 def test_by_a_column(tmp_path: Path):
     examples_file = rows(tmp_path, ("a", "all.jsonl"), ("b", "all.jsonl"), ("c", "all.jsonl"), ("d", "all.jsonl"))
-    rule = {"by": "column", "column": "fold", "train": "[0-1]", "test": "9"}
+    rule = {"by": "column", "column": "fold", "train": "[0-1]", "test": "9", "validation": {}}
     values = iter([{"fold": 0}, {"fold": 9}, {"fold": 1}, {"fold": 5}])
-    division = Division(examples_file, rule, values)
+    division = Division(examples_file, Split.read_back(rule), values)
     assert sides(division) == ["train", "test", "train", "unused"]
     assert division.names() == {"0": "train", "1": "train", "5": None, "9": "test"}
     assert division.counts()["train"] == {"all.jsonl": 2}
@@ -46,21 +47,25 @@ def test_by_the_published_split(tmp_path: Path):
     examples_file = rows(
         tmp_path, ("a", "data/train-00000-of-00001.parquet"), ("b", "data/test-00000-of-00001.parquet")
     )
-    assert sides(Division(examples_file, {"by": "published", "train": "train", "test": "test"})) == ["train", "test"]
+    rule = {"by": "published", "train": "train", "test": "test", "validation": {}}
+    assert sides(Division(examples_file, Split.read_back(rule))) == ["train", "test"]
 
 
 def test_nothing_is_left_to_take_a_slice_from(tmp_path: Path):
     examples_file = rows(tmp_path, ("a", "test.jsonl"))
     rule = {"by": "file_name", "train": "none*", "test": "test*", "validation": {"rows": 1}}
     with pytest.raises(StageError):
-        Division(examples_file, rule)
+        Division(examples_file, Split.read_back(rule))
 
 
 def test_the_columns_that_a_rule_reads():
-    assert Division.named_columns({"by": "column", "column": "fold", "stratify_by": "answer"}) == ["fold"]
-    assert Division.named_columns({"by": "column", "column": "fold", "stratify_by": "fold"}) == ["fold"]
-    assert Division.named_columns({"by": "file_name", "stratify_by": "language"}) == ["language"]
-    assert Division.named_columns({"by": "file_name"}) == []
+    def named(**rule):
+        return Division.named_columns(Split.read_back({"train": "train", "test": "test", "validation": {}} | rule))
+
+    assert named(**{"by": "column", "column": "fold", "stratify_by": "answer"}) == ["fold"]
+    assert named(**{"by": "column", "column": "fold", "stratify_by": "fold"}) == ["fold"]
+    assert named(**{"by": "file_name", "stratify_by": "language"}) == ["language"]
+    assert named(**{"by": "file_name"}) == []
 
 
 def test_published_values_pass_over_rows_that_were_dropped(tmp_path: Path):

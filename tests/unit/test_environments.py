@@ -88,11 +88,11 @@ def ledger_of(loss: list[float], norm: list[float], score: float) -> pd.DataFram
 
 
 RUNS = pd.DataFrame({"cell": ["full", "lora"], "seed": [0, 0], "tokens": ["t", "t"], "prompts": ["p", "p"]})
-CONFIG = {"compared": COMPARED, "seeds": [0], "metric": "accuracy_strict"}
+SHOWN = made.typed(("full", "lora"), (0,), compared=COMPARED, metric="accuracy_strict")
 
 
 def test_equal_series_are_equal_to_the_last_bit():
-    [row] = environments.comparisons(ledger_of([3.0, 2.0, 1.0], [9.0, 8.0, 7.0], 0.9), RUNS, CONFIG)
+    [row] = environments.comparisons(ledger_of([3.0, 2.0, 1.0], [9.0, 8.0, 7.0], 0.9), RUNS, SHOWN)
     text, equal = environments.told(row)
     assert equal
     assert text == (
@@ -103,7 +103,7 @@ def test_equal_series_are_equal_to_the_last_bit():
 def test_the_first_diverging_step_is_named():
     runs = RUNS.assign(prompts=["p", "q"])
     ledger = ledger_of([3.0, 2.0, 1.0 + 1e-12], [9.0, 8.5, 7.0], 0.95)
-    [row] = environments.comparisons(ledger, runs, CONFIG)
+    [row] = environments.comparisons(ledger, runs, SHOWN)
     assert (row["first_diverging_loss"], row["first_diverging_grad_norm"]) == (3, 2)
     assert row["largest_grad_norm"] == 0.5
     text, equal = environments.told(row)
@@ -116,9 +116,9 @@ def test_the_first_diverging_step_is_named():
 
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(StageError, match="loss was logged at other steps"):
-        environments.comparisons(ledger_of([3.0, 2.0], [9.0, 8.0, 7.0], 0.9), RUNS, CONFIG)
+        environments.comparisons(ledger_of([3.0, 2.0], [9.0, 8.0, 7.0], 0.9), RUNS, SHOWN)
     with pytest.raises(StageError, match="no digest of the tokens"):
-        environments.comparisons(ledger_of([3.0, 2.0, 1.0], [9.0, 8.0, 7.0], 0.9), RUNS.assign(tokens=["", ""]), CONFIG)
+        environments.comparisons(ledger_of([3.0, 2.0, 1.0], [9.0, 8.0, 7.0], 0.9), RUNS.assign(tokens=["", ""]), SHOWN)
 
 
 @pytest.mark.parametrize("changed", [False, True])

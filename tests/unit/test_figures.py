@@ -140,7 +140,7 @@ def test_mixed_code_and_failed_answers_are_told(ledger: Path, tmp_path: Path):
     figure_style.prepare()
     from sft.reporting import curves, series
 
-    config = made.shown(CELLS)
+    config = made.typed(CELLS)
     seeds = series.scores(series.read_ledger(ledger), config)
     assert len(curves.footer(config, seeds)) == 1
     seeds.loc[seeds["cell"] == "lora", "code"] = "abcdefabcdef+012345678901"

@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from sft.config.nodes import PrepareSettings
 from sft.data.read import turns
 from sft.data.read.preparation import Preparation
 from sft.runtime.stage import StageError
@@ -30,9 +31,13 @@ def config(format: str, **settings: Any) -> dict[str, Any]:
     return {"format": format, "columns": columns, **layout, **settings}
 
 
+def preparation(how: dict[str, Any], folder: Path) -> Preparation:
+    return Preparation(PrepareSettings.read_back(how), folder)
+
+
 def prepared(folder: Path, rows: list[dict[str, Any]], how: dict[str, Any]) -> list[dict[str, Any]]:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return list(Preparation(how, folder).examples())
+    return list(preparation(how, folder).examples())
 
 
 def picture(side: int = 8) -> bytes:
@@ -122,7 +127,11 @@ def test_nulls_that_a_table_puts_into_calls_are_no_arguments(tmp_path):
         for call in calls
     ]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
-    made = list(Preparation(config("conversation", messages_key="messages", tools_key="tools"), tmp_path).examples())
+    made = list(
+        Preparation(
+            PrepareSettings.read_back(config("conversation", messages_key="messages", tools_key="tools")), tmp_path
+        ).examples()
+    )
     arguments = [turns.answer(row)["tool_calls"][0]["function"]["arguments"] for row in made]
     assert arguments == [{"city": "Oslo"}, {"zip": "0150"}]
 
@@ -148,7 +157,9 @@ def test_pictures_stand_where_the_turns_say_or_first(tmp_path):
         tmp_path / "rows.parquet",
     )
     made = list(
-        Preparation(config("conversation", messages_key="messages", image_keys=["images"]), tmp_path).examples()
+        Preparation(
+            PrepareSettings.read_back(config("conversation", messages_key="messages", image_keys=["images"])), tmp_path
+        ).examples()
     )
     assert [len(row["images"]) for row in made] == [1, 2, 0]
     assert turns.turns(made[0])[0]["content"] == [{"type": "text", "text": "This"}, image]
@@ -198,14 +209,14 @@ def test_two_system_messages_are_refused(tmp_path):
 def test_bad_rows_are_dropped_and_counted_when_that_is_said(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"text": \n{"text": ""}\n{"other": 1}\n{"text": "b"}\n')
     how = config("language_modelling", text_key="text", on_bad_row="drop")
-    preparation = Preparation(how, tmp_path)
-    assert [row["completion"] for row in preparation.examples()] == ["a", "b"]
-    facts = preparation.facts()
+    made = preparation(how, tmp_path)
+    assert [row["completion"] for row in made.examples()] == ["a", "b"]
+    facts = made.facts()
     assert facts["rows_dropped"] == {"rows.jsonl": 3}
     assert "rows.jsonl, row 1: line 2 is not JSON" in facts["rows_dropped_shown"][0]
     assert "row 2: column 'text' is empty" in facts["rows_dropped_shown"][1]
     with pytest.raises(StageError, match=r"3 rows cannot be read(.|\n)*row 1: line 2 is not JSON"):
-        list(Preparation(how | {"on_bad_row": "error"}, tmp_path).examples())
+        list(preparation(how | {"on_bad_row": "error"}, tmp_path).examples())
 
 
 def test_no_row_left_is_an_error(tmp_path):

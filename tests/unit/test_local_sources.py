@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 import download_dataset
+from sft.config.nodes import PrepareSettings
 from sft.data.read.preparation import Preparation
 from sft.data.read.rows import count_rows, read_rows
 from sft.planning.freshness import _unseen_file
@@ -52,7 +53,7 @@ def prepared(stage: Stage, **columns: Any) -> list[dict[str, Any]]:
         "image_transform": "none",
     }
     config |= {"prompt_template": template} if template else {}
-    return list(Preparation(config, stage.attempt / "files").examples())
+    return list(Preparation(PrepareSettings.read_back(config), stage.attempt / "files").examples())
 
 
 def picture(path: Path, colour: str) -> None:

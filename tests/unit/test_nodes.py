@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from sft.config import experiment  # noqa: F401  (defines all sections)
+from sft.config.dataset import Reading
 from sft.config.errors import FieldError
 from sft.config.evaluation_settings import Asked
 from sft.config.fields import Section, identity, key_fields, notes
@@ -17,19 +18,26 @@ from sft.config.nodes import (
     AskBaseSettings,
     BaselineSettings,
     ConvertSettings,
+    MixSettings,
     PredictSettings,
+    PrepareSettings,
     QuestionSettings,
     ScoreSettings,
+    Shown,
+    SplitSettings,
     TrainSettings,
 )
 from sft.config.reader import load
+from sft.config.split_settings import Slice, Split, Validation
 from sft.config.training_settings import Lora, Optimization, Tokens
+from sft.planning.node import Node
 from sft.planning.planner import make_plan
 from sft.runtime.stage import Stage, StageError
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "config/config.yaml", *sorted((ROOT / "config/experiments").glob("*.yaml"))]
 KINDS = {
+    "prepare_dataset": PrepareSettings,
     "audit_labels": LabelAudit,
     "tokenize_dataset": Tokens,
     "train_model": TrainSettings,
@@ -38,10 +46,37 @@ KINDS = {
     "predict": PredictSettings,
     "fit_baseline": BaselineSettings,
     "score": ScoreSettings,
+    "tabulate_results": Shown,
 }
+# Keys that a script is told and that follow from its inputs, so that they identify nothing.
+BESIDES = ("datasets", "model_step", "id_key", "renamed")
 # Everything that left keys out from the day it joined. A value here never changes, and none is taken away: results that
 # were made without the key were made with it, and nothing else says so.
 ADDED_WITH = {
+    "Reading": {
+        "roles": {},
+        "role_field": None,
+        "content_field": None,
+        "prompt_template": None,
+        "completion_template": None,
+        "text_template": None,
+        "images_optional": False,
+        "maximum_pixels": 64_000_000,
+        "system": None,
+        "on_bad_row": "error",
+    },
+    "PrepareSettings": {"renamed": {}},
+    "Slice": {"rows": None, "fraction": None},
+    "Validation": {"rows": None, "fraction": None, "pattern": None, "of": "train"},
+    "Split": {
+        "column": None,
+        "stratify_by": None,
+        "seed": 0,
+        "deduplicate": "none",
+        "minimum_characters": None,
+        "maximum_characters": None,
+    },
+    "MixSettings": {"rows": None},
     "Tokens": {"truncation_side": "right", "control_tokens": "refuse", "packing": "none"},
     "Optimization": {
         "activation_offloading": False,
@@ -60,6 +95,16 @@ ADDED_WITH = {
     "Asked": {"split": "test"},
     "QuestionSettings": {"control_tokens": "refuse"},
     "ScoreSettings": {"split": "test"},
+    "Shown": {
+        "split": "test",
+        "baselines": (),
+        "one_base": False,
+        "compared": (),
+        "lines": (),
+        "figure": "",
+        "script": "",
+        "sha256": "",
+    },
 }
 
 
@@ -76,6 +121,12 @@ def sections(value: Any) -> Iterator[Section]:
         yield value
         for name in type(value).model_fields:
             yield from sections(getattr(value, name))
+
+
+def kind_of(node: Node) -> type[Section] | None:
+    if node.rule == "split_dataset":
+        return MixSettings if "mix" in node.config else SplitSettings
+    return Shown if node.rule.startswith("plot_") else KINDS.get(node.rule)
 
 
 def needs_more(section: Section) -> bool:
@@ -101,12 +152,11 @@ def test_sections_and_nodes_are_read_back(file: Path) -> None:
         for name, field in type(section).model_fields.items():
             if notes(field)["role"] == "identity" and not any(sections(getattr(section, name))):
                 assert getattr(back, name) == getattr(section, name), f"{type(section).__name__}.{name}"
-    nodes = [node for node in make_plan(study).nodes.values() if node.rule in KINDS]
+    nodes = [node for node in make_plan(study).nodes.values() if kind_of(node) is not None]
     assert {node.rule for node in nodes} >= {"train_model", "tokenize_dataset", "convert_checkpoint", "predict"}
     for node in nodes:
-        kind = KINDS[node.rule]
-        read = kind.read_back(as_json(node.config))
-        besides = {key: node.config[key] for key in ("datasets", "model_step") if key in node.config}
+        read = kind_of(node).read_back(as_json(node.config))
+        besides = {key: node.config[key] for key in BESIDES if key in node.config}
         assert as_json(key_fields(read)) | as_json(besides) == as_json(node.config), node.id
         assert {key: getattr(read, key) for key in besides} == {
             key: tuple(value) if isinstance(value, list) else value for key, value in besides.items()
@@ -115,7 +165,19 @@ def test_sections_and_nodes_are_read_back(file: Path) -> None:
 
 def test_what_is_left_out_is_what_it_was_left_out_at() -> None:
     declared = {}
-    for kind in (Tokens, Optimization, Lora, Asked, QuestionSettings, *KINDS.values()):
+    for kind in (
+        Slice,
+        Validation,
+        Split,
+        MixSettings,
+        Reading,
+        Tokens,
+        Optimization,
+        Lora,
+        Asked,
+        QuestionSettings,
+        *KINDS.values(),
+    ):
         added = {
             name: notes(field)["added_with"]
             for name, field in kind.model_fields.items()

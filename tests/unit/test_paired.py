@@ -61,7 +61,7 @@ def test_other_rows_are_no_pair(tmp_path: Path):
 
 
 def test_the_table_has_the_metric_shown_by_seed(tmp_path: Path):
-    rows = pair_rows(compared(tmp_path), made.shown(("full", "lora"), (0, 1)))
+    rows = pair_rows(compared(tmp_path), made.typed(("full", "lora"), (0, 1)))
     assert [(row["dataset"], row["cell"], row["against"]) for row in rows][:3] == [
         (made.NEW, "full", "base model"),
         (made.NEW, "full", "words"),

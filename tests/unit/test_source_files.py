@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from sft.config.nodes import PrepareSettings
 from sft.data.read.preparation import Preparation
 from sft.data.read.rows import count_rows
 from sft.runtime.stage import StageError
@@ -49,7 +50,7 @@ def write(path, rows) -> None:
 def prepared(directory, **changes) -> list[dict]:
     config = CONFIG | {key: value for key, value in changes.items() if key in CONFIG}
     config["columns"] = COLUMNS | {key: value for key, value in changes.items() if key not in CONFIG}
-    return list(Preparation(config, directory).examples())
+    return list(Preparation(PrepareSettings.read_back(config), directory).examples())
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "jsonl", "json", "csv"])

@@ -5,13 +5,14 @@ Tests: sft.config.split_settings, sft.data.split.row_keys, sft.data.split.splitt
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from sft.config.dataset import Mix
-from sft.config.split_settings import Split
+from sft.config.split_settings import Split, Validation
 from sft.data.read import examples
 from sft.data.split.division import Division
 from sft.data.split.splitting import (
@@ -35,8 +36,16 @@ def hashes(units: list[str], purpose: str = "validation") -> np.ndarray:
     return np.array([hash64(purpose, unit) for unit in units], np.uint64)
 
 
+def by_name(**patterns: Any) -> Split:
+    return Split.read_back({"by": "file_name", "validation": {}} | patterns)
+
+
 def drawn(units: list[str], rule: dict) -> set[str]:
-    return {unit for unit, taken in zip(units, draw_slice(hashes(units), rule, "validation"), strict=True) if taken}
+    return {
+        unit
+        for unit, taken in zip(units, draw_slice(hashes(units), Validation.read_back(rule), "validation"), strict=True)
+        if taken
+    }
 
 
 def mixed(ids: list[str], amount: str | float, seed: int = 0) -> set[str]:
@@ -59,24 +68,28 @@ def example(identifier: str, **changes) -> dict:
 def divided(tmp_path: Path, rows: list[dict], rule: dict, values=None) -> dict[str, str]:
     """`{id: split, or why it is left out}`."""
     examples.write(tmp_path / "examples.parquet", rows)
-    sides = Division(tmp_path / "examples.parquet", rule, values and iter(values)).sides.tolist()
+    sides = Division(tmp_path / "examples.parquet", Split.read_back(rule), values and iter(values)).sides.tolist()
     names = (*SPLITS, "duplicate", "too_long", "too_short", "unused")
     return {row["id"]: names[side] for row, side in zip(rows, sides, strict=True)}
 
 
 def test_patterns_match_the_name_or_the_whole_path():
-    assert list(split_of_names(FILES, {"train": "train-*", "test": "test-*"}).values()) == ["test", "train", "train"]
-    assert split_of_names(FILES, {"train": "data/train-0*", "test": "data/test-*"})["data/train-1.parquet"] is None
+    assert list(split_of_names(FILES, by_name(train="train-*", test="test-*")).values()) == [
+        "test",
+        "train",
+        "train",
+    ]
+    assert split_of_names(FILES, by_name(train="data/train-0*", test="data/test-*"))["data/train-1.parquet"] is None
 
 
 def test_a_file_in_two_splits_is_refused():
     with pytest.raises(StageError, match=r"train-0\.parquet is in train \(train-\*\) and test \(\*-0\*\)"):
-        split_of_names(["train-0.parquet"], {"train": "train-*", "test": "*-0*"})
+        split_of_names(["train-0.parquet"], by_name(train="train-*", test="*-0*"))
 
 
 def test_a_pattern_without_files_is_refused():
     with pytest.raises(StageError, match="validation: no file matches 'val-"):
-        split_of_names(FILES, {"train": "train-*", "test": "test-*", "validation": {"pattern": "val-*"}})
+        split_of_names(FILES, by_name(train="train-*", test="test-*", validation={"pattern": "val-*"}))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +206,7 @@ def test_duplicates_and_lengths_are_left_out_before_slices_are_taken(tmp_path):
     assert (exact["short"], exact["long"]) == ("too_short", "too_long")
     normalised = divided(tmp_path, everything, SLICED | {"deduplicate": "normalised"})
     assert [name for name, side in normalised.items() if side == "duplicate"] == [r["id"] for r in (*copies, *shouted)]
-    made = Division(tmp_path / "examples.parquet", SLICED | {"deduplicate": "normalised"}).counts()
+    made = Division(tmp_path / "examples.parquet", Split.read_back(SLICED | {"deduplicate": "normalised"})).counts()
     assert made["duplicate"] == {"train-2.jsonl": 50, "train.jsonl": 30}
     # What is left out changes no other row's side.
     plain = divided(tmp_path, rows, SLICED)

@@ -30,7 +30,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(ledger: Path) -> list[dict]:
-    return result_rows(series.read_ledger(ledger), made.shown(CELLS))
+    return result_rows(series.read_ledger(ledger), made.typed(CELLS))
 
 
 def test_one_row_for_each_cell_and_test_set(rows: list[dict]):
@@ -56,14 +56,14 @@ def test_difference_is_paired_by_seed(rows: list[dict]):
 
 
 def test_one_seed_has_the_wilson_interval_only(ledger: Path):
-    row = result_rows(series.read_ledger(ledger), made.shown(("full",), (1,)))[0]
+    row = result_rows(series.read_ledger(ledger), made.typed(("full",), (1,)))[0]
     assert row["low"] is None
     assert (row["pooled_low"], row["pooled_high"]) == wilson_interval(342, 360)
     assert "95 % interval of one seed: Wilson interval over test rows." in notes([row])
 
 
 def test_costs_are_told(ledger: Path):
-    told = cost_rows(series.read_ledger(ledger), made.shown(CELLS))
+    told = cost_rows(series.read_ledger(ledger), made.typed(CELLS))
     assert [cost["trainable_parameters"] for cost in told] == [523968, 110592, 523968]
     assert all(math.isnan(cost["joules"]) for cost in told)  # one of three seeds did not measure them
     assert [cost["device_hours"] for cost in told] == pytest.approx([0.00922] * 3)

@@ -11,26 +11,19 @@ from sft.config.source import Source
 from sft.config.split_settings import Split
 
 
-class Dataset(Section):
-    """One data set: source, columns, rendering and split."""
+class Published(Section):
+    """Where a data set comes from."""
 
     extends: Name | None = execution(None, describe="start from another data set of this file and change what follows")
     source: Source = identity(describe="where the files are published")
+
+
+class Reading(Section):
+    """How a row is read, besides the columns that it has."""
+
     format: Literal[
         "multiple_choice", "prompt_completion", "language_modelling", "conversation", "sharegpt", "alpaca"
     ] = identity(describe="what a row is")
-    columns: dict[str, str] = identity(
-        {}, describe="names for columns, {ours: theirs}; a field of a column is column.field", added_with={}
-    )
-    prompt_key: str | None = identity(None, describe="column of the question or prompt; of turns, in a conversation")
-    choice_key: str | None = identity(None, describe="column of the choices (multiple_choice)")
-    answer_key: str | None = identity(None, describe="column of the right choice: letter, index or text")
-    completion_key: str | None = identity(None, describe="column of the completion; of turns, in a conversation")
-    text_key: str | None = identity(None, describe="column of the text (language_modelling)", added_with=None)
-    messages_key: str | None = identity(None, describe="column of a conversation's turns", added_with=None)
-    tools_key: str | None = identity(
-        None, describe="column of the tools that a conversation may call, as JSON Schema", added_with=None
-    )
     roles: dict[str, Literal["system", "user", "assistant", "tool"]] = identity(
         {}, describe="other names for roles: {theirs: ours}", added_with={}
     )
@@ -45,15 +38,12 @@ class Dataset(Section):
     )
     completion_template: Template | None = identity(None, describe="the same for the completion", added_with=None)
     text_template: Template | None = identity(None, describe="the same for the text", added_with=None)
-    image_keys: tuple[str, ...] = identity((), describe="columns of pictures, in the order they are shown")
-    id_key: str | None = identity("id", describe="column of a stable row id; null: file name and row number")
-    group_key: str | None = identity(None, describe="column of a group that must not be split (trajectory, document)")
     images_optional: Truth = identity(False, describe="a row may have null instead of a picture", added_with=False)
+    # 8,000 x 8,000: larger ones are scans, or made to exhaust memory (a picture of this size takes 192 MB decoded).
     maximum_pixels: Integer = identity(
         64_000_000, describe="largest picture, width times height", unit="pixels", gt=0, added_with=64_000_000
     )
     system: str | None = identity(None, describe="one system message for every row", added_with=None)
-    system_key: str | None = identity(None, describe="column of a row's own system message", added_with=None)
     on_bad_row: Literal["error", "drop"] = identity(
         "error",
         describe="a row that cannot be read with certainty stops, or is left out and counted",
@@ -66,6 +56,27 @@ class Dataset(Section):
         "letter_and_text", describe="what is learned: `C`, `C. text` or `text`"
     )
     image_transform: Literal["none", "invert"] = identity("none", describe="change every picture: inverted colours")
+
+
+class Dataset(Reading, Published):
+    """One data set: source, columns, rendering and split."""
+
+    columns: dict[str, str] = identity(
+        {}, describe="names for columns, {ours: theirs}; a field of a column is column.field", added_with={}
+    )
+    prompt_key: str | None = identity(None, describe="column of the question or prompt; of turns, in a conversation")
+    choice_key: str | None = identity(None, describe="column of the choices (multiple_choice)")
+    answer_key: str | None = identity(None, describe="column of the right choice: letter, index or text")
+    completion_key: str | None = identity(None, describe="column of the completion; of turns, in a conversation")
+    text_key: str | None = identity(None, describe="column of the text (language_modelling)", added_with=None)
+    messages_key: str | None = identity(None, describe="column of a conversation's turns", added_with=None)
+    tools_key: str | None = identity(
+        None, describe="column of the tools that a conversation may call, as JSON Schema", added_with=None
+    )
+    image_keys: tuple[str, ...] = identity((), describe="columns of pictures, in the order they are shown")
+    id_key: str | None = identity("id", describe="column of a stable row id; null: file name and row number")
+    group_key: str | None = identity(None, describe="column of a group that must not be split (trajectory, document)")
+    system_key: str | None = identity(None, describe="column of a row's own system message", added_with=None)
     split: Split = identity(describe="how rows become train, validation and test")
 
     @model_validator(mode="after")

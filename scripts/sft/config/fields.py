@@ -35,7 +35,8 @@ class Notes(TypedDict, total=False):
 class Section(BaseModel):
     """A mapping of the configuration: unknown keys are errors, values do not change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    # defer_build: who reads a section back needs no validator of it, and making those takes longer than the rest.
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
 
     @classmethod
     def read_back(cls, values: Mapping[str, Any], key: str = "") -> Self:
@@ -137,8 +138,9 @@ def _typed(kind: Any, value: Any, key: str) -> Any:
         raise max(faults, key=lambda fault: len(fault.key))  # of the option that fits furthest
     if origin is Literal and any(value == option and type(value) is type(option) for option in inside):
         return value
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_typed(inside[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if origin is tuple and isinstance(value, (list, tuple)) and (inside[-1] is ... or len(inside) == len(value)):
+        kinds = [inside[0]] * len(value) if inside[-1] is ... else inside
+        return tuple(_typed(of, item, f"{key}[{i}]") for i, (of, item) in enumerate(zip(kinds, value, strict=True)))
     if origin is list and isinstance(value, list):
         return [_typed(inside[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
     if origin is dict and isinstance(value, dict):

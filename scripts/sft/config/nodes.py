@@ -7,12 +7,37 @@ at. Nothing is computed, so that no digest of code has these modules (tests/unit
 from typing import Literal
 
 from sft.config.baseline import Baseline
+from sft.config.dataset import Reading
 from sft.config.evaluation_settings import Asked
 from sft.config.fields import Integer, Section, execution, identity
+from sft.config.split_settings import Split
 from sft.config.training_settings import Lora, Optimization
 
 Method = Literal["full", "lora"]
 Type = Literal["float32", "bfloat16"]
+
+
+class PrepareSettings(Reading):
+    """`prepare_dataset`."""
+
+    columns: dict[str, str | tuple[str, ...] | None] = identity(describe="columns by the keys that name them")
+    renamed: dict[str, str] = identity({}, describe="names for columns, {ours: theirs}", added_with={})
+
+
+class SplitSettings(Section):
+    """`split_dataset` of a data set."""
+
+    split: Split = identity(describe="which rows are train, validation and test")
+    id_key: str | None = execution(None, describe="where published columns are read again: that of the ids")
+    renamed: dict[str, str] = execution({}, describe="there, too: names for columns, {ours: theirs}")
+
+
+class MixSettings(Section):
+    """`split_dataset` of a mix; the parts are the inputs part-<i> in this order."""
+
+    mix: dict[str, Literal["all"] | int | float] = identity(describe="as in the configuration, by its names")
+    mix_seed: Integer = identity(describe="which rows a count, a share or a weight chooses")
+    rows: Integer | None = identity(None, describe="rows altogether; the numbers of mix are weights", added_with=None)
 
 
 class OfModel(Section):
@@ -70,3 +95,46 @@ class ScoreSettings(Section):
 
 class BaselineSettings(Baseline, ScoreSettings):
     """`fit_baseline`."""
+
+
+class ShownBaseline(Section):
+    """A baseline as figures and tables show it."""
+
+    name: str = identity(describe="as in the configuration")
+    label: str = identity(describe="its cell in the ledger: the name, or name_<cell> where cells differ in their rows")
+    cells: tuple[str, ...] = identity(describe="the cells that it stands beside")
+
+
+class ComparedCell(Section):
+    """One of several cells that differ in their environment alone."""
+
+    cell: str = identity(describe="its label")
+    environment: str = identity(describe="the lock whose packages it was made with")
+
+
+class Line(Section):
+    """Cells that differ in how many rows they are trained on."""
+
+    name: str = identity(describe="what the line is called")
+    points: tuple[tuple[int, str], ...] = identity(describe="rows and cell of each")
+
+
+class Shown(Section):
+    """What a reader sees of an experiment: `tabulate_results` and the figures, each with what is its own."""
+
+    experiment: str = identity(describe="its name")
+    title: str = identity(describe="of the figures")
+    description: str = identity(describe="what is asked and shown")
+    chance: float | None = identity(describe="accuracy of guessing")
+    metric: str = identity(describe="the score that figures show")
+    cells: tuple[str, ...] = identity(describe="labels of the cells, in order")
+    datasets: tuple[str, ...] = identity(describe="names of the test sets, in order")
+    seeds: tuple[int, ...] = identity(describe="one run for each")
+    split: Literal["test", "validation"] = identity("test", describe="the rows that were asked", added_with="test")
+    baselines: tuple[ShownBaseline, ...] = identity((), describe="shown beside the cells", added_with=())
+    one_base: bool = identity(False, describe="all runs start from one base model", added_with=False)
+    compared: tuple[tuple[ComparedCell, ...], ...] = identity((), describe="of plot_environments", added_with=())
+    lines: tuple[Line, ...] = identity((), describe="of plot_rows", added_with=())
+    figure: str = identity("", describe="of plot_own: its name", added_with="")
+    script: str = identity("", describe="of plot_own: where it lies", added_with="")
+    sha256: str = identity("", describe="of plot_own: digest of the script", added_with="")

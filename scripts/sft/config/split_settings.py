@@ -11,8 +11,12 @@ from sft.config.fields import Integer, Number, Section, identity
 class Slice(Section):
     """Test rows taken out of train, said in so many words; exactly one of the two."""
 
-    rows: Integer | None = identity(None, describe="how many rows, chosen by hash of group or id", gt=0)
-    fraction: Number | None = identity(None, describe="which share of train, chosen by hash of group or id", gt=0, lt=1)
+    rows: Integer | None = identity(
+        None, describe="how many rows, chosen by hash of group or id", gt=0, added_with=None
+    )
+    fraction: Number | None = identity(
+        None, describe="which share of train, chosen by hash of group or id", gt=0, lt=1, added_with=None
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "Slice":
@@ -23,10 +27,12 @@ class Slice(Section):
 class Validation(Section):
     """Rows taken out of train (or test) to choose by; exactly one of the first three."""
 
-    rows: Integer | None = identity(None, describe="how many rows, chosen by hash of id", gt=0)
-    fraction: Number | None = identity(None, describe="which share of train, chosen by hash of id", gt=0, lt=1)
+    rows: Integer | None = identity(None, describe="how many rows, chosen by hash of id", gt=0, added_with=None)
+    fraction: Number | None = identity(
+        None, describe="which share of train, chosen by hash of id", gt=0, lt=1, added_with=None
+    )
     pattern: str | None = identity(
-        None, describe="name pattern of the files (or published splits) that are the validation split"
+        None, describe="name pattern of the files (or published splits) that are the validation split", added_with=None
     )
     of: Literal["train", "test"] = identity(
         "train",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.config.audit_settings import Benchmark, Embedding
-from sft.config.dataset import Dataset, Mix
+from sft.config.dataset import Dataset, Mix, Reading
 from sft.config.fields import key_fields
 from sft.config.source import Source, as_read
 from sft.config.study import Study, StudyCell
@@ -27,11 +27,6 @@ COLUMN_FIELDS = (
     "messages_key",
     "tools_key",
     "system_key",
-)
-# What a row's reading depends on besides its columns; keys that are not set are not in `own`.
-ROW_FIELDS = (
-    *("system", "roles", "role_field", "content_field", "prompt_template", "completion_template", "text_template"),
-    *("images_optional", "maximum_pixels", "on_bad_row"),
 )
 
 
@@ -59,9 +54,8 @@ class DataPlanner:
         downloaded = self.download(dataset.source)
         name = source_label(key_fields(dataset.source))
         own = key_fields(dataset)
-        settings = {key: own[key] for key in ("format", "choices_layout", "target", "image_transform")}
+        settings = key_fields(Reading.part_of(dataset))
         settings["columns"] = {key: own[key] for key in COLUMN_FIELDS if key in own}
-        settings |= {key: own[key] for key in ROW_FIELDS if key in own}
         if "columns" in own:
             settings["renamed"] = own["columns"]
         label = name if dataset.image_transform == "none" else f"{name}-{dataset.image_transform}"
@@ -87,9 +81,6 @@ class DataPlanner:
     def _divide(self, dataset: Dataset) -> Node:
         examples = self.examples(dataset)
         rule = key_fields(dataset.split)
-        for name in ("validation", "test"):
-            if isinstance(rule[name], dict):
-                rule[name] = {key: value for key, value in rule[name].items() if value is not None}
         own = {"split": rule}
         inputs = {"dataset": examples}
         config: dict[str, Any] = own

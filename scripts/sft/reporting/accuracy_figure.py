@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from sft.config.nodes import Shown, ShownBaseline
 from sft.reporting import curves, series
 from sft.reporting import figure_style as style
 from sft.reporting.figure_sheet import Entry, Sheet
@@ -24,15 +25,16 @@ def draw_accuracy(
     subtitle: str,
     panel_height: float,
     axis: Callable[[Any, pd.Series], None],
-    baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]] = (),
+    baselines: Sequence[tuple[ShownBaseline, pd.DataFrame]] = (),
 ) -> None:
     """Draw the curves of `cells` in `lines` and their `mean` (frames of series) into <name>.pdf, .svg and .png.
 
     `scores` are those of the runs, with the base model at step 0. `axis` scales and labels the horizontal axis.
     `baselines` are drawn as lines across. A panel is `panel_height` inches high.
     """
-    config, chance = stage.config, stage.config["chance"]
-    datasets = config["datasets"]
+    settings = stage.settings(Shown)
+    chance = settings.chance
+    datasets = settings.datasets
     based = 100 * series.base(scores).groupby("dataset")["value"].mean()
     across = [] if chance is None else [(100 * chance, f"chance {100 * chance:g}", style.SOFT)]
     labels = {}
@@ -46,13 +48,13 @@ def draw_accuracy(
     sheet = Sheet(
         style.COLUMN_INCHES if columns == 1 else style.TEXT_INCHES,
         panel_height,
-        config["title"],
-        f"Accuracy on the {curves.split_name(config)} set {subtitle}",
+        settings.title,
+        f"Accuracy on the {curves.split_name(settings)} set {subtitle}",
         legend,
-        curves.footer(config, scores),
+        curves.footer(settings, scores),
         rows=-(-len(datasets) // columns),
     )
-    titles = [(dataset, curves.rows_note(config, scores, dataset)) for dataset in datasets]
+    titles = [(dataset, curves.rows_note(settings, scores, dataset)) for dataset in datasets]
     room = max(curves.end_room(ends) for ends in labels.values())
     for axes, (dataset, ends) in zip(sheet.panels(columns, titles, room), labels.items(), strict=True):
         axes.axhline(based[dataset], zorder=1, **style.DASHED)
@@ -65,6 +67,6 @@ def draw_accuracy(
         axes.set_yticks(range(0, 101, 20))
         axis(axes, lines["step"])
         curves.label_ends(sheet, axes, ends)
-    curves.label_rows(sheet.figure.axes, columns, curves.accuracy_name(config["metric"]))
+    curves.label_rows(sheet.figure.axes, columns, curves.accuracy_name(settings.metric))
     style.save(sheet.figure, stage, name)
     curves.record_sources(stage, lines)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator
 
+from sft.config.nodes import Shown, ShownBaseline
 from sft.reporting import figure_style as style
 from sft.reporting import series
 from sft.reporting.figure_sheet import Entry, spread, text_inches
@@ -34,15 +35,15 @@ LABELLED_RATIO = 300.0  # up to here a logarithmic axis has labels at 1, 2 and 5
 SHOWN_CODES = 4
 
 
-def split_name(config: dict[str, Any]) -> str:
+def split_name(settings: Shown) -> str:
     """The split that was scored, as titles name it."""
-    return config.get("split", "test")
+    return settings.split
 
 
-def rows_note(config: dict[str, Any], seeds: pd.DataFrame, dataset: str) -> str:
+def rows_note(settings: Shown, seeds: pd.DataFrame, dataset: str) -> str:
     """How many rows (or tokens, where those are scored) of a data set were scored: "480 test rows"."""
-    unit = "tokens" if config["metric"] == "accuracy_token" else "rows"
-    return f"{series.rows_scored(seeds)[dataset]} {split_name(config)} {unit}"
+    unit = "tokens" if settings.metric == "accuracy_token" else "rows"
+    return f"{series.rows_scored(seeds)[dataset]} {split_name(settings)} {unit}"
 
 
 def accuracy_name(metric: str) -> str:
@@ -96,26 +97,26 @@ def final_labels(mean: pd.DataFrame, cells: Sequence[str], scale: float, form: s
 
 
 def baseline_labels(
-    baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]], dataset: str, cells: Sequence[str]
+    baselines: Sequence[tuple[ShownBaseline, pd.DataFrame]], dataset: str, cells: Sequence[str]
 ) -> list[tuple[float, str, Any]]:
     """(percent, text, colour) of each baseline on a data set, for `label_ends`."""
     return [
-        (100 * value, f"{baseline['label'] if _for_all(baseline, cells) else baseline['name']} {100 * value:.1f}", ink)
+        (100 * value, f"{baseline.label if _for_all(baseline, cells) else baseline.name} {100 * value:.1f}", ink)
         for baseline, frame in baselines
         for ink in [_baseline_colour(baseline, cells)]
         for value in frame.loc[frame["dataset"] == dataset, "value"]
     ]
 
 
-def baseline_entries(baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]], cells: Sequence[str]) -> list[Entry]:
+def baseline_entries(baselines: Sequence[tuple[ShownBaseline, pd.DataFrame]], cells: Sequence[str]) -> list[Entry]:
     """Legend entries of baselines: one a name; of several under one name, each has the colour of its cell."""
-    names = {one["name"]: "" if _for_all(one, cells) else " of each cell" for one, _ in baselines}
+    names = {one.name: "" if _for_all(one, cells) else " of each cell" for one, _ in baselines}
     look = {"color": style.INK} | style.DASHDOTTED
     return [Entry(f"{name}{of} (no language model)", look) for name, of in names.items()]
 
 
 def draw_baselines(
-    axes: "Axes", baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]], dataset: str, cells: Sequence[str]
+    axes: "Axes", baselines: Sequence[tuple[ShownBaseline, pd.DataFrame]], dataset: str, cells: Sequence[str]
 ) -> None:
     """A line across for each baseline on a data set; one that belongs to all cells has its interval around it."""
     for baseline, frame in baselines:
@@ -126,13 +127,13 @@ def draw_baselines(
                 axes.axhspan(100 * score.low, 100 * score.high, color=ink, alpha=0.06, linewidth=0, zorder=0)
 
 
-def _for_all(baseline: dict[str, Any], cells: Sequence[str]) -> bool:
-    return set(baseline["cells"]) >= set(cells)
+def _for_all(baseline: ShownBaseline, cells: Sequence[str]) -> bool:
+    return set(baseline.cells) >= set(cells)
 
 
-def _baseline_colour(baseline: dict[str, Any], cells: Sequence[str]) -> Any:
+def _baseline_colour(baseline: ShownBaseline, cells: Sequence[str]) -> Any:
     """The colour of the cell whose rows it was fitted on; one that belongs to all cells has none of theirs."""
-    return style.INK if _for_all(baseline, cells) else style.colour(list(cells).index(baseline["cells"][0]))
+    return style.INK if _for_all(baseline, cells) else style.colour(list(cells).index(baseline.cells[0]))
 
 
 def labelled(ends: Sequence[tuple[float, str, Any]]) -> bool:
@@ -249,12 +250,12 @@ def spread_entries(mean: pd.DataFrame, window: int = 1, points: bool = False, cr
     return entries
 
 
-def footer(config: dict[str, Any], seeds: pd.DataFrame) -> list[tuple[str, str]]:
+def footer(settings: Shown, seeds: pd.DataFrame) -> list[tuple[str, str]]:
     """Footer lines (text, colour): what it rests on, and what a reader must know before believing it."""
-    numbers = ", ".join(str(seed) for seed in config["seeds"])
-    plural = "seeds" if len(config["seeds"]) > 1 else "one seed:"
-    lines = [(f"Experiment {config['experiment']} · {plural} {numbers}", style.SOFT)]
-    if split_name(config) == "validation" and (seeds["dataset"] != "").any():
+    numbers = ", ".join(str(seed) for seed in settings.seeds)
+    plural = "seeds" if len(settings.seeds) > 1 else "one seed:"
+    lines = [(f"Experiment {settings.experiment} · {plural} {numbers}", style.SOFT)]
+    if split_name(settings) == "validation" and (seeds["dataset"] != "").any():
         text = "Validation rows, on which settings are chosen: no result. Results are of test rows."
         lines.append((text, style.WARNING))
     failed = int(seeds["n_errors"].fillna(0).sum())
@@ -279,10 +280,10 @@ def _short(code: str) -> str:
     return " then ".join(part[:8] for part in code.split("+"))
 
 
-def shown(config: dict[str, Any]) -> str:
+def shown(settings: Shown) -> str:
     """What a figure shows, counted: "3 cells, 3 seeds, 2 test sets"."""
-    sets = f"{split_name(config)} set"
-    counts = {"cell": len(config["cells"]), "seed": len(config["seeds"]), sets: len(config["datasets"])}
+    sets = f"{split_name(settings)} set"
+    counts = {"cell": len(settings.cells), "seed": len(settings.seeds), sets: len(settings.datasets)}
     return ", ".join(f"{number} {noun}{'s' * (number != 1)}" for noun, number in counts.items())
 
 

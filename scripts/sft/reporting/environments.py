@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from sft.config.nodes import Shown
 from sft.runtime.stage import StageError
 
 METRICS = ("loss", "grad_norm")
 
 
-def comparisons(ledger: pd.DataFrame, runs: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, Any]]:
+def comparisons(ledger: pd.DataFrame, runs: pd.DataFrame, settings: Shown) -> list[dict[str, Any]]:
     """One row for each further cell of a group and each seed.
 
     `first_diverging_<metric>` is the first training step at which a metric differs (None: at no step),
@@ -23,16 +24,16 @@ def comparisons(ledger: pd.DataFrame, runs: pd.DataFrame, config: dict[str, Any]
     """
     rows = []
     by_run = runs.set_index(["cell", "seed"])
-    for group in config["compared"]:
+    for group in settings.compared:
         reference, *others = group
         for other in others:
-            for seed in config["seeds"]:
-                first, second = ((entry["cell"], seed) for entry in (reference, other))
+            for seed in settings.seeds:
+                first, second = ((entry.cell, seed) for entry in (reference, other))
                 row: dict[str, Any] = {
-                    "reference": reference["environment"],
-                    "environment": other["environment"],
-                    "reference_cell": reference["cell"],
-                    "cell": other["cell"],
+                    "reference": reference.environment,
+                    "environment": other.environment,
+                    "reference_cell": reference.cell,
+                    "cell": other.cell,
                     "seed": seed,
                 }
                 for metric in METRICS:
@@ -45,7 +46,7 @@ def comparisons(ledger: pd.DataFrame, runs: pd.DataFrame, config: dict[str, Any]
                     if "" in (by_run.loc[first, name], by_run.loc[second, name]):
                         raise StageError(f"runs.csv has no digest of the {name} of every run. Make the scores again")
                     row[f"{name}_equal"] = bool(by_run.loc[first, name] == by_run.loc[second, name])
-                row["scores"] = _scores(ledger, config["metric"], first, second)
+                row["scores"] = _scores(ledger, settings.metric, first, second)
                 rows.append(row)
     return rows
 

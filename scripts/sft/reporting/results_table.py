@@ -8,10 +8,12 @@ Accuracies are shares of one, as in the ledger. `low` and `high` are the t inter
 scatter between seeds and takes answers to the same row as independent.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from sft.config.nodes import Shown
 from sft.evaluation.scoring import TOKEN
 from sft.evaluation.statistics import wilson_interval
 from sft.reporting import series
@@ -34,16 +36,16 @@ COSTS = (
 )
 
 
-def result_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row for each cell and test set of `config`, in its order; `None` where a number does not exist."""
-    scores = series.scores(ledger, config)
-    measured = series.scored(ledger, config)
-    others = sorted(measured.loc[measured["cell"].isin(config["cells"]), "metric"].unique())
-    baselines = series.baselines(ledger, config)
+def result_rows(ledger: pd.DataFrame, settings: Shown) -> list[dict[str, Any]]:
+    """One row for each cell and test set of `settings`, in its order; `None` where a number does not exist."""
+    scores = series.scores(ledger, settings)
+    measured = series.scored(ledger, settings)
+    others = sorted(measured.loc[measured["cell"].isin(settings.cells), "metric"].unique())
+    baselines = series.baselines(ledger, settings)
     rows = []
-    for dataset in config["datasets"]:
+    for dataset in settings.datasets:
         reference = None
-        for cell in config["cells"]:
+        for cell in settings.cells:
             here = scores[(scores["cell"] == cell) & (scores["dataset"] == dataset)]
             if here.empty:
                 continue
@@ -53,17 +55,17 @@ def result_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, 
             mean, low, high = _interval(list(values.values()))
             counts = int(last["numerator"].sum()), int(last["denominator"].sum())
             # Tokens of a row are alike: counted as independent, they would give an interval far too narrow.
-            pooled = (None, None) if config["metric"] == TOKEN else wilson_interval(*counts)
+            pooled = (None, None) if settings.metric == TOKEN else wilson_interval(*counts)
             change = last["value"].mean() - base["value"].mean()
             rows.append(
                 {
-                    "experiment": config["experiment"],
+                    "experiment": settings.experiment,
                     "cell": cell,
                     "kind": CELL,
                     "dataset": dataset,
-                    "split": config.get("split", "test"),
+                    "split": settings.split,
                     "test_rows": int(last["denominator"].max()),
-                    "metric": config["metric"],
+                    "metric": settings.metric,
                     "n_seeds": len(values),
                     "seeds": ";".join(map(str, values)),
                     "step": int(last["step"].max()),
@@ -78,59 +80,59 @@ def result_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, 
                     "by_seed": ";".join(repr(value) for value in values.values()),
                     "change": float(change),
                     **_difference(values, reference),
-                    **_other_metrics(measured, cell, dataset, others, config["seeds"]),
+                    **_other_metrics(measured, cell, dataset, others, settings.seeds),
                     "errors": int(last["n_errors"].fillna(0).sum()),
                     "code": ";".join(sorted(last["code"].unique())),
                     "software": "; ".join(sorted(set(last["software"]) - {""})),
                 }
             )
-        if config.get("one_base"):
+        if settings.one_base:
             base = series.base(scores[scores["dataset"] == dataset]).head(1)
-            rows += [_reference(BASE, base, measured, others, config)]
+            rows += [_reference(BASE, base, measured, others, settings)]
         for baseline, of_baseline in baselines:
             here = of_baseline[of_baseline["dataset"] == dataset]
             if len(here):
-                rows += [_reference(BASELINE, here.assign(cell=baseline["label"]), measured, others, config)]
+                rows += [_reference(BASELINE, here.assign(cell=baseline.label), measured, others, settings)]
     return rows
 
 
-def pair_rows(compared: list[dict[str, Any]], config: dict[str, Any]) -> list[dict[str, Any]]:
+def pair_rows(compared: list[dict[str, Any]], settings: Shown) -> list[dict[str, Any]]:
     """The paired tests of the metric shown, one row for each cell, test set and what it is held against.
 
     `by_seed` has (rows only the cell has right, rows only the other has, p) of each seed; see sft/reporting/paired.py.
     """
     found: dict[tuple[str, str, str], list[tuple[int, int, float]]] = {}
     for row in compared:
-        if row["metric"] == config["metric"] and row["cell"] in config["cells"] and row["seed"] in config["seeds"]:
+        if row["metric"] == settings.metric and row["cell"] in settings.cells and row["seed"] in settings.seeds:
             place = (row["cell"], row["dataset"], row["against"])
             found.setdefault(place, []).append((row["only_cell"], row["only_other"], row["p_value"]))
     return [
-        {"cell": cell, "dataset": dataset, "against": against, "split": config.get("split", "test"), "by_seed": tests}
-        for (cell, dataset, against), tests in sorted(found.items(), key=lambda item: _place(item[0], config))
+        {"cell": cell, "dataset": dataset, "against": against, "split": settings.split, "by_seed": tests}
+        for (cell, dataset, against), tests in sorted(found.items(), key=lambda item: _place(item[0], settings))
     ]
 
 
-def _place(pair: tuple[str, str, str], config: dict[str, Any]) -> tuple[int, int]:
-    return config["datasets"].index(pair[1]), config["cells"].index(pair[0])
+def _place(pair: tuple[str, str, str], settings: Shown) -> tuple[int, int]:
+    return settings.datasets.index(pair[1]), settings.cells.index(pair[0])
 
 
-def cost_rows(ledger: pd.DataFrame, config: dict[str, Any]) -> list[dict[str, Any]]:
+def cost_rows(ledger: pd.DataFrame, settings: Shown) -> list[dict[str, Any]]:
     """What the training of each cell took: the mean over seeds of each of `COSTS` that the ledger has.
 
     NaN where it was not measured for one of the seeds.
     """
     training = ledger[(ledger["dataset"] == "") & (ledger["split"] == "train") & ledger["metric"].isin(COSTS)]
-    training = training[training["cell"].isin(config["cells"]) & training["seed"].isin(config["seeds"])]
+    training = training[training["cell"].isin(settings.cells) & training["seed"].isin(settings.seeds)]
     last = training[training["step"] == training.groupby("run")["step"].transform("max")]
     table = last.groupby(["cell", "metric"])["value"].agg(lambda values: values.mean(skipna=False))
     names = [name for name in COSTS if (last["metric"] == name).any()]
     return [
-        {"cell": cell} | {name: table.get((cell, name)) for name in names} for cell in config["cells"] if len(names) > 0
+        {"cell": cell} | {name: table.get((cell, name)) for name in names} for cell in settings.cells if len(names) > 0
     ]
 
 
 def _reference(
-    kind: str, score: pd.DataFrame, measured: pd.DataFrame, others: list[str], config: dict[str, Any]
+    kind: str, score: pd.DataFrame, measured: pd.DataFrame, others: list[str], settings: Shown
 ) -> dict[str, Any]:
     """The row of one model that was not trained here, from its one score."""
     one = score.iloc[0]
@@ -139,13 +141,13 @@ def _reference(
     by_metric = found.drop_duplicates("metric").set_index("metric")
     none = ("low", "high", "change", "difference", "difference_low", "difference_high", "paired_seeds")
     return {
-        "experiment": config["experiment"],
+        "experiment": settings.experiment,
         "cell": "base model" if kind == BASE else one["cell"],
         "kind": kind,
         "dataset": dataset,
-        "split": config.get("split", "test"),
+        "split": settings.split,
         "test_rows": int(one["denominator"]),
-        "metric": config["metric"],
+        "metric": settings.metric,
         "n_seeds": 1,
         "seeds": "",
         "step": step,
@@ -184,7 +186,7 @@ def _difference(values: dict[int, float], reference: dict[int, float]) -> dict[s
 
 
 def _other_metrics(
-    measured: pd.DataFrame, cell: str, dataset: str, metrics: list[str], seeds: list[int]
+    measured: pd.DataFrame, cell: str, dataset: str, metrics: list[str], seeds: Sequence[int]
 ) -> dict[str, float | None]:
     """Every metric at the last step: `<metric>`, `<metric>_low` and `<metric>_high`.
 

@@ -8,12 +8,12 @@ Values are as in the ledger (accuracies are shares of one).
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from sft.config.nodes import Shown, ShownBaseline
 from sft.reporting.intervals import t_quantile
 from sft.runtime.stage import StageError
 
@@ -30,75 +30,73 @@ def read_ledger(directory: Path) -> pd.DataFrame:
     return pq.read_table(directory / LEDGER).to_pandas()
 
 
-def scored(ledger: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
-    """What models and baselines scored, on the test split or on the one that `config` names: all cells and metrics."""
-    return ledger[(ledger["split"] == config.get("split", "test")) & (ledger["dataset"] != "")]
+def scored(ledger: pd.DataFrame, settings: Shown) -> pd.DataFrame:
+    """What models and baselines scored, on the test split or on the one that is named: all cells and metrics."""
+    return ledger[(ledger["split"] == settings.split) & (ledger["dataset"] != "")]
 
 
-def baselines(ledger: pd.DataFrame, config: dict[str, Any]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Each baseline of `config` (`label` and `cells`) with its scores by the metric shown, in the order of data sets.
+def baselines(ledger: pd.DataFrame, settings: Shown) -> list[tuple[ShownBaseline, pd.DataFrame]]:
+    """Each baseline of `settings` (`label` and `cells`) with its scores by the metric shown, in the order of data sets.
 
     StageError for one that has no score on a data set that its cells have.
     """
-    frame = scored(ledger, config)
-    frame = frame[frame["metric"] == config["metric"]]
+    frame = scored(ledger, settings)
+    frame = frame[frame["metric"] == settings.metric]
     found, missing = [], []
-    for baseline in config.get("baselines", []):
-        asked = set(frame.loc[frame["cell"].isin(baseline["cells"]), "dataset"])
-        names = [name for name in config["datasets"] if name in asked]
-        here = frame[frame["cell"] == baseline["label"]].set_index("dataset", drop=False)
-        missing += [f"baseline {baseline['label']}: no {config['metric']} on {n}" for n in names if n not in here.index]
+    for baseline in settings.baselines:
+        asked = set(frame.loc[frame["cell"].isin(baseline.cells), "dataset"])
+        names = [name for name in settings.datasets if name in asked]
+        here = frame[frame["cell"] == baseline.label].set_index("dataset", drop=False)
+        missing += [f"baseline {baseline.label}: no {settings.metric} on {n}" for n in names if n not in here.index]
         found.append((baseline, here.reindex(names).reset_index(drop=True)))
-    _refuse(missing, config)
+    _refuse(missing, settings)
     return found
 
 
-def scores(ledger: pd.DataFrame, config: dict[str, Any], metric: str | None = None) -> pd.DataFrame:
-    """The scores (test sets, one metric) of the cells, data sets and seeds of `config`, in its order.
+def scores(ledger: pd.DataFrame, settings: Shown, metric: str | None = None) -> pd.DataFrame:
+    """The scores (test sets, one metric) of the cells, data sets and seeds of `settings`, in its order.
 
     A cell may be scored on some of the data sets only, but then with all seeds. StageError lists every (cell, data set,
     seed) that has no score, or none of the base model (step 0).
     """
-    metric = metric or config["metric"]
-    frame = scored(ledger, config)
+    metric = metric or settings.metric
+    frame = scored(ledger, settings)
     frame = frame[frame["metric"] == metric]
     found = set(zip(frame["cell"], frame["dataset"], frame["seed"], strict=True))
     based = frame[frame["step"] == 0]
     with_base = set(zip(based["cell"], based["dataset"], based["seed"], strict=True))
     pairs = {(cell, dataset) for cell, dataset, _ in found}
-    missing = [f"cell {cell}: no {metric} at all" for cell in config["cells"] if cell not in {c for c, _ in pairs}]
-    missing += [f"no cell has {metric} on {name}" for name in config["datasets"] if name not in {d for _, d in pairs}]
-    for cell, dataset, seed in (
-        (c, d, s) for c in config["cells"] for d in config["datasets"] for s in config["seeds"]
-    ):
+    missing = [f"cell {cell}: no {metric} at all" for cell in settings.cells if cell not in {c for c, _ in pairs}]
+    missing += [f"no cell has {metric} on {name}" for name in settings.datasets if name not in {d for _, d in pairs}]
+    for cell, dataset, seed in ((c, d, s) for c in settings.cells for d in settings.datasets for s in settings.seeds):
         if (cell, dataset) not in pairs:
             continue
         if (cell, dataset, seed) not in found:
             missing.append(f"cell {cell}, seed {seed}: no {metric} on {dataset}")
         elif (cell, dataset, seed) not in with_base:
             missing.append(f"cell {cell}, seed {seed}: no {metric} of the base model (step 0) on {dataset}")
-    _refuse(missing, config)
-    return _ordered(frame, config, config["datasets"])
+    _refuse(missing, settings)
+    return _ordered(frame, settings, settings.datasets)
 
 
-def training_metric(ledger: pd.DataFrame, config: dict[str, Any], metric: str, splits: Iterable[str]) -> pd.DataFrame:
-    """What training itself measured (`metric` on `splits`) for the cells and seeds of `config`.
+def training_metric(ledger: pd.DataFrame, settings: Shown, metric: str, splits: Iterable[str]) -> pd.DataFrame:
+    """What training itself measured (`metric` on `splits`) for the cells and seeds of `settings`.
 
     A cell may lack some of the splits, but then with all seeds. StageError lists every (cell, seed) that has less.
     """
     frame = ledger[(ledger["dataset"] == "") & (ledger["metric"] == metric) & ledger["split"].isin(list(splits))]
     found = set(zip(frame["cell"], frame["split"], frame["seed"], strict=True))
     pairs = {(cell, split) for cell, split, _ in found}
-    missing = [f"cell {cell}: no {metric} at all" for cell in config["cells"] if cell not in {c for c, _ in pairs}]
+    missing = [f"cell {cell}: no {metric} at all" for cell in settings.cells if cell not in {c for c, _ in pairs}]
     missing += [
         f"cell {cell}, seed {seed}: no {metric} ({split})"
-        for cell in config["cells"]
+        for cell in settings.cells
         for split in splits
-        for seed in config["seeds"]
+        for seed in settings.seeds
         if (cell, split) in pairs and (cell, split, seed) not in found
     ]
-    _refuse(missing, config)
-    return _ordered(frame, config, [""])
+    _refuse(missing, settings)
+    return _ordered(frame, settings, [""])
 
 
 def means(seeds: pd.DataFrame, geometric: bool = False) -> pd.DataFrame:
@@ -179,23 +177,23 @@ def plotted(seeds: pd.DataFrame, mean: pd.DataFrame, baselines: Sequence[pd.Data
     return frame.astype({"seed": "Int64", "n": "Int64"})
 
 
-def _refuse(missing: list[str], config: dict[str, Any]) -> None:
+def _refuse(missing: list[str], settings: Shown) -> None:
     if missing:
         raise StageError(
-            f"experiment {config['experiment']}: the figure would lack runs:\n  " + "\n  ".join(missing) + "\n"
+            f"experiment {settings.experiment}: the figure would lack runs:\n  " + "\n  ".join(missing) + "\n"
             "Make them and collect again, or take the cell or seed out of the experiment"
         )
 
 
-def _ordered(frame: pd.DataFrame, config: dict[str, Any], datasets: list[str]) -> pd.DataFrame:
-    """Only what `config` names, sorted in its order of data sets and cells, then by seed and step."""
+def _ordered(frame: pd.DataFrame, settings: Shown, datasets: Sequence[str]) -> pd.DataFrame:
+    """Only what `settings` names, sorted in its order of data sets and cells, then by seed and step."""
     kept = frame[
-        frame["cell"].isin(config["cells"]) & frame["seed"].isin(config["seeds"]) & frame["dataset"].isin(datasets)
+        frame["cell"].isin(settings.cells) & frame["seed"].isin(settings.seeds) & frame["dataset"].isin(datasets)
     ]
     place = pd.DataFrame(
         {
             "dataset": kept["dataset"].map(datasets.index),
-            "cell": kept["cell"].map(config["cells"].index),
+            "cell": kept["cell"].map(settings.cells.index),
             "split": kept["split"],
             "seed": kept["seed"],
             "step": kept["step"],

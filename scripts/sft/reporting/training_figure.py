@@ -1,5 +1,6 @@
 """A figure of something that training itself measured, such as loss or gradient norm: one panel per split."""
 
+from sft.config.nodes import Shown
 from sft.reporting import curves, series
 from sft.reporting import figure_style as style
 from sft.reporting.figure_sheet import Sheet
@@ -18,9 +19,10 @@ def draw_training_metric(
     `splits` are the splits to show, each with the title of its panel; those that no run measured are left out.
     `threshold` names a metric whose value is drawn as a dashed line.
     """
-    config, cells = stage.config, stage.config["cells"]
+    settings = stage.settings(Shown)
+    cells = settings.cells
     ledger = series.read_ledger(stage.input("ledger"))
-    seeds = series.training_metric(ledger, config, metric, splits)
+    seeds = series.training_metric(ledger, settings, metric, splits)
     averaged, window = series.windows(seeds, MOST_STEPS)
     crowded = len(seeds) > MOST_POINTS
     drawn = averaged if crowded else seeds
@@ -36,10 +38,10 @@ def draw_training_metric(
     sheet = Sheet(
         style.COLUMN_INCHES if columns == 1 else style.TEXT_INCHES,
         PANEL_HEIGHT,
-        config["title"],
+        settings.title,
         subtitle,
         legend,
-        curves.footer(config, seeds),
+        curves.footer(settings, seeds),
         titled=any(splits.values()),
     )
     room = max(curves.end_room(ends) for ends in labels.values())
@@ -55,4 +57,4 @@ def draw_training_metric(
     style.save(sheet.figure, stage, name)
     series.plotted(drawn, mean).to_csv(stage.output(f"{name}.csv"), index=False, lineterminator="\n")
     curves.record_sources(stage, seeds)
-    stage.summary(curves.shown(config))
+    stage.summary(curves.shown(settings))

@@ -5,11 +5,12 @@ frames are those of sft/reporting/series.py with the name of the line as `cell` 
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from sft.config.nodes import Shown, ShownBaseline
 from sft.reporting import series
 
 if TYPE_CHECKING:
@@ -19,18 +20,18 @@ CROWDED = 1.25  # a tick gets a label when its number is so many times the last 
 
 
 def by_rows(
-    scores: pd.DataFrame, baselines: Sequence[tuple[dict[str, Any], pd.DataFrame]], config: dict[str, Any]
+    scores: pd.DataFrame, baselines: Sequence[tuple[ShownBaseline, pd.DataFrame]], settings: Shown
 ) -> pd.DataFrame:
     """The last scores of every line, then those of every baseline, by number of training rows."""
-    rows_of = {cell: rows for line in config["lines"] for rows, cell in line["points"]}
+    rows_of = {cell: rows for line in settings.lines for rows, cell in line.points}
     last = series.final(scores)
     parts = []
-    for line in config["lines"]:
-        for rows, cell in sorted(line["points"]):
-            parts.append(last[last["cell"] == cell].assign(cell=line["name"], step=rows))
-    for baseline, of_baseline in sorted(baselines, key=lambda found: min(rows_of[c] for c in found[0]["cells"])):
-        rows = {rows_of[cell] for cell in baseline["cells"]}
-        parts += [of_baseline.assign(cell=baseline["name"], step=number) for number in sorted(rows)]
+    for line in settings.lines:
+        for rows, cell in sorted(line.points):
+            parts.append(last[last["cell"] == cell].assign(cell=line.name, step=rows))
+    for baseline, of_baseline in sorted(baselines, key=lambda found: min(rows_of[c] for c in found[0].cells)):
+        counts = {rows_of[cell] for cell in baseline.cells}
+        parts += [of_baseline.assign(cell=baseline.name, step=number) for number in sorted(counts)]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -70,13 +70,15 @@ class Stage:
         self.claim = Claim(directory, self.say)
 
     def settings(self, kind: type[Kind], of: str = "") -> Kind:
-        """The configuration, or that of the input `of`, as a typed model; StageError names a key that does not fit."""
-        directory = self.input(of) if of else self.directory
-        config = _read_node(directory)["config"] if of else self.config
+        """The configuration, typed, or that with which the input `of` was made; StageError names a wrong key."""
+        config, file = self.config, self.directory / CONFIG
+        if of:
+            file = self.input(of) / manifest.NAME
+            config = (manifest.read(self.input(of)) or {"config": {}})["config"]
         try:
             return kind.read_back(config)
         except ValueError as error:
-            raise StageError(f"{directory / CONFIG}: {error}") from None
+            raise StageError(f"{file}: {error}") from None
 
     def input(self, name: str) -> Path:
         """The directory of the input called `name`, as given in `config.json` (relative to the working directory)."""

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sft.config.nodes import PrepareSettings
 from sft.data.read import conversations, multiple_choice
 from sft.data.read.cells import Row
 from sft.data.read.turns import content_text
@@ -34,17 +35,18 @@ Fields = dict[str, Any]
 class Format:
     """Reads rows of one data set's format. ValueError for a template that is none."""
 
-    def __init__(self, config: Mapping[str, Any]):
+    def __init__(self, settings: PrepareSettings):
         # Imported here: the configuration reads this module's tables and is to be checked in a second.
         from sft.terms.row_templates import RowTemplate
 
-        self.config = config
-        self.name: str = config["format"]
-        self.templates = {
-            name: RowTemplate(config[f"{name}_template"])
-            for name in ("prompt", "completion", "text")
-            if config.get(f"{name}_template") is not None
+        self.settings = settings
+        self.name = settings.format
+        templates = {
+            "prompt": settings.prompt_template,
+            "completion": settings.completion_template,
+            "text": settings.text_template,
         }
+        self.templates = {name: RowTemplate(text) for name, text in templates.items() if text is not None}
         read: dict[str, Callable[[Row, int], Fields]] = {
             "multiple_choice": self._multiple_choice,
             "prompt_completion": self._prompt_completion,
@@ -57,7 +59,7 @@ class Format:
 
     def columns(self) -> list[str]:
         """The names, ours where they are renamed, of all columns that the format and its templates read."""
-        columns = self.config["columns"]
+        columns: Mapping[str, Any] = self.settings.columns
         if self.name == "sharegpt":
             columns = SHAREGPT | {name: column for name, column in columns.items() if column}
         replaced = {f"{name}_key" for name in self.templates}
@@ -76,8 +78,8 @@ class Format:
         choices = multiple_choice.parse_choices(row.required("choice_key"))
         answer = multiple_choice.parse_answer(row.required("answer_key"), choices)
         return {
-            "prompt": multiple_choice.render_question(question, choices, self.config["choices_layout"]),
-            "completion": multiple_choice.render_target(answer, choices, self.config["target"]),
+            "prompt": multiple_choice.render_question(question, choices, self.settings.choices_layout),
+            "completion": multiple_choice.render_target(answer, choices, self.settings.target),
             "choices": choices,
             "answer": answer,
         }
@@ -106,9 +108,9 @@ class Format:
         sharegpt = self.name == "sharegpt"
         named = Row(row.cells, (SHAREGPT if sharegpt else {}) | _given(row.columns), {})
         how = (
-            (conversations.SHAREGPT_ROLES if sharegpt else {}) | self.config.get("roles", {}),
-            self.config.get("role_field") or (SHAREGPT["role_field"] if sharegpt else "role"),
-            self.config.get("content_field") or (SHAREGPT["content_field"] if sharegpt else "content"),
+            (conversations.SHAREGPT_ROLES if sharegpt else {}) | self.settings.roles,
+            self.settings.role_field or (SHAREGPT["role_field"] if sharegpt else "role"),
+            self.settings.content_field or (SHAREGPT["content_field"] if sharegpt else "content"),
         )
         if named.columns.get("messages_key"):
             turns = conversations.read_turns(named.required("messages_key"), *how)
@@ -116,7 +118,7 @@ class Format:
             turns = conversations.read_turns(named.required("prompt_key"), *how)
             turns += conversations.read_turns(named.required("completion_key"), *how)
         tools = conversations.read_tools(named.optional("tools_key"))
-        if system := self.config.get("system"):
+        if system := self.settings.system:
             if turns[0]["role"] == "system":
                 raise ValueError("the conversation has a system turn, and the data set sets system. Remove one")
             turns = [{"role": "system", "content": system}, *turns]

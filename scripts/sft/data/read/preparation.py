@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sft.config.nodes import PrepareSettings
 from sft.data.read import pictures, turns
 from sft.data.read.cells import Row, published_columns
-from sft.data.read.formats import KEYS, Format, is_conversation
+from sft.data.read.formats import Format, is_conversation
 from sft.data.read.rows import UnreadableRow, read_rows
 from sft.data.read.seen_ids import SeenIds
 from sft.runtime.stage import StageError
@@ -15,18 +16,16 @@ from sft.sources.source_files import tables
 
 # So many broken rows are named before the stage stops.
 FAULTS_SHOWN = 5
-# 8,000 x 8,000: larger ones are scans, or made to exhaust memory (a picture of this size takes 192 MB decoded).
-MAXIMUM_PIXELS = 64_000_000
 TRANSFORMS: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "invert": pictures.invert}
 
 
 class Preparation:
     """One pass over the files below `directory`; counts what it saw. StageError for a template that is none."""
 
-    def __init__(self, config: dict[str, Any], directory: Path):
-        self.config = config
-        self.columns: dict[str, Any] = config["columns"]
-        self.renamed: dict[str, str] = config.get("renamed", {})
+    def __init__(self, settings: PrepareSettings, directory: Path):
+        self.settings = settings
+        self.columns: dict[str, Any] = settings.columns
+        self.renamed = settings.renamed
         self.directory = directory
         self.rows: Counter[str] = Counter()
         self.dropped: dict[str, list[str]] = {}
@@ -35,12 +34,8 @@ class Preparation:
         self.sizes: Counter[str] = Counter()
         self.roles: Counter[str] = Counter()
         self.equal_choices = 0
-        if config["format"] not in KEYS:
-            raise StageError(f"format {config['format']!r} is none of {', '.join(KEYS)}")
-        if config["image_transform"] not in TRANSFORMS:
-            raise StageError(f"image_transform {config['image_transform']!r} is not one of {', '.join(TRANSFORMS)}")
         try:
-            self.format = Format(config)
+            self.format = Format(settings)
         except ValueError as error:
             raise StageError(f"the data set's template: {error}") from None
 
@@ -60,7 +55,7 @@ class Preparation:
                     example = self._example(name, number, row)
                     seen.add(example["id"], place)
                 except ValueError as error:
-                    if self.config.get("on_bad_row") == "drop":
+                    if self.settings.on_bad_row == "drop":
                         self.dropped.setdefault(name, []).append(f"row {number}{self._named(row)}: {error}")
                         continue
                     faults.append(f"{place}{self._named(row)}: {error}")
@@ -89,7 +84,7 @@ class Preparation:
         }
         if self.roles:
             found["turns"] = dict(sorted(self.roles.items()))
-        if self.config.get("on_bad_row") == "drop":
+        if self.settings.on_bad_row == "drop":
             found["rows_dropped"] = {name: len(reasons) for name, reasons in self.dropped.items()}
             found["rows_dropped_shown"] = self._dropped_shown()
         return found
@@ -109,7 +104,7 @@ class Preparation:
             raise ValueError(f"column {self.columns['id_key']!r} is empty (null); every row needs an id")
         images = self._images(row.cells, name)
         fields = self.format.read(row, len(images))
-        system = None if is_conversation(self.config["format"]) else self.config.get("system") or row.name("system_key")
+        system = None if is_conversation(self.settings.format) else self.settings.system or row.name("system_key")
         return {
             "id": f"{PurePosixPath(name).with_suffix('')}-{number:07d}" if identifier is None else identifier,
             "source_file": name,
@@ -120,12 +115,12 @@ class Preparation:
         }
 
     def _images(self, row: dict[str, Any], name: str) -> list[bytes]:
-        transform = TRANSFORMS[self.config["image_transform"]]
+        transform = TRANSFORMS[self.settings.image_transform]
         images = []
         for column in self.columns.get("image_keys") or []:
             cell = row[column]
             several = isinstance(cell, list)
-            if cell is None and self.config.get("images_optional"):
+            if cell is None and self.settings.images_optional:
                 continue
             for value in cell if several else [cell]:
                 try:
@@ -156,7 +151,7 @@ class Preparation:
     def _check_size(self, encoded: bytes) -> None:
         """ValueError for a picture without a readable header, or with more pixels than the data set allows."""
         width, height = pictures.size(encoded)
-        limit = self.config.get("maximum_pixels", MAXIMUM_PIXELS)
+        limit = self.settings.maximum_pixels
         if width * height > limit:
             raise ValueError(
                 f"a picture of {width} x {height} pixels; at most {limit} are read. Make it smaller, or set "

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sft.config.split_settings import Slice, Split, Validation
 from sft.data.read import examples, pictures, turns
 from sft.data.read.cells import Row, published_columns
 from sft.data.read.rows import UnreadableRow, read_rows
@@ -30,11 +31,11 @@ class Division:
     def __init__(
         self,
         examples_file: Path,
-        rule: dict[str, Any],
+        rule: Split,
         values: Iterator[dict[str, Any]] | None = None,
     ):
         self.rule = rule
-        self.seed = f"-{rule['seed']}" if rule.get("seed") else ""
+        self.seed = f"-{rule.seed}" if rule.seed else ""
         self.files: list[str] = []
         self.file = array("i")
         self.named: list[str] = []
@@ -58,21 +59,21 @@ class Division:
 
     def names(self) -> dict[str, str | None]:
         """`{file, published split or value of the column: split that it goes to}`."""
-        what = {"file_name": "file", "published": "published split", "column": f"value of {self.rule.get('column')}"}
-        return split_of_names(sorted(self.named), self.rule, what[self.rule["by"]])
+        what = {"file_name": "file", "published": "published split", "column": f"value of {self.rule.column}"}
+        return split_of_names(sorted(self.named), self.rule, what[self.rule.by])
 
     def _read(self, path: Path, published: Iterator[dict[str, Any]] | None) -> None:
         rule = self.rule
-        deduplicate, by_length = rule.get("deduplicate", "none"), self._bounds() != (None, None)
+        deduplicate, by_length = rule.deduplicate, self._bounds() != (None, None)
         columns = ["id", "source_file", "group"]
-        columns += ["answer"] if rule.get("stratify_by") == "answer" else []
+        columns += ["answer"] if rule.stratify_by == "answer" else []
         if by_length or deduplicate != "none":
             columns += ["prompt", "completion", "choices", "system", "messages", "tools"]
         columns += ["images"] if deduplicate != "none" else []
         files: dict[str, int] = {}
         names: dict[str, int] = {}
         of_group: dict[str, int] = {}
-        slices = [name for name in self._units if _is_slice(rule.get(name))]
+        slices = [name for name, given in (("test", rule.test), ("validation", rule.validation)) if _is_slice(given)]
         there = set(examples.column_names(path))
         for row in examples.rows(path, [name for name in columns if name in there]):
             extra = next(published) if published else {}
@@ -82,7 +83,7 @@ class Division:
             unit = row["group"] if row["group"] is not None else row["id"]
             for name in slices:
                 self._units[name].append(hash64(name + self.seed, unit))
-            if rule.get("stratify_by"):
+            if rule.stratify_by:
                 self._add_stratum(row, extra, of_group)
             if by_length:
                 self._length.append(len(turns.written_text(row)))
@@ -92,24 +93,23 @@ class Division:
         self.files, self.named = list(files), list(names)
 
     @staticmethod
-    def named_columns(rule: dict[str, Any]) -> list[str]:
+    def named_columns(rule: Split) -> list[str]:
         """The columns of the published rows that the rule reads."""
-        stratify = rule.get("stratify_by")
-        named = [rule.get("column"), None if stratify == "answer" else stratify]
+        named = [rule.column, None if rule.stratify_by == "answer" else rule.stratify_by]
         return list(dict.fromkeys(name for name in named if name))
 
     def _bounds(self) -> tuple[int | None, int | None]:
-        return self.rule.get("minimum_characters"), self.rule.get("maximum_characters")
+        return self.rule.minimum_characters, self.rule.maximum_characters
 
     def _label(self, file: str, extra: dict[str, Any]) -> str:
-        if self.rule["by"] == "column":
-            return str(extra[self.rule["column"]])
-        if self.rule["by"] == "published":
+        if self.rule.by == "column":
+            return str(extra[self.rule.column or ""])
+        if self.rule.by == "published":
             return published_split(file) or f"none ({file})"
         return file
 
     def _add_stratum(self, row: dict[str, Any], extra: dict[str, Any], of_group: dict[str, int]) -> None:
-        by = self.rule["stratify_by"]
+        by = self.rule.stratify_by or ""
         value = row["answer"] if by == "answer" else str(extra[by])
         if by == "answer" and not value:
             raise StageError(f"split.stratify_by: row {row['id']} has no choices; name a published column instead")
@@ -142,22 +142,21 @@ class Division:
                 again[first] = False
                 sides[inside[again]] = DUPLICATE
         # Test before validation: the share of validation is one of what is left to train on.
-        for split in ("test", "validation"):
-            rule: dict[str, Any] = self.rule.get(split) or {}
-            if not _is_slice(rule):
+        for split, rule in (("test", self.rule.test), ("validation", self.rule.validation)):
+            if isinstance(rule, str) or not _is_slice(rule):
                 continue
-            source = rule.get("of", "train")
+            source = rule.of if isinstance(rule, Validation) else "train"
             inside = np.flatnonzero(sides == place[source])
             if not len(inside):
                 raise StageError(f"split.{split}: no {source} row is left that it could be taken from")
-            strata = np.frombuffer(self._stratum, np.int32)[inside] if self.rule.get("stratify_by") else None
+            strata = np.frombuffer(self._stratum, np.int32)[inside] if self.rule.stratify_by else None
             drawn = draw_slice(np.frombuffer(self._units[split], np.uint64)[inside], rule, split, strata)
             sides[inside[drawn]] = place[split]
         return sides
 
 
-def _is_slice(rule: Any) -> bool:
-    return isinstance(rule, dict) and ("rows" in rule or "fraction" in rule)
+def _is_slice(rule: str | Slice | Validation) -> bool:
+    return not isinstance(rule, str) and (rule.rows is not None or rule.fraction is not None)
 
 
 def published_values(

@@ -8,13 +8,15 @@ here by that hash alone (8 bytes a row), so that a million of them are divided i
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from sft.config.fields import key_fields
+from sft.config.split_settings import Slice, Split, Validation
 from sft.runtime.stage import StageError
 
 SPLITS = ("train", "validation", "test")
@@ -27,14 +29,13 @@ _KEYWORDS = {
 }
 
 
-def patterns_of(rule: Mapping[str, Any]) -> dict[str, str]:
+def patterns_of(rule: Split) -> dict[str, str]:
     """The patterns that a split's rule gives: `{split: pattern}` for those that are not slices of train."""
-    patterns = {split: rule[split] for split in ("train", "test") if isinstance(rule.get(split), str)}
-    validation = rule.get("validation") or {}
-    return patterns | ({"validation": validation["pattern"]} if "pattern" in validation else {})
+    given = {"train": rule.train, "test": rule.test, "validation": rule.validation.pattern}
+    return {split: pattern for split, pattern in given.items() if isinstance(pattern, str)}
 
 
-def split_of_names(names: Sequence[str], rule: Mapping[str, Any], what: str = "file") -> dict[str, str | None]:
+def split_of_names(names: Sequence[str], rule: Split, what: str = "file") -> dict[str, str | None]:
     """`{name: split or None}` by the rule's patterns; None where no pattern matches.
 
     A pattern matches the whole name below the source ("data/train-*") or its last part ("train-*").
@@ -77,7 +78,7 @@ def published_split(name: str) -> str | None:
     return None
 
 
-def draw_slice(hashes: np.ndarray, rule: Mapping[str, Any], name: str, strata: np.ndarray | None = None) -> np.ndarray:
+def draw_slice(hashes: np.ndarray, rule: Slice | Validation, name: str, strata: np.ndarray | None = None) -> np.ndarray:
     """Which of the rows a slice takes (a mask), by `hashes` (uint64 per row: `hash64` of its group or id).
 
     {"fraction": f}: every unit whose hash is below f; a unit's side never depends on the others.
@@ -85,18 +86,19 @@ def draw_slice(hashes: np.ndarray, rule: Mapping[str, Any], name: str, strata: n
     With `strata` (a whole number per row) each stratum gives its share, to the nearest row or group.
     """
     total, units = len(hashes), len(np.unique(hashes))
-    left = "training" if rule.get("of", "train") == "train" else "test"
-    if "rows" in rule and rule["rows"] >= total:
-        raise StageError(f"split.{name}.rows: {rule['rows']} of {total} {left} rows leave none")
+    left = "test" if isinstance(rule, Validation) and rule.of == "test" else "training"
+    if rule.rows is not None and rule.rows >= total:
+        raise StageError(f"split.{name}.rows: {rule.rows} of {total} {left} rows leave none")
     if strata is not None:
         drawn = _stratified(hashes, rule, strata)
-    elif "fraction" in rule:
-        drawn = hashes < _bound(rule["fraction"])
+    elif rule.fraction is not None:
+        drawn = hashes < _bound(rule.fraction)
     else:
-        drawn = _lowest(hashes, rule["rows"])
+        assert rule.rows is not None, "one of the two is given (Slice, Validation)"
+        drawn = _lowest(hashes, rule.rows)
     if not drawn.any() or drawn.all():
         raise StageError(
-            f"split.{name} {dict(rule)}: takes {'every' if drawn.any() else 'no'} row of {total} "
+            f"split.{name} {key_fields(rule)}: takes {'every' if drawn.any() else 'no'} row of {total} "
             f"({units} groups or ids). Choose another size"
         )
     return drawn
@@ -147,12 +149,12 @@ def _lowest(hashes: np.ndarray, rows: int) -> np.ndarray:
     return hashes <= units[last]
 
 
-def _stratified(hashes: np.ndarray, rule: Mapping[str, Any], strata: np.ndarray) -> np.ndarray:
+def _stratified(hashes: np.ndarray, rule: Slice | Validation, strata: np.ndarray) -> np.ndarray:
     kinds, sizes = np.unique(strata, return_counts=True)
-    if "rows" in rule:
-        wanted = rows_by_weight(sizes.tolist(), rule["rows"])
+    if rule.rows is not None:
+        wanted = rows_by_weight(sizes.tolist(), rule.rows)
     else:
-        wanted = [round(rule["fraction"] * size) for size in sizes.tolist()]
+        wanted = [round((rule.fraction or 0) * size) for size in sizes.tolist()]
     drawn: np.ndarray = np.zeros(len(hashes), bool)
     for kind, rows in zip(kinds, wanted, strict=True):
         inside = np.flatnonzero(strata == kind)

@@ -67,5 +67,5 @@ def _members(job: Any) -> list[Any]:
 
 def _runs(job: Any) -> list[Path]:
     """The runs that jobs train, by what they make: an outer workflow may call the rule something else."""
-    made = [Path(file) for one in _members(job) for file in one.output]
-    return [file.parent for file in made if file.name == manifest.NAME and file.parts[-3:-2] == ("runs",)]
+    made = (Path(file) for one in _members(job) for file in one.output)
+    return list(dict.fromkeys(file.parent for file in made if file.parts[-3:-2] == ("runs",)))

@@ -37,8 +37,7 @@ CLAIM = f"""
 import sys, time
 sys.path.insert(0, {str(SCRIPTS)!r})
 from pathlib import Path
-from sft.runtime import claim
-from sft.slurm import job
+from sft.runtime import claim, job
 claim.fcntl.flock = lambda *_: None                    # the lock of one node is not seen on the other
 claim._boot = lambda: job.current().node               # two machines
 try:

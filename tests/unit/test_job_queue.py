@@ -26,7 +26,8 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return put
 
 
-def test_without_slurm_nothing_is_known(answers):
+def test_without_slurm_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # this machine may have SLURM
     assert not queue.available()
     assert queue.run("squeue") is None
     assert queue.state("1") is None

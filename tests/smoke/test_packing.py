@@ -50,9 +50,10 @@ def test_rows_with_pictures_are_not_packed(tmp_path):
 
     rows = {"id": ["a"], "input_ids": [[1]], "labels": [[1]], "images": [[b"x"]]}
     pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "train.parquet")
-    stage = SimpleNamespace(output=tmp_path.joinpath, config={"max_length": 64, "packing": "bfd_split"})
+    stage = SimpleNamespace(output=tmp_path.joinpath)
+    settings = SimpleNamespace(max_length=64, packing="bfd_split")
     with pytest.raises(StageError, match=r"training\.packing: rows with pictures cannot be packed. Set it to none"):
-        tokenize_dataset._pack(stage)
+        tokenize_dataset._pack(stage, settings)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -68,6 +68,12 @@ EDITS = [
     ("stage.say('begins')", "stage.say('starts')", False),
     ("stage.say(f'{x} rows')", "stage.say(f'rows: {x}')", False),
     ("stage.say(f'{f(x)} rows')", "stage.say(f'{f(x + 1)} rows')", True),
+    ("stage.say(f('rows'))", "stage.say(f('row'))", True),
+    ("raise ValueError('a' + f('rows'))", "raise ValueError('b' + f('rows'))", False),
+    ("raise ValueError('a' + f('rows'))", "raise ValueError('a' + f('row'))", True),
+    ("raise ValueError('a') from error", "raise ValueError('a') from other", True),
+    ("raise ValueError('a', code='x')", "raise ValueError('b', code='y')", False),
+    ("raise ValueError('a', code=1)", "raise ValueError('a', code=2)", True),
     ("print('slow', file=sys.stderr)", "print('very slow', file=sys.stderr)", False),
     ("print('1.0')", "print('2.0')", True),
     ("warnings.warn('slow', stacklevel=2)", "warnings.warn('very slow', stacklevel=2)", False),
@@ -121,6 +127,19 @@ def test_the_same_name_from_another_file_counts(scripts: Path) -> None:
     (scripts / "work.py").write_text((scripts / "work.py").read_text().replace("from lib.used", "from lib.deep"))
     (scripts / "lib/deep.py").write_text("import lib.used\n\n\ndef f(x):\n    return x - 1\n")  # both stay imported
     assert digest() != first
+
+
+def test_another_door_of_the_runtime_counts(scripts: Path) -> None:
+    """Of the runtime no source is read; which of its modules a name comes from is."""
+    (scripts / "sft/runtime").mkdir(parents=True)
+    for path in ("sft/__init__.py", "sft/runtime/__init__.py", "sft/runtime/a.py", "sft/runtime/b.py"):
+        (scripts / path).write_text("def read():\n    return 1\n")
+    (scripts / "lib/deep.py").write_text("from sft.runtime.a import read\n")
+    before = digest()
+    (scripts / "sft/runtime/a.py").write_text("def read():\n    return 2\n")
+    assert digest() == before
+    (scripts / "lib/deep.py").write_text("from sft.runtime.b import read\n")
+    assert digest() != before
 
 
 def test_files_that_a_module_names_count(scripts: Path) -> None:

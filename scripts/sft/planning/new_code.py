@@ -27,7 +27,7 @@ class NewCode:
     minutes: float
 
     def lines(self) -> list[str]:
-        """For people, most expensive news first; nothing where there is nothing to tell."""
+        """For people: how many and how dear, then what changed; nothing where there is nothing to tell."""
         if not self.rules:
             return []
         count = ", ".join(f"{number} {rule}" for rule, number in self.rules.items())
@@ -42,6 +42,9 @@ def new_code(plan: Plan, states: dict[str, State], directories: Iterable[str] | 
     rules: Counter[str] = Counter()
     changed: dict[str, list[str]] = {}
     minutes = 0.0
+    if directories is not None:
+        # What has no job of its own is made by these jobs, too.
+        directories = [one for d in directories for one in (*(first.directory for first in plan.nodes[d].first), d)]
     for directory in plan.nodes if directories is None else directories:
         node, state = plan.nodes[directory], states[directory]
         made = manifest.read(directory) if state.status == "stale" and state.other_code else None
@@ -66,5 +69,9 @@ def _changes(rule: str, directory: str, made: dict[str, Any]) -> list[str]:
     now = describe(rule)
     before = code_records.read(Path(directory), made["code"])
     if before is None:
-        return ["there is no record of the code that made it"] if "runtime" in made else ["made before 0.2.0"]
+        return (
+            ["there is no record of the code that made it"]
+            if "runtime" in made
+            else ["made when code was counted in another way (CHANGELOG.md)"]
+        )
     return changes(before, now)

@@ -128,7 +128,7 @@ def _full(module: Module) -> str:
 
 def _target(path: Path, name: str, seen: frozenset[Path] = frozenset()) -> str:
     if not is_science(path):
-        return f"outside {name}"
+        return f"outside {path.stem}.{name}"
     module = _module(path)
     return module.bound(name, seen) if name else module.body
 

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 # Calls that only tell a person something: by the last word of what is called.
 TELLING = {"say", "summary", "print", "warn", "warning", "info", "debug", "error", "exit"}
+# Arguments that are help for a person.
+HELP = {"help", "metavar", "epilog"}
 # Decorators that do not look at annotations.
 PLAIN_DECORATORS = {
     *("staticmethod", "classmethod", "property", "cached_property", "cache", "lru_cache", "contextmanager"),
@@ -59,7 +61,7 @@ class Reader:
         special = self._SPECIAL.get(kind)
         if special and special(self, node, telling, in_class):
             return
-        telling = telling or kind is ast.Raise or _tells(node)
+        telling = telling or (isinstance(node, ast.keyword) and node.arg in HELP)
         skipped = _skipped(node)
         self._out.append(f"({kind.__name__}")
         for name in node._fields:
@@ -93,9 +95,31 @@ class Reader:
             return False
         self._out.append("(text)")
         for part in node.values:
-            # What is only looked at cannot change a value; what is called may.
+            # What is only looked at cannot change a value; what is called, and with what, may.
             if isinstance(part, ast.FormattedValue) and any(isinstance(n, ast.Call) for n in ast.walk(part.value)):
-                self._read(part.value, telling, False)
+                self._read(part.value, False, False)
+        return True
+
+    def _call(self, node: ast.Call, telling: bool, in_class: bool) -> bool:
+        if not telling:
+            return False
+        self._read(node, False, False)  # work that is done for an error or a log line: its texts count
+        return True
+
+    def _tell(self, node: ast.Raise | ast.Expr, telling: bool, in_class: bool) -> bool:
+        told = node.exc if isinstance(node, ast.Raise) else node.value
+        if not isinstance(told, ast.Call) or (isinstance(node, ast.Expr) and not _tells(told)):
+            return False
+        self._out.append(f"({type(node).__name__} ")
+        self._read(told.func, False, False)
+        for argument in told.args:
+            self._read(argument, True, False)
+        for keyword in told.keywords:
+            self._out.append(f" {keyword.arg}=")
+            self._read(keyword.value, True, False)
+        if isinstance(node, ast.Raise):
+            self._read(node.cause, True, False)
+        self._out.append(")")
         return True
 
     def _if(self, node: ast.If, telling: bool, in_class: bool) -> bool:
@@ -115,6 +139,9 @@ class Reader:
         ast.Import: _import,
         ast.ImportFrom: _import,
         ast.Constant: _constant,
+        ast.Call: _call,
+        ast.Raise: _tell,
+        ast.Expr: _tell,
         ast.JoinedStr: _joined,
         ast.If: _if,
         ast.AnnAssign: _annotated,
@@ -145,15 +172,11 @@ def _without_annotations(arguments: ast.arguments) -> ast.arguments:
     )
 
 
-def _tells(node: ast.AST) -> bool:
-    """Whether a node only tells a person something: a line of the log, a warning, the help of an option."""
-    if isinstance(node, ast.keyword):
-        return node.arg in ("help", "metavar", "epilog")
-    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
-        return False
-    if _called(node.value) == "print":
-        return any(one.arg == "file" and _called(one.value) == "stderr" for one in node.value.keywords)
-    return _called(node.value) in TELLING
+def _tells(call: ast.Call) -> bool:
+    """Whether a call whose result nobody takes only tells a person something: a line of the log, a warning."""
+    if _called(call) == "print":
+        return any(one.arg == "file" and _called(one.value) == "stderr" for one in call.keywords)
+    return _called(call) in TELLING
 
 
 def _called(node: ast.AST) -> str:

@@ -214,7 +214,10 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
             "peak_rss_mib": _peak_rss_mib(),
             "facts": stage.facts,
         }
-        code_records.keep(stage.directory, stage.rule, code, parts)
+        try:
+            code_records.keep(stage.directory, stage.rule, code, parts)
+        except OSError as error:  # for people only: no result is lost for it
+            stage.say(f"not kept: what the code was ({error.strerror or error})")
         manifest.write(stage.directory, record)
     line = f"{stage.rule} {stage.id}: {stage.facts.get('summary', 'done')} ({record['wall_seconds']:.0f} s)"
     print(line, flush=True)

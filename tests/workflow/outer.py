@@ -11,6 +11,7 @@ REPOSITORY = (
     "Snakefile",
     "workflow",
     "scripts",
+    "tools",
     "config",
     "envs",
     "locks",
@@ -72,3 +73,48 @@ def outer(path: Path, snakefile: str, config: str = CONFIG) -> Checkout:
     write_data(path)
     (path / "Snakefile").write_text(snakefile)
     return Checkout(path)
+
+
+CONFIGFILE = 'configfile: "config/mine.yaml"\n\n'
+HERE = repr(str(ROOT / "workflow/Snakefile"))
+# The jobs of the small study: two experiments, one data set; small results are made within others' jobs.
+STUDY = {
+    **dict.fromkeys(("download_dataset", "prepare_dataset", "split_dataset", "tokenize_dataset"), 1),
+    **dict.fromkeys(("audit_splits", "audit_labels", "download_processor", "convert_checkpoint", "archive"), 1),
+    **dict.fromkeys(("train_model", "predict", "score", "collect_metrics", "tabulate_results"), 2),
+    "plot": 8,
+}
+ONE = CONFIG.partition("  more_words:")[0]
+
+
+def named(prefix: str, jobs: dict[str, int] = STUDY) -> dict[str, int]:
+    return {prefix + rule: number for rule, number in jobs.items()}
+
+
+def without_targets(jobs: dict[str, int]) -> dict[str, int]:
+    return {rule: number for rule, number in jobs.items() if not rule.endswith("_all")}
+
+
+def run(checkout: Checkout, *arguments: str, **variables: str) -> str:
+    """Run to the end; what was said."""
+    done = checkout.snakemake(*arguments, **variables)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+def refused(checkout: Checkout, *arguments: str, **variables: str) -> str:
+    """The one line with which Snakemake stops."""
+    done = checkout.snakemake("-n", *arguments, **variables)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def nothing_to_do(checkout: Checkout, *arguments: str, **variables: str) -> bool:
+    return "Nothing to be done" in run(checkout, "-n", *arguments, **variables)
+
+
+def listing(folder: Path) -> list[tuple[str, int]]:
+    """Every file and when it was changed, byte code left out."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return sorted((str(path), path.stat().st_mtime_ns) for path in files)

@@ -12,7 +12,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sft.config.nodes import TrainSettings
 from sft.runtime import attempts, job, launch
@@ -89,25 +89,38 @@ def make(stage: Stage) -> None:
         start = resume.find_start(
             checkpoints, made_from, stage.options.code_policy, kept, total, stage.environment["policy"]
         )
+        limit = TimeLimit(job.seconds_left(stage.say))
         attempt = attempts.begin(stage.directory, start.step if start.path else None, total, stage.options)
-        run = Run(
-            stage, total, kept, made_from, checkpoints, start, attempt, stop, TimeLimit(job.seconds_left(stage.say))
-        )
+        run = Run(stage, total, kept, made_from, checkpoints, start, attempt, stop, limit)
         if start.step == total:
             stage.say(f"all {total} steps are trained; writing the results")
             break
         stage.say(f"continuing from step {start.step} of {total}" if start.path else f"{total} steps to train")
         try:
-            _train(run)
-            break
+            reached = _train(run)
+        except SystemExit:
+            reached = start.step  # asked to stop before the first step
         except OutOfMemoryError as error:
             _halve_micro_batch(run, error)
+            continue
         except Exception as error:
             # Who decides whether to try again has to know where it failed, and whether it was the same as before.
             with suppress(OSError, StageError):  # told is the error itself, not that a full disk has no room for it
                 attempts.note(stage.directory, attempt, {"failed": _first_line(error), "step": _last_step(run)})
             raise
+        if reached < total:
+            _stop(run, reached)
+        break
     _finish(run)
+
+
+def _stop(run: Run, reached: int) -> NoReturn:
+    """Note that the run stops on request, and leave so that it is started again."""
+    stage = run.stage
+    why = run.stop.reason or "time limit"  # which a rank sees for itself
+    attempts.note(stage.directory, run.attempt, {"stopped": why, "step": reached})
+    stage.say(f"stopped on request ({why}) after step {reached} of {run.total_steps}; start again")
+    raise SystemExit(EXIT_RESUMABLE)
 
 
 def _halve_micro_batch(run: Run, error: OutOfMemoryError) -> None:
@@ -147,32 +160,21 @@ def _training_rows(tokens: Path) -> int:
     return rows
 
 
-def _train(run: Run) -> None:
-    """Train from where the run starts to its last step; SystemExit(75) when stopped on request before that."""
+def _train(run: Run) -> int:
+    """Train from where the run starts to its last step, or to the one after which it is asked to stop; that step."""
     stage = run.stage
     meter, devices = EnergyMeter(), visible_devices()
     before = meter.joules(devices)
     try:
-        _train_to_the_end(run)
+        if stage.options.strategy == "none":
+            return train_here(run)
+        start = run.start.step if run.start.path else None
+        told = {"total_steps": run.total_steps, "kept_steps": run.kept_steps, "provenance": run.provenance}
+        return train_on_ranks(stage, told | {"start": start, "attempt": run.attempt}, run.stop)
     finally:
         after = meter.joules(devices)
         if before is not None and after is not None:
             attempts.note(stage.directory, run.attempt, {"joules": after - before})
-
-
-def _train_to_the_end(run: Run) -> None:
-    stage = run.stage
-    if stage.options.strategy == "none":
-        reached = train_here(run)
-    else:
-        start = run.start.step if run.start.path else None
-        told = {"total_steps": run.total_steps, "kept_steps": run.kept_steps, "provenance": run.provenance}
-        reached = train_on_ranks(stage, told | {"start": start, "attempt": run.attempt}, run.stop)
-    if reached < run.total_steps:
-        why = run.stop.reason or "time limit"  # which a rank sees for itself
-        attempts.note(stage.directory, run.attempt, {"stopped": why, "step": reached})
-        stage.say(f"stopped on request ({why}) after step {reached} of {run.total_steps}; start again")
-        raise SystemExit(EXIT_RESUMABLE)
 
 
 def _finish(run: Run) -> None:

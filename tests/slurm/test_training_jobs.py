@@ -5,7 +5,6 @@ The jobs start the trainer as a rule does (`srun --overlap …`, sft.slurm.srun)
 Tests: sft.slurm.srun
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -73,13 +72,19 @@ def cut_short(cluster: Cluster, text_nodes, tmp_path_factory: pytest.TempPathFac
 
     One is told by a signal two minutes before, the other one by nobody.
     """
-    # A minute is the shortest that SLURM knows. On a busy machine it passes while libraries are imported.
-    minutes = 1 + int(os.getloadavg()[0] / os.cpu_count() / 2)
-    limits = {"signal": ("-t", str(minutes + 2), "--signal=TERM@120"), "clock": ("-t", str(minutes))}
+    # A minute is the shortest that SLURM knows. It has to last for what comes before the first step: twice what an
+    # import takes now, for the load that there may be soon; and less than half of it is there before the margin.
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-c", "from trl import SFTTrainer"], check=True)
+    minutes = 1 + int(2 * (time.monotonic() - begun) / 25)
+    # A signal may come a minute before it was asked for (the page of sbatch): never in the first minutes here.
     made = {}
-    for name, options in limits.items():
+    for name, limit, pause, options in (
+        ("signal", minutes + 3, 6.5 * (minutes + 1), ["--signal=TERM@120"]),
+        ("clock", minutes, 7.0 * minutes, []),
+    ):
         run = runs.write_run(tmp_path_factory.mktemp("cut-short") / "run", text_nodes, **SETTINGS)
-        made[name] = run, submit(cluster, run, "-p", "apart", *options, pause=7.0 * minutes)
+        made[name] = run, submit(cluster, run, "-p", "apart", "-t", str(limit), *options, pause=pause)
     return made
 
 

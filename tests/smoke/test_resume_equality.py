@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import training_nodes as runs
 
+from sft.runtime import attempts
+
 pytestmark = pytest.mark.slow
 KEEP = "--keep-optimizer"
 
@@ -88,6 +90,9 @@ def test_sigterm_before_training_leaves_at_once(text_nodes, tmp_path: Path) -> N
     assert child.wait() == 75, runs.log(run)
     assert runs.saved_steps(run) == []
     assert not list(run.glob(".attempt-*"))
+    told = attempts.read(run)
+    assert [(attempt["stopped"], attempt["step"]) for attempt in told] == [("SIGTERM", 0)]
+    assert "stopped on request (SIGTERM) after step 0 of 12" in runs.log(run)
 
 
 def test_checkpoints_by_time_change_nothing(text_nodes, tmp_path: Path) -> None:

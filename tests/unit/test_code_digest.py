@@ -25,8 +25,9 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    for cached in (code._module, code._beside):
-        cached.cache_clear()
+    for value in vars(code).values():
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()
 
 
 def digest() -> str:

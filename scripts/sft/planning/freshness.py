@@ -6,6 +6,7 @@ be lost or may describe another checkout. Touching, copying, cloning or moving r
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def examine(
     """The state of every planned node, by directory; those in `given` are taken as they are (an archive's ledger)."""
     made: dict[str, dict[str, Any] | None] = {}
     states: dict[str, State] = {}
+    code = cache(code)
     for node in _in_order(plan):
         made[node.directory] = manifest.read(node.directory)
         if node.directory in given and made[node.directory] is not None:

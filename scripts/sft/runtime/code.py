@@ -107,6 +107,7 @@ def sources(script: str) -> set[Path]:
     return found
 
 
+@cache
 def is_science(path: Path) -> bool:
     """Whether a file below scripts/ counts; ValueError for one of a package that is in neither list."""
     package, *inside = path.relative_to(SCRIPTS).parts
@@ -187,12 +188,14 @@ def _add_import(module: Module, node: ast.Import | ast.ImportFrom) -> None:
             module.executes |= _chain(base)
 
 
+@cache
 def _resolved(name: str) -> Path | None:
     """The file of a module of ours, None for others."""
     base = SCRIPTS.joinpath(*name.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
+@cache
 def _chain(name: str) -> set[Path]:
     """Files that `import name` executes: `import a.b.c` executes a/__init__.py and a/b/__init__.py as well."""
     parts = name.split(".")

@@ -28,6 +28,7 @@ from sft.models.loading import load_model, load_processor
 from sft.models.weight_check import weights_digest
 from sft.runtime import manifest
 from sft.runtime.code import SCRIPTS
+from whole_manifest import whole
 
 CHOICES = [str(digit) for digit in range(10)]
 LETTERS = "ABCDEFGHIJ"
@@ -44,8 +45,7 @@ def finish(directory: Path, config: dict[str, Any] | None = None, rule: str = "b
         for name, made in manifest.describe_files(directory).items()
         if name not in ("manifest.json", "config.json") and not name.startswith("checkpoints/")
     }
-    record = {"key": "0" * 64, "content": "0" * 64, "config": config, "outputs": outputs, "facts": {}}
-    manifest.write(directory, record)
+    manifest.write(directory, whole(config=config, outputs=outputs))
     return directory
 
 

@@ -21,6 +21,7 @@ import pytest
 from sft.runtime.manifest import file_digest
 from sft.runtime.stage import StageError
 from sft.training.token_rows import ROWS, load_rows, prepare_rows
+from whole_manifest import output, whole
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 IMAGE_BYTES = 200_000
@@ -59,8 +60,8 @@ def make_tokens(folder: Path, rows: int, seed: int = 0, image_bytes: int = IMAGE
         pyarrow.parquet.write_table(table, folder / f"{split}.parquet", row_group_size=100)
     splits = {"train": {"rows_kept": rows}, "validation": {"rows_kept": 0}}
     (folder / "labels.json").write_text(json.dumps({"splits": splits, "packed": None}))
-    outputs = {f"{split}.parquet": {"sha256": file_digest(folder / f"{split}.parquet")} for split in splits}
-    (folder / "manifest.json").write_text(json.dumps({"outputs": outputs}))
+    outputs = {f"{split}.parquet": output(sha256=file_digest(folder / f"{split}.parquet")) for split in splits}
+    (folder / "manifest.json").write_text(json.dumps(whole(outputs=outputs)))
     return folder
 
 

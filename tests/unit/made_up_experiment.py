@@ -72,6 +72,7 @@ def finish_node(directory: Path, rule: str, config: dict[str, Any], inputs: dict
         "key": digest([rule, directory.name]),
         "config": config,
         "identity": config,
+        "identity_digest": digest(config),
         "code": digest("train_model"),
         "environment": digest("environment"),
         "inputs": made_from,

@@ -12,6 +12,7 @@ from sft.config.reader import load
 from sft.planning.differences import Difference, differences, flattened, record_differences
 from sft.planning.planner import make_plan
 from sft_command import sft
+from whole_manifest import whole
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_json_for_programs(tmp_path, runs):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(runs["digits", "full", 0].document()))
-        record = {"code": name * 64, "content": "c", "key": "k", "versions": {}}
+        record = whole(code=name * 64, content="c", key="k", versions={})
         (tmp_path / name / "manifest.json").write_text(json.dumps(record))
     found = json.loads(explain("a", "b", "--json", cwd=tmp_path).stdout)
     assert (found["equal"], found["differences"]) == (True, [])

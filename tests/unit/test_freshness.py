@@ -13,6 +13,7 @@ from sft.runtime import manifest
 from sft.runtime.canonical import digest
 from sft.runtime.installed import VENV_PYTHON
 from sft.sources import local_files
+from whole_manifest import output, whole
 
 
 def code_of(rule: str) -> str:
@@ -38,14 +39,15 @@ def make(node: Node, content: str = "1", facts: dict | None = None) -> None:
     folder = Path(node.directory)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "out").write_text(content)
-    record = {
-        "identity_digest": digest(node.identity),
-        "inputs": {name: {"content": manifest.read(n.directory)["content"]} for name, n in node.inputs.items()},
-        "outputs": {"out": {"bytes": len(content)}},
-        "content": content,
-        "facts": facts or {},
-        "code": code_of(node.rule),
-    }
+    above = {name: manifest.read(n.directory) for name, n in node.inputs.items()}
+    record = whole(
+        identity_digest=digest(node.identity),
+        inputs={name: {"key": made["key"], "content": made["content"]} for name, made in above.items()},
+        outputs={"out": output(bytes=len(content))},
+        content=content,
+        facts=facts or {},
+        code=code_of(node.rule),
+    )
     manifest.write(folder, record)
 
 

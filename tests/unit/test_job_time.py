@@ -16,6 +16,7 @@ from sft.estimates.run_estimates import of_run, shape_of
 from sft.planning.node import Node
 from sft.planning.plan import Plan
 from sft.planning.planner import make_plan
+from whole_manifest import output, whole
 
 LARGE = {"initialise": "llama", "hidden_size": 2048, "num_layers": 16}
 TRAINING = {"learning_rate": 1e-3, "global_batch_size": 8, "max_steps": 3000, "max_length": 512}
@@ -54,7 +55,7 @@ def with_rows(plan: Plan, packs: int | None = None) -> Plan:
         Path(node.directory, "labels.json").write_text(json.dumps(labels))
     for node in plan.of_rule("split_dataset"):
         Path(node.directory).mkdir(parents=True, exist_ok=True)
-        made = {"facts": {"rows": {"test": 500}}, "outputs": {"test.parquet": {"bytes": 500 * 300}}}
+        made = whole(facts={"rows": {"test": 500}}, outputs={"test.parquet": output(bytes=500 * 300)})
         Path(node.directory, "manifest.json").write_text(json.dumps(made))
     return plan
 

@@ -1,18 +1,21 @@
 """What stands beside every result: written whole or not at all, and what of it makes the key."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sft.runtime import manifest
+from whole_manifest import whole
 
 
 def test_what_is_written_is_read(tmp_path: Path):
-    manifest.write(tmp_path, {"key": "1", "content": "é"})
-    assert manifest.read(tmp_path) == {"key": "1", "content": "é"}
+    manifest.write(tmp_path, whole(key="1", content="é"))
+    assert manifest.read(tmp_path) == whole(key="1", content="é")
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
@@ -23,11 +26,36 @@ def test_a_damaged_one_proves_nothing(tmp_path: Path, content: bytes):
     assert manifest.read(tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *([], 12, None, {}, "x"),
+        *({name: value for name, value in whole().items() if name != left_out} for left_out in whole()),
+        whole(schema=99),
+        whole(code=None),
+        whole(outputs=[]),
+        whole(outputs={"a": []}),
+        whole(outputs={"a": {"bytes": 1}}),
+        whole(inputs={"run": "results/runs/x"}),
+        whole(facts={"source_files": []}),
+    ],
+    ids=repr,
+)
+def test_one_that_was_written_otherwise_proves_nothing(tmp_path: Path, damaged: Any):
+    (tmp_path / "manifest.json").write_text(json.dumps(damaged))
+    assert manifest.read(tmp_path) is None
+
+
+def test_a_folder_of_its_name_proves_nothing(tmp_path: Path):
+    (tmp_path / "manifest.json").mkdir()
+    assert manifest.read(tmp_path) is None
+
+
 def test_a_disk_that_is_full_leaves_what_was_there(small_disk: Path):
-    manifest.write(small_disk, {"key": "1"})
+    manifest.write(small_disk, whole(key="1"))
     with pytest.raises(OSError, match="No space left"):
-        manifest.write(small_disk, {"key": "2" * 1_000_000})
-    assert manifest.read(small_disk) == {"key": "1"}
+        manifest.write(small_disk, whole(key="2" * 1_000_000))
+    assert manifest.read(small_disk) == whole(key="1")
 
 
 def test_files_below_a_folder(tmp_path: Path):

@@ -14,6 +14,7 @@ from sft.models.model_kind import is_vision, model_config
 from sft.runtime import manifest
 from sft.runtime.stage import StageError
 from sft.terms import model_names
+from whole_manifest import output, whole
 
 PARTS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 
@@ -151,7 +152,7 @@ def test_where_the_model_of_a_node_lies(tmp_path: Path):
         (run / f"step-{step}").mkdir(parents=True)
     with pytest.raises(StageError, match="neither model/ nor a step-<N>/ in it"):
         model_directory(run)
-    manifest.write(run, {"outputs": {f"step-{step}/config.json": {} for step in (10, 9)}})
+    manifest.write(run, whole(outputs={f"step-{step}/config.json": output() for step in (10, 9)}))
     assert converted_steps(run) == {9: run / "step-9", 10: run / "step-10"}, "120 is nobody's: no manifest has it"
     assert model_directory(run) == run / "step-10"
     assert model_directory(run, 9) == run / "step-9"

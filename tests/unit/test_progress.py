@@ -15,6 +15,7 @@ from sft.cli import progress
 from sft.runtime import job_queue as queue
 from sft.runtime.claim import Claim
 from sft_command import ROOT, sft
+from whole_manifest import whole
 
 RUN = "tiny-words-full-s0-0a1b2c3d"
 
@@ -54,7 +55,7 @@ def job(state: str, comment: str = f"rule_train_model_wildcards_{RUN}", reason: 
 
 def test_waiting_for_what(run: Path) -> None:
     Path("results/models/tiny-2").mkdir(parents=True)
-    Path("results/models/tiny-2/manifest.json").write_text("{}")
+    Path("results/models/tiny-2/manifest.json").write_text(json.dumps(whole()))
     shown = progress.of_run(run, [])
     assert (shown.state, shown.detail, shown.step, shown.total) == ("waiting", "for its tokens", 0, None)
 
@@ -116,19 +117,19 @@ def test_queued_in_a_group(run: Path) -> None:
     assert progress.of_run(run, [group]).detail == "job 7 waits for Priority"
     other = job("PENDING", comment=group.comment.replace(RUN, f"{RUN}0"))
     assert progress.of_run(run, [other]).state == "waiting"
-    (run / "manifest.json").write_text("{}")
+    (run / "manifest.json").write_text(json.dumps(whole()))
     assert progress.of_run(run, [group]).detail == "job 7 (predict, train_model) is PENDING"
 
 
 def test_after_training(run: Path) -> None:
     attempt(run, {"total_steps": 20, "finished": True})
-    (run / "manifest.json").write_text("{}")
+    (run / "manifest.json").write_text(json.dumps(whole()))
     assert progress.of_run(run, []).state == "trained"
     asked = job("RUNNING", comment=f"rule_predict_wildcards_{RUN}_words-test-4d5e6f70")
     assert progress.of_run(run, [asked]).detail == "job 7 (predict) is RUNNING"
     scores = run / "evaluations/words-test-4d5e6f70/scores"
     scores.mkdir(parents=True)
-    (scores / "manifest.json").write_text("{}")
+    (scores / "manifest.json").write_text(json.dumps(whole()))
     assert progress.of_run(run, []).state == "scored"
 
 

@@ -15,6 +15,7 @@ import pytest
 from sft.evaluation.scoring import counted, likeliest, marks
 from sft.runtime import manifest
 from sft.runtime.code import SCRIPTS
+from whole_manifest import whole
 
 CHOICES = [str(digit) for digit in range(10)]
 
@@ -158,7 +159,7 @@ def finished(directory, config: dict, **tables: pa.Table) -> None:
     directory.mkdir(parents=True)
     for name, table in tables.items():
         pq.write_table(table, directory / f"{name}.parquet")
-    record = {"key": "0" * 64, "content": "0" * 64, "config": config, "outputs": manifest.describe_files(directory)}
+    record = whole(config=config, outputs=manifest.describe_files(directory))
     manifest.write(directory, record)
 
 

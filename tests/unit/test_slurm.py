@@ -19,6 +19,7 @@ from sft.runtime.stage import StageError
 from sft.runtime.time_limit import TimeLimit
 from sft.slurm import executor, leftovers, memory, retries
 from sft.training.ranks_plan import RanksPlan
+from whole_manifest import whole
 
 OOM = (
     "slurmstepd-n1: error: Detected 1 oom-kill event(s) in StepId=1.1. Some of your processes may have been killed by "
@@ -248,11 +249,11 @@ def test_a_group_is_judged_by_the_runs_in_it(run: Path) -> None:
     verdict = retries.judge(group, head)
     assert (verdict.free, verdict.last) == (True, False)
     assert "from step 2 to step 4" in verdict.words
-    (other / "manifest.json").write_text("{}")
+    (other / "manifest.json").write_text(json.dumps(whole()))
     verdict = retries.judge(group, head)
     assert verdict.last
     assert "failed twice at step 7" in verdict.words
-    (run / "manifest.json").write_text("{}")  # it is the prediction that failed
+    (run / "manifest.json").write_text(json.dumps(whole()))  # it is the prediction that failed
     group.reached_at_start = retries.reached(group)
     assert retries.judge(group, head) == retries.Verdict()
 

@@ -13,23 +13,25 @@ FOLDER = "code"
 
 
 def keep(directory: Path, rule: str, code: str, parts: dict[str, dict[str, str]]) -> None:
-    """Write what the code with the digest `code` consists of, unless that was done before.
+    """Write what the code with the digest `code` consists of, unless that can be read there already.
 
     `directory`: a result that it made; `parts`: sft.runtime.code.describe.
     """
     path = _path(directory, code)
-    if not path.exists():
+    if read(directory, code) is None:
         path.parent.mkdir(exist_ok=True)
         text = json.dumps({"rule": rule, "code": code, "parts": parts}, indent=1, sort_keys=True)
         manifest.write_durably(path, text + "\n")
 
 
 def read(directory: Path, code: str) -> dict[str, dict[str, str]] | None:
-    """The parts that `keep` wrote; None where they are not there."""
+    """The parts that `keep` wrote; None where they are not there, or are not what it wrote any more."""
     try:
-        return json.loads(_path(directory, code).read_text())["parts"]
-    except (OSError, ValueError, KeyError):
+        parts = json.loads(_path(directory, code).read_text())["parts"]
+        whole = all(isinstance(made, str) for inside in parts.values() for made in inside.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return parts if whole and parts else None
 
 
 def _path(directory: Path, code: str) -> Path:

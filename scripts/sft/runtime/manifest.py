@@ -20,6 +20,14 @@ from sft.runtime.canonical import digest
 
 NAME = "manifest.json"
 
+SCHEMA = 1
+# What every reader may take for granted of one.
+SHAPE = {
+    **dict.fromkeys(("identity_digest", "code", "key", "content"), str),
+    **dict.fromkeys(("config", "inputs", "outputs", "facts"), dict),
+}
+PARTS = {"inputs": ("key", "content"), "outputs": ("bytes", "sha256")}
+
 # Import name -> distribution name, for the packages whose version can change a result.
 RECORDED_PACKAGES = {
     "accelerate": "accelerate",
@@ -46,12 +54,23 @@ RECORDED_PACKAGES = {
 def read(directory: Path | str) -> dict[str, Any] | None:
     """The manifest of a result directory, or None where there is none (nothing there counts as a result)."""
     try:
-        return json.loads((Path(directory) / NAME).read_text())
-    except FileNotFoundError:
+        made = json.loads((Path(directory) / NAME).read_text())
+    except (FileNotFoundError, IsADirectoryError, ValueError):
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        # A manifest is renamed into place whole; a broken one was damaged later and proves nothing.
-        return None
+    # A manifest is renamed into place whole; one of another form was damaged later and proves nothing.
+    return made if _is_whole(made) else None
+
+
+def _is_whole(made: Any) -> bool:
+    if not isinstance(made, dict) or made.get("schema") != SCHEMA:
+        return False
+    if not all(isinstance(made.get(name), kind) for name, kind in SHAPE.items()):
+        return False
+    return isinstance(made["facts"].get("source_files", {}), dict) and all(
+        isinstance(entry, dict) and all(key in entry for key in keys)
+        for name, keys in PARTS.items()
+        for entry in made[name].values()
+    )
 
 
 def write(directory: Path, manifest: dict[str, Any]) -> None:

@@ -186,7 +186,7 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
         finally:
             shutil.rmtree(stage.attempt, ignore_errors=True)
         record = {
-            "schema": 1,
+            "schema": manifest.SCHEMA,
             "rule": stage.rule,
             "id": stage.id,
             "key": manifest.full_key(stage.rule, stage.identity, code, digest(environment), made_from),

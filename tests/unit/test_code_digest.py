@@ -1,6 +1,6 @@
 """The digest of the code closure: what moves it and what does not.
 
-Tests: sft.runtime.code, sft.runtime.code_records, sft.runtime.source_text
+Tests: sft.runtime.code, sft.runtime.source_text
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """What is made again and what is not: the truth table, with real Snakemake.
 
-Tests: sft.planning.new_code, sft.workflow, sft.workflow.attached, sft.workflow.planned
+Tests: sft.workflow, sft.workflow.attached, sft.workflow.planned
 """
 
 import ast

@@ -13,6 +13,7 @@ from typing import Any
 
 from sft.planning.node import Node
 from sft.planning.plan import Plan
+from sft.planning.unfinished import newest
 from sft.runtime import manifest
 from sft.runtime.canonical import digest
 from sft.runtime.code import code_digest
@@ -65,33 +66,56 @@ def _state(
 ) -> State:
     record = made[node.directory]
     if record is None:
-        return State("missing", "not made yet")
-    if record.get("identity_digest") != digest(node.identity):
-        return State("stale", "was made from another configuration")
+        return _unmade(node, states, code_policy, code)
+    other = record["code"] != code(node.rule)
+    # Whatever else it is stale for, making it again is, then, also what an edit of our code costs.
+    counted = code_policy == "rerun" and (other or _above_is_of_other_code(node, states))
+    if change := _change(node, record, made, states):
+        return State("stale", change, counted)
+    if other:
+        reason = "was made by other code than there is now"
+        return State("stale" if code_policy == "rerun" else "fresh", reason, True)
+    return State("fresh")
+
+
+def _unmade(node: Node, states: dict[str, State], code_policy: str, code: Callable[[str], str]) -> State:
+    """Not there; or trained in part, by code whose steps a run of now does not continue (sft.training.resume)."""
+    begun = newest(Path(node.directory)) if node.rule == "train_model" and code_policy == "rerun" else None
+    if begun and begun[1] != code(node.rule):
+        return State("missing", f"its steps so far were trained by other code ({begun[0]})", True)
+    return State("missing", "not made yet", code_policy == "rerun" and _above_is_of_other_code(node, states))
+
+
+def _above_is_of_other_code(node: Node, states: dict[str, State]) -> bool:
+    return any(states[above.directory].other_code for above in node.inputs.values())
+
+
+def _change(
+    node: Node, record: dict[str, Any], made: dict[str, dict[str, Any] | None], states: dict[str, State]
+) -> str:
+    """Why a result is not what the plan says, other than by its code; empty where it is."""
+    if record["identity_digest"] != digest(node.identity):
+        return "was made from another configuration"
     for name, above in node.inputs.items():
         if not states[above.directory].fresh:
-            reason = f"its {name} has to be made again ({above.id})"
-            return State("stale", reason, other_code=states[above.directory].other_code)
+            return f"its {name} has to be made again ({above.id})"
         used, there = record["inputs"].get(name, {}).get("content"), made[above.directory]
         if there is None or used != there["content"]:
-            return State("stale", f"its {name} is not the one it was made from ({above.id})")
+            return f"its {name} is not the one it was made from ({above.id})"
     for relative, expected in record["outputs"].items():
         file = Path(node.directory, relative)
         if not file.is_file():
-            return State("stale", f"{relative} is missing")
+            return f"{relative} is missing"
         if file.stat().st_size != expected["bytes"]:
-            return State("stale", f"{relative} was changed after it was made")
+            return f"{relative} was changed after it was made"
     for file, expected in record["facts"].get("source_files", {}).items():
         if change := local_files.change(file, expected):
-            return State("stale", change)
+            return change
     if node.rule == "download_dataset" and (new := _unseen_file(node, record)):
-        return State("stale", f"{new} joined the source")
+        return f"{new} joined the source"
     if node.rule == "make_environment" and not Path(node.directory, VENV_PYTHON).exists():
-        return State("stale", "its packages are gone")
-    if record["code"] != code(node.rule):
-        reason = "was made by other code than there is now"
-        return State("stale", reason, other_code=True) if code_policy == "rerun" else State("fresh", reason, True)
-    return State("fresh")
+        return "its packages are gone"
+    return ""
 
 
 def _unseen_file(node: Node, record: dict[str, Any]) -> str:

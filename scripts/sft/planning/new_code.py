@@ -4,12 +4,14 @@ The cost is what making them took, by their own manifests, in device-minutes: mi
 whatever device that was. Above `execution.rerun_budget_minutes` a workflow stops and asks instead of starting.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sft.planning import unfinished
 from sft.planning.freshness import State
 from sft.planning.plan import Plan
 from sft.runtime import code_records, manifest
@@ -47,7 +49,7 @@ def new_code(plan: Plan, states: dict[str, State], directories: Iterable[str] | 
         directories = [one for d in directories for one in (*(first.directory for first in plan.nodes[d].first), d)]
     for directory in plan.nodes if directories is None else directories:
         node, state = plan.nodes[directory], states[directory]
-        made = manifest.read(directory) if state.status == "stale" and state.other_code else None
+        made = _made(Path(directory), state)
         if made is None:
             continue
         rules[node.rule] += 1
@@ -60,9 +62,24 @@ def new_code(plan: Plan, states: dict[str, State], directories: Iterable[str] | 
 
 
 def device_minutes(made: dict[str, Any]) -> float:
-    """What making a result took, by its manifest."""
-    hours = made["facts"].get("cost", {}).get("device_hours")
-    return hours * 60 if isinstance(hours, int | float) else made["wall_seconds"] / 60
+    """What making a result took, by its manifest; 0 where that tells nothing."""
+    cost = made["facts"].get("cost")
+    hours = _amount(cost.get("device_hours") if isinstance(cost, dict) else None)
+    return (_amount(made.get("wall_seconds")) or 0.0) / 60 if hours is None else hours * 60
+
+
+def _amount(value: Any) -> float | None:
+    """`value` where it is one that can be added and compared."""
+    return value if isinstance(value, int | float) and 0 <= value < math.inf else None
+
+
+def _made(directory: Path, state: State) -> dict[str, Any] | None:
+    """The record of what other code made there: a manifest, or that of a run that is not finished."""
+    if state.fresh or not state.other_code:
+        return None
+    if state.status == "stale":
+        return manifest.read(directory)
+    return unfinished.record(directory) if unfinished.newest(directory) else None
 
 
 def _changes(rule: str, directory: str, made: dict[str, Any]) -> list[str]:

@@ -75,7 +75,7 @@ class Guest:
         outputs = (Path(file) for job in study.workflow.dag.needrun_jobs() for file in job.output)
         made = (path.parent.as_posix() for path in outputs if path.name == manifest.NAME)
         found = new_code(study.plan, study.states, [directory for directory in made if directory in study.plan.nodes])
-        if found.minutes > study.rerun_budget:
+        if not found.minutes <= study.rerun_budget:
             sys.exit(
                 f"error: execution.rerun_budget_minutes: {study.rerun_budget:g} is less than the {found.minutes:.1f} "
                 "device-minutes that it took to make what new code would make again. Keep these results: snakemake "

@@ -122,7 +122,7 @@ def test_a_budget_that_cannot_be_compared_stops(plan: Plan) -> None:
     Guest(study)._require_budget()
     for budget in (0.5, math.nan):
         study.rerun_budget = budget
-        with pytest.raises(SystemExit, match="is less than the 1.0 device-minutes"):
+        with pytest.raises(SystemExit, match=r"is less than the 1\.0 device-minutes"):
             Guest(study)._require_budget()
 
 

@@ -80,8 +80,8 @@ def _state(
 
 def _unmade(node: Node, states: dict[str, State], code_policy: str, code: Callable[[str], str]) -> State:
     """Not there; or trained in part, by code whose steps a run of now does not continue (sft.training.resume)."""
-    begun = newest(Path(node.directory)) if node.rule == "train_model" and code_policy == "rerun" else None
-    if begun and begun[1] != code(node.rule):
+    begun = newest(Path(node.directory)) if node.rule == "train_model" else None
+    if begun and begun[1] != code(node.rule) and node.execution.get("code_policy", code_policy) == "rerun":
         return State("missing", f"its steps so far were trained by other code ({begun[0]})", True)
     return State("missing", "not made yet", code_policy == "rerun" and _above_is_of_other_code(node, states))
 

@@ -34,7 +34,8 @@ class Node:
     succeeded before this node is made, and are no part of its identity. `joins` is a rule whose process may make
     this node too; `Plan.join` then sets `made_with`, the node whose process does, and that one's `first`.
     `implied` names inputs that follow from the others and from `own`: they say nothing new and are not in the identity.
-    `environment` says what to do where installed packages are not those of `pins`.
+    `environment` says what to do where installed packages are not those of `pins`, `code_policy` where other code of
+    ours made what is there.
 
     `place`: those wildcards of the rule's directory that are not the node's own id. `results`: the folder that all
     results lie in; of a module with a prefix another one, which is in no name and no identity.
@@ -49,6 +50,7 @@ class Node:
     gates: dict[str, "Node"] = field(default_factory=dict)
     execution: dict[str, Any] = field(default_factory=dict)
     environment: str = "strict"
+    code_policy: str = "rerun"
     pins: str = ""  # by default those of the rule's environment
     joins: str = ""
     implied: frozenset[str] = frozenset()
@@ -129,6 +131,7 @@ class Node:
             "identity": self.identity,
             "inputs": {name: node.directory for name, node in self.inputs.items()},
             "environment": {"policy": self.environment, "pins": self.pins or f"envs/{self.made_by.environment}.yaml"},
+            **({"code_policy": self.code_policy} if self.code_policy != "rerun" else {}),
             **({"first": [node.directory for node in self.first]} if self.first else {}),
         }
 

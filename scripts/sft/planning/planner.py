@@ -30,6 +30,7 @@ def make_plan(study: Study) -> Plan:
     planner.archive()
     for node in planner.plan.nodes.values():
         node.environment = node.execution.get("environment", study.execution.environment)
+        node.code_policy = study.execution.code_policy
     planner.plan.join()
     return planner.plan
 

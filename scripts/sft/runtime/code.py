@@ -70,6 +70,13 @@ def code_digest(script: str) -> str:
     return sha("\n".join([f"runtime {RUNTIME_VERSION}", *lines]))
 
 
+def code_digest_again(script: str) -> str:
+    """`code_digest` of the files as they are by now."""
+    for cached in (_module, _resolved, _chain, _beside):
+        cached.cache_clear()
+    return code_digest(script)
+
+
 def describe(script: str) -> dict[str, dict[str, str]]:
     """`{file: {definition: digest}}` of what `code_digest` counts; files relative to scripts/."""
     found = {}

@@ -26,7 +26,7 @@ from typing import Any, Protocol, Self, TypeVar
 from sft.runtime import code_records, installed, job, manifest, orphan
 from sft.runtime.canonical import digest
 from sft.runtime.claim import Claim, ClaimError
-from sft.runtime.code import RUNTIME_VERSION, SCRIPTS, code_digest, describe
+from sft.runtime.code import RUNTIME_VERSION, SCRIPTS, code_digest, code_digest_again, describe
 from sft.runtime.quiet import quiet_environment
 
 CONFIG = "config.json"
@@ -63,6 +63,7 @@ class Stage:
         self.first = [Path(directory) for directory in node.get("first", [])]
         self._inputs: dict[str, str] = node["inputs"]
         self.environment: dict[str, str] = {"policy": "strict"} | node.get("environment", {})
+        self.code_policy: str = node.get("code_policy", "rerun")
         self.facts: dict[str, Any] = {}
         # sha256 of outputs that were read already, by name: the manifest takes it as it is.
         self.digests: dict[str, str] = {}
@@ -154,13 +155,16 @@ def _run(work: Callable[[Stage], None], options: argparse.Namespace) -> int:
     # Only what downloads may talk to the network; nothing reports home.
     quiet_environment(network=stage.rule.startswith("download_"))
     orphan.die_with_parents()
+    # Now, not when each begins: what is imported for the first one stays for the others, whatever is edited meanwhile.
+    rules = {stage.rule, *(_read_node(directory)["rule"] for directory in stage.first)}
+    codes = {rule: (code_digest(rule), describe(rule)) for rule in rules}
     for directory in stage.first:
-        if not _is_current(directory):
+        if not _is_current(directory, stage.code_policy):
             before = Stage(directory, options)
             # By name: what this script does is no different when the other one is edited, so its digest is not either.
-            _make(before, importlib.import_module(before.rule).make, within=stage.id)
+            _make(before, importlib.import_module(before.rule).make, codes[before.rule], within=stage.id)
     try:
-        _make(stage, work)
+        _make(stage, work, codes[stage.rule])
     except SystemExit as end:
         if end.code == EXIT_RESUMABLE:
             job.come_again(stage.say)
@@ -168,19 +172,29 @@ def _run(work: Callable[[Stage], None], options: argparse.Namespace) -> int:
     return 0
 
 
-def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None) -> None:
-    """Make one result, from claimed directory to manifest. `within`: the result whose process makes this one too."""
+def _make(
+    stage: Stage, work: Callable[[Stage], None], made_by: tuple[str, dict[str, Any]], within: str | None = None
+) -> None:
+    """Make one result, from claimed directory to manifest.
+
+    `made_by`: the digest of the code and what it consists of; `within`: the result whose process makes this one too.
+    """
     started, clock, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
     environment, not_as_pinned = _environment(stage)
-    # Now, not at the end: a source edited meanwhile is not what ran.
-    code, parts = code_digest(stage.rule), describe(stage.rule)
+    code, parts = made_by
     with stage.claim:
         made_from = _verified_inputs(stage.inputs())
         for leftover in stage.directory.glob(".attempt-*"):
             shutil.rmtree(leftover)
         stage.attempt.mkdir()
+        _keep_code(stage, code, parts)
         try:
             work(stage)
+            if (now := code_digest_again(stage.rule)) != code:
+                # Modules are read when they are first needed, so this is of neither: other code than there ever was.
+                stage.say("our code was edited meanwhile; this counts as made by other code than there is now")
+                code = digest([code, now])
+                _keep_code(stage, code, parts)
             outputs = manifest.describe_files(stage.attempt, stage.digests)
             _promote(stage, outputs)
         finally:
@@ -214,14 +228,17 @@ def _make(stage: Stage, work: Callable[[Stage], None], within: str | None = None
             "peak_rss_mib": _peak_rss_mib(),
             "facts": stage.facts,
         }
-        try:
-            code_records.keep(stage.directory, stage.rule, code, parts)
-        except OSError as error:  # for people only: no result is lost for it
-            stage.say(f"not kept: what the code was ({error.strerror or error})")
         manifest.write(stage.directory, record)
     line = f"{stage.rule} {stage.id}: {stage.facts.get('summary', 'done')} ({record['wall_seconds']:.0f} s)"
     print(line, flush=True)
     stage.say(line)
+
+
+def _keep_code(stage: Stage, code: str, parts: dict[str, Any]) -> None:
+    try:
+        code_records.keep(stage.directory, stage.rule, code, parts)
+    except OSError as error:  # for people only: no result is lost for it
+        stage.say(f"not kept: what the code was ({error.strerror or error})")
 
 
 def _environment(stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -241,10 +258,15 @@ def _environment(stage: Stage) -> tuple[dict[str, Any], dict[str, Any]]:
     return environment, differences
 
 
-def _is_current(directory: Path) -> bool:
-    """Whether the result in `directory` is what its config.json asks for, made by this code from what is there now."""
+def _is_current(directory: Path, code_policy: str) -> bool:
+    """Whether the result in `directory` is what its config.json asks for, made from what is there now.
+
+    And by this code, unless the policy is to keep what other code made.
+    """
     made, node = manifest.read(directory), _read_node(directory)
-    if made is None or made["identity_digest"] != digest(node["identity"]) or made["code"] != code_digest(node["rule"]):
+    if made is None or made["identity_digest"] != digest(node["identity"]):
+        return False
+    if code_policy == "rerun" and made["code"] != code_digest(node["rule"]):
         return False
     above = {name: manifest.read(path) for name, path in node["inputs"].items()}
     used = {name: entry["content"] for name, entry in made["inputs"].items()}

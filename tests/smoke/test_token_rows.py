@@ -18,11 +18,16 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from sft.runtime.code import describe
 from sft.runtime.manifest import file_digest
 from sft.runtime.stage import StageError
+from sft.training import token_rows
 from sft.training.token_rows import ROWS, load_rows, prepare_rows
 from whole_manifest import output, whole
 
+# The form of copies and the digest of what writes them. Where the digest changes, and with it what is in a copy, raise
+# FORM, so that no run reads a copy that the code before left; either way write both down here.
+WRITTEN = (1, "a72ddd3797d7c1a39a8cfb5b2bbd28df0c1fc14adc37385e4ee60ed52afff17a")
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 IMAGE_BYTES = 200_000
 FIELDS = {
@@ -176,3 +181,15 @@ def test_rows_of_large_pictures_are_read_and_written_in_parts(tmp_path: Path, mo
         for batch in examples.batches(tmp_path / "a.parquet"):
             writer.add_batch(batch)
     assert list(examples.rows(tmp_path / "b.parquet")) == rows
+
+
+def test_a_copy_of_another_form_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = describe("train_model")["sft/training/token_rows.py"]["_write"]
+    assert (token_rows.FORM, written) == WRITTEN
+    tokens = make_tokens(tmp_path / "tokens", 1)
+    prepare_rows(tokens, "train", lambda text: None)
+    before = copies(tokens)
+    monkeypatch.setattr(token_rows, "FORM", token_rows.FORM + 1)
+    prepare_rows(tokens, "train", lambda text: None)
+    assert len(copies(tokens)) == 1
+    assert copies(tokens) != before

@@ -1,7 +1,7 @@
 """The tokenised rows of a split as the trainer's data set, mapped into memory and counted against what was prepared.
 
 Rows of pictures may be larger than memory, and parquet cannot be read row by row. So the rows are written once more,
-uncompressed, in Arrow's own format, to `<tokens>/.rows/<split>-<digest of the parquet>-<digest of this file>.arrow`;
+uncompressed, in Arrow's own format, to `<tokens>/.rows/<split>-<form>-<parquet's digest>-<this file's digest>.arrow`;
 all runs and all their processes map that one file, and the kernel keeps of it what there is room for. It is a copy:
 nothing is lost when it is deleted, no manifest knows it, and it takes as much disk as the rows do without compression.
 """
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("id", "input_ids", "labels")
 ROWS = ".rows"
+# Part of the name of a copy, raised when `_write` makes another one of the same parquet.
+FORM = 1
 # What is in memory at once while the copy is written; a row that is larger is a batch of its own.
 BYTES_PER_BATCH = 16 * 2**20
 DIGITS = 32
@@ -77,7 +79,7 @@ def _copy(tokens: Path, split: str, say: Callable[[str], None]) -> Path:
     made = manifest.read(tokens)
     if made is None:
         raise StageError(f"{tokens}: the tokens are not finished (no manifest.json). Make them first")
-    wanted = f"{split}-{made['outputs'][f'{split}.parquet']['sha256'][:DIGITS]}-"
+    wanted = f"{split}-{FORM}-{made['outputs'][f'{split}.parquet']['sha256'][:DIGITS]}-"
     told = False
     while not (found := sorted(folder.glob(f"{wanted}*.arrow"))):
         folder.mkdir(exist_ok=True)

@@ -20,7 +20,17 @@ def make(stage: Stage) -> None:
 
     figure_style.prepare()
     # What such a script draws with. Imported here, it counts as part of this one: a change draws the figure again.
-    from sft.reporting import comparison, curves, figure_sheet, series, training_figure, training_rows  # noqa: F401
+    from sft.reporting import (  # noqa: F401
+        accuracy_figure,
+        comparison,
+        curves,
+        environments,
+        figure_sheet,
+        paired,
+        series,
+        training_figure,
+        training_rows,
+    )
 
     settings = stage.settings(Shown)
     name = settings.figure

@@ -10,6 +10,8 @@ import pytest
 
 from sft.runtime import code
 
+SCRIPTS = code.SCRIPTS
+
 
 @pytest.fixture
 def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -89,7 +91,21 @@ EDITS = [
     ("y = f'loss {x}'", "y = f'losses {x}'", True),
     ("def g(a: int = 1) -> int: return a", "def g(a: 'float' = 1): return a", False),
     ("def g(a: int = 1) -> int: return a", "def g(a: int = 2) -> int: return a", True),
+    ("stage.say(f'{x}')", "stage.say(f'{(x := 1)}')", True),
+    ("stage.say((x := 'a'))", "stage.say((x := 'b'))", True),
+    ("raise ValueError(f'{(x := 1)}')", "raise ValueError(f'{(x := 2)}')", True),
+    ("stage.say(f'{x}')", "stage.say(f'{(yield x)}')", True),
+    ("stage.say((yield 'a'))", "stage.say((yield 'b'))", True),
+    ("stage.say(f'{x}')", "stage.say(f'{[*x]}')", True),
+    ("stage.say(f'{x}')", "stage.say(f'{[y for y in x]}')", True),
+    ("stage.say(f'{x:.2f}')", "stage.say(f'{x:.3f}')", False),
+    ("stage.say(f'{x:.2f}')", "stage.say(f'{x:{f(x)}}')", True),
+    ("stage.say(f'{x:{f(x)}}')", "stage.say(f'{x:>{f(x)}}')", False),
     ("import torch", "import numpy", True),
+    ("import torch, numpy", "import torch, pandas", True),
+    ("import os, lib.deep", "import sys, lib.deep", True),
+    ("import lib.deep; import lib.other", "import lib.other; import lib.deep", True),
+    ("x(); import lib.deep", "import lib.deep; x()", True),
     ("if TYPE_CHECKING:\n        import torch", "if TYPE_CHECKING:\n        import numpy", False),
 ]
 
@@ -101,6 +117,88 @@ def test_only_what_a_value_can_depend_on_counts(scripts: Path, before: str, afte
     first = digest()
     path.write_text(f"def f(x):\n    {after}\n    return x\n")
     assert (digest() != first) == counts
+
+
+def test_what_is_awaited_in_a_log_line_counts(scripts: Path) -> None:
+    path = scripts / "lib/used.py"
+    path.write_text("async def f(x):\n    stage.say(f'{x}')\n")
+    first = digest()
+    path.write_text("async def f(x):\n    stage.say(f'{await x}')\n")
+    assert digest() != first
+
+
+# What stands in lib/used.py beside `f`, what replaces it, and what the modules of the two imports hold.
+MODULES = [
+    ("def g():\n    import os, lib.other\n", {"other": "a = 2\n"}),
+    ("import os, lib.other\n", {"other": "a = 2\n"}),
+    # Python takes the package.
+    ("import lib.other\n", {"other/__init__": "a = 2\n"}),
+]
+
+
+@pytest.mark.parametrize(("text", "edited"), MODULES)
+def test_all_that_is_imported_counts(scripts: Path, text: str, edited: dict[str, str]) -> None:
+    used = scripts / "lib/used.py"
+    used.write_text(f"{text}{used.read_text()}")
+    for name in ("deep", "other"):
+        (scripts / f"lib/{name}.py").write_text("a = 1\n")
+    first = digest()
+    for name, changed in edited.items():
+        path = scripts / f"lib/{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(changed)
+    assert digest() != first
+
+
+@pytest.mark.parametrize(("first", "second"), [("other", "other"), ("other", "deep")])
+def test_functions_may_import_two_things_by_one_name(scripts: Path, first: str, second: str) -> None:
+    def text(*names: str) -> str:
+        imports = "import lib.deep\nimport lib.other\n"
+        return imports + "".join(f"def f{n}(x):\n    from lib.{name} import VALUE\n" for n, name in enumerate(names))
+
+    (scripts / "lib/other.py").write_text("VALUE = 2\n")
+    (scripts / "lib/used.py").write_text(text("deep", "other"))
+    before = digest()
+    (scripts / "lib/used.py").write_text(text(first, second))
+    assert digest() != before
+
+
+@pytest.mark.parametrize("other", ["def g(x):\n    return 2\n", "g = f\n", "if f:\n    g = f\n", "import os as g\n"])
+def test_the_order_counts_of_what_has_one_name(scripts: Path, other: str) -> None:
+    path, one = scripts / "lib/used.py", "def g(x):\n    return 1\n"
+    path.write_text(f"def f(x):\n    return x\n{one}{other}")
+    first = digest()
+    path.write_text(f"def f(x):\n    return x\n{other}{one}")
+    assert digest() != first
+
+
+def test_an_empty_module_does_not_count(scripts: Path) -> None:
+    before = digest()
+    (scripts / "lib/empty").mkdir()
+    (scripts / "lib/deep.py").rename(scripts / "lib/empty/deep.py")
+    (scripts / "lib/empty/__init__.py").write_text('"""Nothing."""\n')
+    work = scripts / "work.py"
+    work.write_text(work.read_text().replace("import lib.deep", "import lib.empty.deep as lib_deep"))
+    moved = digest()
+    (scripts / "lib/empty/__init__.py").unlink()
+    assert digest() == moved != before
+
+
+def test_texts_of_errors_that_predictions_keep_count(scripts: Path) -> None:
+    used, text = scripts / "lib/used.py", (SCRIPTS / "sft/data/read/pictures.py").read_text()
+    used.write_text(text)
+    first = digest()
+    for told in ('"no readable picture"', '"no picture"', "bytes that are"):
+        assert text.count(told) == 1
+        used.write_text(text.replace(told, told.replace("i", "o").replace("a", "e")))
+        assert digest() != first, told
+
+
+def test_code_is_read_again_on_request(scripts: Path) -> None:
+    before = digest()
+    (scripts / "lib/deep.py").write_text("VALUE = 2\n")
+    assert code.code_digest("work") == before
+    assert code.code_digest_again("work") != before
 
 
 def test_fields_of_a_class_count_with_their_types(scripts: Path) -> None:

@@ -84,7 +84,8 @@ def test_no_digest_holds_a_module_of_the_runtime() -> None:
 def test_every_module_of_science_is_in_a_digest_or_is_known_not_to_be() -> None:
     """What no rule imports makes no result; here stand the reasons."""
     held = set().union(*CLOSURES.values())
-    unheld = [path for path in MODULES if code.is_science(path) and path not in held]
+    programs = [path for path in (ROOT / "scripts").rglob("*.py") if path not in MODULES]
+    unheld = [path for path in (*MODULES, *programs) if code.is_science(path) and path not in held]
     assert names(unheld) == UNHELD
 
 
@@ -101,6 +102,25 @@ def test_rules_import_only_science_and_the_runtime() -> None:
     for rule in RULES:
         found = re.findall(r"^\s*(?:from|import) sft\.(\w+)", (ROOT / f"scripts/{rule}.py").read_text(), re.MULTILINE)
         assert set(found) <= allowed, rule
+
+
+def test_what_figures_draw_with_counts_for_those_of_users_too() -> None:
+    figures = set().union(*(found for rule, found in CLOSURES.items() if rule.startswith("plot_")))
+    assert names(sorted(path for path in figures - CLOSURES["plot_own"] if path.parent.name == "reporting")) == []
+
+
+def test_every_file_of_science_that_is_no_source_is_in_a_digest() -> None:
+    """Found by the names that modules say: a path that is put together otherwise is not."""
+    held = {path.parent / name for path in set().union(*CLOSURES.values()) for name in code._module(path).files}
+    others = {path for path in (ROOT / "scripts").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert names(sorted(path for path in others - held if code.is_science(path))) == []
+
+
+def test_modules_of_ours_are_imported_by_statements() -> None:
+    """Others are in no digest. Excepted are what starts other scripts, users' own ones, and the verbs of `sft`."""
+    by_name = re.compile(r"import_module|__import__|spec_from_file|runpy|(?<![.\w])(?:exec|eval)\(")
+    sources = [path for path in (ROOT / "scripts").rglob("*.py") if by_name.search(path.read_text())]
+    assert names(sorted(sources)) == ["plot_own.py", "sft/cli/__main__.py", "sft/runtime/stage.py"]
 
 
 def _taken(path: Path, package: str = "sft.runtime") -> set[tuple[str, str]]:

@@ -13,6 +13,7 @@ Files that a module names (templates, fonts) count with their bytes.
 
 import ast
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,7 @@ SCIENCE = ("terms", "sources", "data", "models", "embedded", "training", "conver
 OUTSIDE = ("runtime", "config", "packages", "planning", "estimates", "slurm", "cli", "workflow")
 
 # Programs that a script starts as processes, whose sources make its values too.
-STARTS = {"train_model": ("ranks/train_rank",)}
+STARTS = {"train_model": ("ranks/train_rank", "ranks/start_ranks")}
 
 REST = "(module)"  # statements of a module that define no name
 
@@ -38,14 +39,15 @@ REST = "(module)"  # statements of a module that define no name
 class Module:
     """One source file: its definitions by name, what it imports of ours, and the files beside it that it names.
 
-    `parts`: name -> digest, methods as `Class.method`. `imports`: what a name is bound to, `(module, name or "")`.
+    `parts`: name -> digest, methods as `Class.method`. `imports`: what a name is bound to, `(module, name or "")`; in
+    the order of the file, since functions may import several things by one name.
     """
 
     path: Path
     parts: dict[str, str] = field(default_factory=dict)
     ordered: list[str] = field(default_factory=list)
     unordered: list[str] = field(default_factory=list)
-    imports: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    imports: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
     executes: set[Path] = field(default_factory=set)
     files: dict[str, str] = field(default_factory=dict)
 
@@ -59,14 +61,14 @@ class Module:
         if name in self.parts:
             return self.parts[name]
         if name in self.imports and self.path not in seen:
-            path, inner = self.imports[name]
-            return _target(path, inner, seen | {self.path})
+            return _targets(self.imports[name], seen | {self.path})
         return self.body
 
 
 def code_digest(script: str) -> str:
     """sha256 over the science that `scripts/<script>.py` executes, and `RUNTIME_VERSION`."""
-    lines = sorted(_full(_module(path)) for path in sources(script))
+    modules = (_module(path) for path in sources(script))
+    lines = sorted(_full(module) for module in modules if module.ordered or module.unordered)
     return sha("\n".join([f"runtime {RUNTIME_VERSION}", *lines]))
 
 
@@ -130,8 +132,13 @@ def is_science(path: Path) -> bool:
 
 def _full(module: Module) -> str:
     """A module with what its imports of ours mean; the same wherever the files lie."""
-    bound = sorted(f"{name} {_target(path, inner)}" for name, (path, inner) in module.imports.items())
+    bound = sorted(f"{name} {_targets(found)}" for name, found in module.imports.items())
     return sha("\n".join([module.body, *bound]))
+
+
+def _targets(found: list[tuple[Path, str]], seen: frozenset[Path] = frozenset()) -> str:
+    told = [_target(path, name, seen) for path, name in found]
+    return " ".join(told if len(set(told)) > 1 else told[:1])
 
 
 def _target(path: Path, name: str, seen: frozenset[Path] = frozenset()) -> str:
@@ -146,6 +153,7 @@ def _module(path: Path) -> Module:
     module = Module(path)
     tree = ast.parse(path.read_bytes(), filename=str(path))
     reader = Reader(_is_ours)
+    defined = Counter(name for statement in tree.body for name in _binds(statement))
     for statement in tree.body[docstring(tree) :]:
         if isinstance(statement, ast.ClassDef):
             for inner in statement.body:
@@ -156,6 +164,8 @@ def _module(path: Path) -> Module:
         for name in _names(statement) or [REST]:
             module.parts[name] = sha(module.parts[name] + digest) if name in module.parts else digest
         plain = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and not statement.decorator_list
+        # Of several that define one name the last is meant.
+        plain = plain and all(defined[name] == 1 for name in _binds(statement))
         (module.unordered if plain else module.ordered).append(digest)
     for node in reader.imports:
         _add_import(module, node)
@@ -173,11 +183,21 @@ def _names(statement: ast.stmt) -> list[str]:
     return found if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign) else []
 
 
+def _binds(statement: ast.stmt) -> set[str]:
+    """The names that a statement of a module may bind, in whatever way."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    inside = list(ast.walk(statement))
+    found = {node.asname or node.name for node in inside if isinstance(node, ast.alias)}
+    found |= {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return found | {node.name for node in inside if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
 def _add_import(module: Module, node: ast.Import | ast.ImportFrom) -> None:
     if isinstance(node, ast.Import):
         for alias in node.names:
             if found := _resolved(alias.name):
-                module.imports[alias.asname or alias.name] = (found, "")
+                module.imports.setdefault(alias.asname or alias.name, []).append((found, ""))
                 module.executes |= _chain(alias.name)
         return
     base = node.module or ""
@@ -186,20 +206,20 @@ def _add_import(module: Module, node: ast.Import | ast.ImportFrom) -> None:
         base = ".".join([*package, *([base] if base else [])])
     outer = _resolved(base)
     for alias in node.names:
-        name = alias.asname or alias.name
+        targets = module.imports.setdefault(alias.asname or alias.name, [])
         if inner := _resolved(f"{base}.{alias.name}"):
-            module.imports[name] = (inner, "")
+            targets.append((inner, ""))
             module.executes |= _chain(f"{base}.{alias.name}")
         elif outer:
-            module.imports[name] = (outer, alias.name)
+            targets.append((outer, alias.name))
             module.executes |= _chain(base)
 
 
 @cache
 def _resolved(name: str) -> Path | None:
-    """The file of a module of ours, None for others."""
+    """The file of a module of ours, None for others; as in Python, a package goes before a module of its name."""
     base = SCRIPTS.joinpath(*name.split("."))
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
 
 @cache

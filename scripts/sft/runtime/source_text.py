@@ -19,6 +19,11 @@ PLAIN_DECORATORS = {
     *("staticmethod", "classmethod", "property", "cached_property", "cache", "lru_cache", "contextmanager"),
     *("setter", "no_grad", "inference_mode", "override", "abstractmethod", "wraps"),
 }
+# What can change a value wherever it stands, also within an error or a log line.
+WORK = (
+    *(ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom, ast.Starred),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -36,10 +41,12 @@ class Reader:
         self.texts: set[str] = set()
         self.known: dict[ast.AST, str] = {}
         self._out: list[str] = []
+        self._is_import = False
 
     def digest(self, node: ast.AST) -> str:
         """sha256 of what a statement does."""
         self._out = []
+        self._is_import = isinstance(node, ast.Import | ast.ImportFrom)
         self._read(node, False, False)
         return sha("".join(self._out))
 
@@ -78,9 +85,16 @@ class Reader:
         self._out.append(")")
 
     def _import(self, node: ast.Import | ast.ImportFrom, telling: bool, in_class: bool) -> bool:
+        if isinstance(node, ast.Import) and len(node.names) > 1:
+            for alias in node.names:
+                self._read(ast.Import([alias]), telling, in_class)
+            return True
         if not self._is_ours(node):
             return False
         self.imports.append(node)  # what the names mean is added by sft.runtime.code
+        if not self._is_import:
+            # Where work imports it, and after what; at the top of a file the order is that of the files' names.
+            self._out.append(f"(import {' '.join(sorted(alias.asname or alias.name for alias in node.names))})")
         return True
 
     def _constant(self, node: ast.Constant, telling: bool, in_class: bool) -> bool:
@@ -96,11 +110,14 @@ class Reader:
         self._out.append("(text)")
         for part in node.values:
             # What is only looked at cannot change a value; what is called, and with what, may.
-            if isinstance(part, ast.FormattedValue) and any(isinstance(n, ast.Call) for n in ast.walk(part.value)):
-                self._read(part.value, False, False)
+            if not isinstance(part, ast.FormattedValue):
+                continue
+            for inside in (part.value, part.format_spec):
+                if inside and any(isinstance(node, WORK) for node in ast.walk(inside)):
+                    self._read(inside, inside is part.format_spec, False)
         return True
 
-    def _call(self, node: ast.Call, telling: bool, in_class: bool) -> bool:
+    def _work(self, node: ast.expr, telling: bool, in_class: bool) -> bool:
         if not telling:
             return False
         self._read(node, False, False)  # work that is done for an error or a log line: its texts count
@@ -139,7 +156,7 @@ class Reader:
         ast.Import: _import,
         ast.ImportFrom: _import,
         ast.Constant: _constant,
-        ast.Call: _call,
+        **dict.fromkeys(WORK, _work),
         ast.Raise: _tell,
         ast.Expr: _tell,
         ast.JoinedStr: _joined,

@@ -32,7 +32,7 @@ def make_tokens(folder: Path, megabytes: int) -> None:
     from PIL import Image
 
     from sft.data.read import examples
-    from sft.runtime.manifest import file_digest
+    from sft.runtime import manifest
 
     draw = np.random.default_rng(0)
     fields = {"id": pyarrow.string()} | dict.fromkeys(("input_ids", "labels"), pyarrow.list_(pyarrow.int32()))
@@ -49,8 +49,8 @@ def make_tokens(folder: Path, megabytes: int) -> None:
 
     kept = examples.write(folder / "train.parquet", rows(), schema)
     (folder / "labels.json").write_text(json.dumps({"splits": {"train": {"rows_kept": kept}}}))
-    outputs = {"train.parquet": {"sha256": file_digest(folder / "train.parquet")}}
-    (folder / "manifest.json").write_text(json.dumps({"outputs": outputs}))
+    made = {name: kind() for name, kind in manifest.SHAPE.items()} | {"schema": manifest.SCHEMA}
+    manifest.write(folder, made | {"outputs": manifest.describe_files(folder)})
 
 
 def read(folder: Path, way: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _control_tokens(directory, labels) -> dict:
     from sft.data.tokens.control_tokens import ControlTokens
 
     tokens, rows, count, ids = ControlTokens(labels["control_tokens"]), 0, 0, []
-    columns = ["id", "system", "prompt", "completion", "messages"]
+    columns = ["id", "system", "prompt", "completion", "messages", "tools"]
     for row in examples.rows(directory / "test.parquet", columns):
         rows += 1
         if tokens.found(row):

@@ -1,9 +1,9 @@
 """Answers of a run's models, and of its base model (step 0), to every row of its test splits.
 
 Reads a finished conversion (step-<N>/), the base model or the answers that it gave (`ask_base`), the processor and the
-test splits; writes predictions.parquet, one row per step, data set and example id: the generated text (greedy), the
-letter it names, the log-likelihood of each choice's letter, or why the row could not be asked. prompts.json shows what
-was asked.
+test splits; writes predictions.parquet, one row per step, data set and example id: the generated text (greedy), what it
+says without what was reasoned, the tools it calls, the letter it names, the log-likelihood of each choice's letter, or
+why the row could not be asked. prompts.json shows what was asked.
 
     python scripts/predict.py results/runs/digits-lora-1a2b3c4d/evaluations/digits-5e6f7a8b --device cpu
 """
@@ -66,6 +66,7 @@ def make(stage: Stage) -> None:
         likelihood_of=questions.likelihood_of(),
         end_of_turn_ids=questions.ends,
         answers_cut_at_max_new_tokens=unended,
+        **questions.read(),
         **torch_setup.device_facts(device),
     )
     asked = f"{len(steps) + 1} models on {len(questions.names)} data sets"

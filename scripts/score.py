@@ -3,11 +3,11 @@
 Reads predictions.parquet of a finished `predict` (or `fit_baseline`) and the test splits it was asked on; writes
 scores.parquet, one row per data set, step (0 is the base model) and metric, and right.parquet: which answers are right,
 row by row, for paired tests. Three metrics for multiple choice:
-accuracy_strict (the generated text is the whole target, compared alike on both sides), accuracy_lenient (it
-names the right letter) and accuracy_likelihood (the right letter is the likeliest; a tie is wrong). Free
-completions have the strict one and accuracy_token (which of the target's tokens are the likeliest, given all before
-them), text without roles the latter alone. A row that failed is wrong and counted in `errors`; a missing one is an
-error.
+accuracy_strict (what is said is the whole target, compared alike on both sides), accuracy_lenient (it names the right
+letter) and accuracy_likelihood (the right letter is the likeliest; a tie is wrong). Free completions have the strict
+one (tool calls are compared as calls; what was reasoned does not count) and accuracy_token (which of the target's
+tokens are the likeliest, given all before them), text without roles the latter alone. A row that failed is wrong and
+counted in `errors`; a missing one is an error.
 
     python scripts/score.py results/runs/digits-lora-1a2b3c4d/evaluations/5e6f7a8b/scores
 """
@@ -18,6 +18,7 @@ from sft.runtime import manifest
 from sft.runtime.stage import Stage, StageError, run_stage
 
 PREDICTED = ["dataset", "step", "id", "answer", "gold_text", "raw_text", "choice_log_likelihoods", "error"]
+SAID = ["said", "called", "gold_said", "gold_called", "is_target"]
 TARGETS = ["target_tokens", "target_right"]
 DECLARED = ["id", "answer", "prompt", "completion", "choices"]
 
@@ -34,7 +35,7 @@ def make(stage: Stage) -> None:
     if datasets != asked or len(datasets) != len(splits):
         raise StageError(f"{stage.directory}: {predicted} asked {asked}, but {datasets} are to be scored")
     rows: dict[str, list[dict]] = {name: [] for name in datasets}
-    for row in read_rows(predicted / "predictions.parquet", [*PREDICTED, *TARGETS]):
+    for row in read_rows(predicted / "predictions.parquet", [*PREDICTED, *SAID, *TARGETS]):
         if row["dataset"] not in rows:
             raise StageError(f"{predicted}: predictions on {row['dataset']!r}, which was not asked for")
         rows[row["dataset"]].append(row)

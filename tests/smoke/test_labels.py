@@ -96,7 +96,9 @@ def test_the_training_template_of_smollm2_writes_what_its_own_writes(llama):
             how = {"tokenize": False, "add_generation_prompt": prompt}
             assert training.apply_chat_template(asked, **how) == published.apply_chat_template(asked, **how)
         spans = rendering.rendered(published, row, "assistant").answers
-        marked = rendering._marked_spans(training, row, turns, len(spans))
+        places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
+        prompts = [training.apply_chat_template(turns[:n], tokenize=False, add_generation_prompt=True) for n in places]
+        marked = rendering._marked_spans(training, row, turns, prompts)
         assert list(spans) == marked
 
 
@@ -121,8 +123,9 @@ def test_a_template_that_shows_earlier_answers_otherwise_is_refused_unless_it_ha
         "{{ m.content.split('>')[-1] }}{% endif %}<|im_end|>",
         "{{ m.content.split('>')[-1] }}<|im_end|>{% endgeneration %}{% endif %}",
     )
-    (both,), _ = tokenised(with_template(llama, marked), [row])
-    assert learned(llama, both) == "One.<|im_end|>|<hm>Two.<|im_end|>"
+    # What it shows otherwise would not be learned: the first answer is not what was said.
+    with pytest.raises(StageError, match=r"shows answer 1 changed.*loss_on to last"):
+        tokenised(with_template(llama, marked), [row])
 
 
 def test_masks_are_those_of_trl(llama):

@@ -43,6 +43,20 @@ def test_packs_hold_every_token_and_label_once(llama, strategy):
     assert {name: len(labels) for name, labels in by_row.items()} == {row["id"]: len(row["labels"]) for row in rows}
 
 
+@pytest.mark.parametrize("strategy", ["bfd_split", "wrapped"])
+def test_parts_of_a_long_prompt_that_teach_nothing_are_no_packs(llama, strategy):
+    """A step with such a pack alone would have no token to divide its loss by."""
+    asked = [chat(("user", "0 " * 150), ("assistant", "1"), identifier=f"r{i}") for i in range(4)]
+    rows, _ = tokenised(llama, asked, max_length=64, packing=strategy, loss_on="completion")
+    packs, facts = pack(table(rows), 64, strategy)
+    for one in packs.to_pylist():
+        starts = {sum(one["seq_lengths"][:n]) for n in range(len(one["seq_lengths"]))}
+        assert any(label != -100 and place not in starts for place, label in enumerate(one["labels"]))
+    left_out = facts["tokens_of_packs_without_a_learned_one"]
+    assert left_out > 64
+    assert sum(len(one["input_ids"]) for one in packs.to_pylist()) + left_out == facts["tokens"]
+
+
 def test_rows_with_pictures_are_not_packed(tmp_path):
     from types import SimpleNamespace
 

@@ -20,8 +20,9 @@ from transformers import GenerationConfig
 from sft.data.read import pictures
 from sft.data.tokens import rendering
 from sft.evaluation import likelihood
-from sft.evaluation.generation import end_of_turn_ids, generate, set_greedy
+from sft.evaluation.generation import generate, set_greedy
 from sft.evaluation.prompt_batches import PromptBatches
+from sft.evaluation.targets import Targets
 from sft.models.loading import load_model, load_processor, tokenizer_of
 from sft.runtime import manifest
 from sft.runtime.code import SCRIPTS
@@ -46,7 +47,8 @@ class Base:
     def answers(self, rows: list[dict], size: int = 4, max_new_tokens: int = 5) -> dict[str, tuple[str, list[float]]]:
         """{id: (text, log-likelihoods)} in the order in which the rows were asked."""
         batches = PromptBatches(rows, self.processor(), size)
-        set_greedy(self.model, batches.tokenizer, end_of_turn_ids(batches.processor, rows[0]), max_new_tokens)
+        ends = sorted(Targets(rows[:1], batches.processor, 1).end_ids())
+        set_greedy(self.model, batches.tokenizer, ends, max_new_tokens)
         letters = likelihood.letter_ids(batches.tokenizer, batches.texts[rows[0]["id"]], "ABCDEFGHIJ")
         found = {}
         for batch in batches:
@@ -146,7 +148,7 @@ def test_answers_end_with_the_turn(vision, text):
     for base in (vision, text):
         processor = base.processor()
         end = tokenizer_of(processor).convert_tokens_to_ids("<|im_end|>")
-        assert end_of_turn_ids(processor, examples(1, base is vision)[0]) == [end]
+        assert Targets(examples(3, base is vision), processor, 1).end_ids() == {end}
 
 
 def test_pictures_are_prepared_once_for_all_models(vision):

@@ -128,6 +128,14 @@ def test_labels_are_those_of_trl(qwen):
     assert batch["labels"][0].tolist() == rows[0]["labels"]
 
 
+@pytest.mark.parametrize(("side", "loss_on", "length"), [("left", "completion", 24), ("right", "all", 6)])
+def test_pictures_are_not_cut(qwen, side, loss_on, length):
+    """Their tokens would no longer be as many as the model makes of the picture."""
+    rows = [example("a", prompt="0 " * 40), example("b", prompt="0 " * 40, images=[picture()])]
+    with pytest.raises(StageError, match=r"1 of 2 rows would lose a part of their pictures .*ids b.*max_length"):
+        tokenised(qwen, rows, max_length=length, on_too_long="truncate", truncation_side=side, loss_on=loss_on)
+
+
 LONG = example("long", prompt="0" * 100)
 
 

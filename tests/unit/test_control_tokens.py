@@ -29,6 +29,15 @@ def test_a_broken_token_is_none_any_more():
     assert CONTROL.found(made) == []
 
 
+def test_definitions_of_tools_are_looked_at_as_well():
+    tools = json.dumps([{"type": "function", "function": {"name": "f", "description": "Ends.<|im_end|>\n<s>"}}])
+    given = row(prompt="a", completion="b", tools=tools)
+    assert CONTROL.found(given) == ["<|im_end|>", "<s>"]
+    made = CONTROL.neutralised(given)
+    assert CONTROL.found(made) == []
+    assert json.loads(made["tools"])[0]["function"]["description"] == "Ends.< |im_end|>\n< s>"
+
+
 def test_conversations_are_broken_in_all_their_parts():
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "<s>"}, {"type": "image"}]},

@@ -26,7 +26,7 @@ def names(paths: list[Path]) -> list[str]:
 DOORS = {
     # Configuration, inputs and options of the node; where to write.
     "stage": {"Stage", "StageError", "run_stage", "EXIT_RESUMABLE", "CONFIG"},
-    "canonical": {"digest"},  # pure
+    "canonical": {"canonical", "digest"},  # pure
     # Manifests of inputs; pure functions of files.
     "manifest": {"read", "NAME", "write_durably", "file_digest", "describe_files", "fsync_directory"},
     "code": {"SCRIPTS", "code_digest"},  # where programs lie; the run's own digest, for its checkpoints

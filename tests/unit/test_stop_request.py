@@ -39,4 +39,6 @@ def test_without_a_request_nothing_is_stopped():
 
 
 def test_other_signals_stay_what_they_are():
-    assert run("os.kill(os.getpid(), signal.SIGINT)").returncode == -signal.SIGINT
+    # Programs in the background of a shell inherit that SIGINT is ignored.
+    program = "os.kill(os.getpid(), signal.SIGINT)"
+    assert run(f"signal.signal(signal.SIGINT, signal.default_int_handler)\n{program}").returncode == -signal.SIGINT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from sft.conversion import parity
 from sft.conversion.checkpoint_kinds import Source, find_source
+from sft.conversion.export import ends
 from sft.conversion.likeness import Likeness, summary
 from sft.conversion.logit_drift import (
     LAST_BITS_DRAWS,
@@ -213,12 +213,16 @@ def _write_settings(request: Request, dtype: str, target: Path) -> None:
 
     config = _with_type(model_config(request.base), dtype)
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    if (request.base / "generation_config.json").is_file():
-        shutil.copyfile(request.base / "generation_config.json", target / "generation_config.json")
     processor = request.processor or request.base
     refuse_remote_code(processor)
     expected = load_processor(processor)
     expected.save_pretrained(target)
+    if (request.base / "generation_config.json").is_file():
+        settings = json.loads((request.base / "generation_config.json").read_text())
+        known = settings.get("eos_token_id")
+        if (found := ends(expected, known)) != known:
+            settings["eos_token_id"] = found
+        (target / "generation_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     if faults := parity.processor_faults(expected, load_processor(target)):
         raise StageError("; ".join(faults))
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from sft.conversion.merge import ADAPTER_FILES, merged, with_adapter
+from sft.data.tokens.answer_format import AnswerFormat
 from sft.models.loading import load_model
 from sft.models.quantisation_scheme import Scheme
 from sft.models.sharded_weights import has_shards, load_shards
@@ -74,7 +75,19 @@ def _declare_type(config: Any, dtype: torch.dtype) -> None:
             _declare_type(part, dtype)
 
 
+def ends(processor: Any, known: int | list[int] | None) -> int | list[int] | None:
+    """The tokens at which generation stops: the one that the chat template ends a turn with, and those of the base.
+
+    A base model's own settings end at the end of a text, which a model that was taught to talk never writes.
+    """
+    before = [] if known is None else known if isinstance(known, list) else [known]
+    end = AnswerFormat(processor).end_id if processor.chat_template else None
+    return known if end is None or end in before else [end, *before]
+
+
 def _save(model: torch.nn.Module, processor: Any, target: Path) -> None:
+    settings = model.generation_config
+    settings.eos_token_id = ends(processor, settings.eos_token_id)
     model.save_pretrained(target)
     processor.save_pretrained(target)
 

@@ -11,30 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sft.data.tokens import rendering
-from sft.models.loading import tokenizer_of
+from sft.data.tokens.answer_format import decoded
 
 
 @dataclass
 class Generated:
-    """What a batch was answered: texts without special tokens, whether each ended its turn, first-step logits.
+    """What a batch was answered.
 
-    `first_logits` has shape (rows, vocabulary), float32, on the CPU.
+    `texts`: without control tokens. `written`: with them, up to the token that ended the turn. `ended`: whether each
+    ended its turn. `first_logits`: of the first step, of shape (rows, vocabulary), float32, on the CPU.
     """
 
     texts: list[str]
+    written: list[str]
     ended: list[bool]
     first_logits: Tensor
-
-
-def end_of_turn_ids(processor: Any, example: Mapping[str, Any]) -> list[int]:
-    """Ids of the tokens that end an answer: the tokenizer's end of text and what the template puts behind an answer."""
-    tokenizer = tokenizer_of(processor)
-    prompt, full = rendering.texts(processor, example)
-    behind = full.removeprefix(prompt).strip().removeprefix(example["completion"].strip())
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    closing = next((id for id in tokenizer(text=behind, add_special_tokens=False)["input_ids"] if id in special), None)
-    return sorted({id for id in (tokenizer.eos_token_id, closing) if id is not None})
 
 
 def set_greedy(model: torch.nn.Module, tokenizer: Any, ends: list[int], max_new_tokens: int) -> None:
@@ -55,9 +46,13 @@ def generate(model: torch.nn.Module, tokenizer: Any, inputs: Mapping[str, Tensor
         ids = model.generate(**inputs, logits_processor=[first])
     new = ids[:, inputs["input_ids"].shape[1] :].cpu()
     ends = torch.tensor(model.generation_config.eos_token_id)
+    ended = torch.isin(new, ends)
+    # Behind the end stands padding; a row without one is whole.
+    lengths = torch.where(ended.any(1), ended.int().argmax(1), new.shape[1]).tolist()
     return Generated(
         texts=tokenizer.batch_decode(new, skip_special_tokens=True),
-        ended=torch.isin(new, ends).any(1).tolist(),
+        written=[decoded(tokenizer, row[:length]) for row, length in zip(new.tolist(), lengths, strict=True)],
+        ended=ended.any(1).tolist(),
         first_logits=first.logits.float().cpu(),
     )
 

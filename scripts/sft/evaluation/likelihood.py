@@ -38,6 +38,15 @@ def choice_ids(tokenizer: Any, prompt: str, texts: Sequence[str]) -> list[list[i
     return first if len({tuple(ids) for ids in first}) == len(first) else whole
 
 
+def behind_prompts(model: torch.nn.Module, inputs: Mapping[str, Tensor], letters: Sequence[Sequence[int]]) -> Tensor:
+    """Log-likelihoods (rows, letters) right behind left-padded prompts, which are put to the model for that."""
+    if any(len(letter) != 1 for letter in letters):
+        return from_forward(model, inputs, letters)
+    with torch.inference_mode():
+        logits = model(**inputs, use_cache=False).logits[:, -1]
+    return from_first_step(logits.float().cpu(), letters)
+
+
 def from_first_step(first_logits: Tensor, letters: Sequence[Sequence[int]]) -> Tensor:
     """Log-likelihoods (rows, letters) of single-token letters from the logits (rows, vocabulary) behind the prompts."""
     ids = torch.tensor([letter[0] for letter in letters])

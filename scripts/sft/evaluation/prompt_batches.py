@@ -33,10 +33,18 @@ class Batch:
 class PromptBatches:
     """The rows of one test split, in batches of `size`. `errors` holds {id: why} for rows that cannot be asked.
 
-    `rows`: canonical examples. StageError for pictures where the processor takes none.
+    `rows`: canonical examples. `behind`: a text behind every prompt. StageError for pictures where the processor takes
+    none.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], processor: Any, size: int, memory_bytes: int = MEMORY_BYTES):
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        processor: Any,
+        size: int,
+        memory_bytes: int = MEMORY_BYTES,
+        behind: str = "",
+    ):
         self.processor = processor
         self.tokenizer = tokenizer_of(processor)
         # Generation continues at the right end of every row.
@@ -47,7 +55,7 @@ class PromptBatches:
         if not self.takes_pictures and any(row["images"] for row in rows):
             raise StageError("the test rows have pictures, but the model takes text only. Evaluate on another data set")
         self.rows = {row["id"]: row for row in rows}
-        self.texts = {row["id"]: rendering.prompt_text(processor, row) for row in rows}
+        self.texts = {row["id"]: rendering.prompt_text(processor, row) + behind for row in rows}
         self.errors: dict[str, str] = {}
         self._free_bytes = memory_bytes
         self._kept: dict[int, list[Batch]] = {}

@@ -119,18 +119,28 @@ def _right_metrics(row: Mapping[str, Any], gold: Mapping[str, Any], where: str) 
     if row["error"] is not None:
         return []
     choices = gold["choices"]
-    right = [STRICT] if is_strictly_right(row["raw_text"], gold["completion"], multiple_choice=bool(choices)) else []
+    # Answers made before it was kept what they say, and those of baselines, are their text.
+    said = row["raw_text"] if row.get("said") is None else row["said"]
+    right = [STRICT] if _is_right(row, said, gold) else []
     if choices:
         values = row["choice_log_likelihoods"]
         if len(values) != len(choices):
             raise ValueError(f"{where}: row {row['id']} has {len(values)} log-likelihoods for {len(choices)} choices")
         by_text = answers_by_text(gold["completion"], gold["answer"], choices)
-        if (named_choice if by_text else named_letter)(row["raw_text"], choices) == gold["answer"]:
+        if (named_choice if by_text else named_letter)(said, choices) == gold["answer"]:
             right.append(LENIENT)
         best = likeliest(values)
         if best is not None and LETTERS[best] == gold["answer"]:
             right.append(LIKELIHOOD)
     return right
+
+
+def _is_right(row: Mapping[str, Any], said: str, gold: Mapping[str, Any]) -> bool:
+    """Whether an answer is the whole target: says it and calls the same tools, or is it as the template writes it."""
+    if gold["choices"] or row.get("gold_said") is None:
+        return is_strictly_right(said, gold["completion"], multiple_choice=bool(gold["choices"]))
+    same = is_strictly_right(said, row["gold_said"], multiple_choice=False) and row["called"] == row["gold_called"]
+    return same or bool(row["is_target"])
 
 
 def _score(dataset: str, step: int, metric: str, numerator: int, denominator: int, errors: int) -> dict[str, Any]:

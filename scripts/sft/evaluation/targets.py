@@ -1,7 +1,7 @@
-"""How well a model predicts what is to be said: each token of the target, given all tokens before it.
+"""What is to be said, as the template writes it, and how well a model predicts it: each token, given all before it.
 
-For rows without choices: answers in one's own words, and text without roles. Tokens are those that training learns
-(the answer with what the template puts behind it; of a text all but the first, which nothing precedes).
+Tokens are those that training learns (the answer with what the template puts behind it; of a text all but the first,
+which nothing precedes). They are scored of rows without choices: answers in one's own words, and text without roles.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +12,7 @@ import torch
 
 from sft.data.read import pictures, turns
 from sft.data.tokens import masking, rendering
+from sft.data.tokens.answer_format import written_text_of
 from sft.data.tokens.label_counts import IGNORED
 from sft.data.tokens.rendering import Rendered
 from sft.models.loading import tokenizer_of
@@ -35,12 +36,37 @@ class Targets:
         self.size = size
         texts = rendering.rendered_rows(processor, rows, "last")
         made = [(row["id"], text) for row, text in zip(rows, texts, strict=True)]
-        masked = masking.mask_rows(self.tokenizer, made, closing=())
+        closing = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
+        masked = masking.mask_rows(self.tokenizer, made, closing)
         self.rendered: dict[str, Rendered] = dict(made)
         self.masked = {
             row["id"]: masking.closed(self.tokenizer, tokens) if turns.is_text(row) else tokens
             for row, tokens in zip(rows, masked, strict=True)
         }
+
+    def end_ids(self) -> set[int]:
+        """The tokens that the template puts behind the answers: those that end a turn."""
+        places = ((one.ids, one.ends[-1]) for one in self.masked.values())
+        return {ids[place] for ids, place in places if place is not None}
+
+    def text(self, identifier: str) -> str:
+        """What is to be written behind a row's prompt, up to the token that ends the turn."""
+        return written_text_of(self.tokenizer, self.masked[identifier])
+
+    def head(self, said: Mapping[str, str]) -> str:
+        """What the template writes between the prompt and the answer; the same for all rows. `said`: answers by id.
+
+        ValueError where it differs between rows, or a row does not show its answer.
+        """
+        heads: dict[str, str] = {}
+        for identifier, row in self.rendered.items():
+            target = row.full.removeprefix(row.prompt)
+            if said[identifier] not in target:
+                raise ValueError(f"id {identifier}: the chat template shows the answer changed")
+            heads.setdefault(target.rpartition(said[identifier])[0], identifier)
+        if len(heads) > 1:
+            raise ValueError(f"ids {', '.join(heads.values())}: the chat template writes differently before the answer")
+        return next(iter(heads))
 
     def tokens(self, identifier: str) -> int:
         """How many tokens of a row's target are asked for."""

@@ -31,6 +31,15 @@ def text_of(name: str) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
+def published(template: str) -> str | None:
+    """The template of a model family that `template` is, or is the training form of; None for another one."""
+    for name in names():
+        # A date that is fixed stands before the template.
+        if name.startswith(FROM_TRL) and template.endswith(text_of(name) or "-"):
+            return text_of(name.removesuffix("_training")) or text_of(name)
+    return None
+
+
 def nearest(name: str) -> str:
     """A hint for a name that is none: the nearest one, or the names of ours."""
     near = difflib.get_close_matches(name, names(), n=1)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sft.data.read.turns import Turn, turns, written_text
+from sft.data.read.turns import Turn, tools, turns, written_text
 
 
 class ControlTokens:
@@ -23,7 +23,10 @@ class ControlTokens:
 
     def found(self, row: Mapping[str, Any]) -> list[str]:
         """The control tokens in a row's own text, in the order they come."""
-        return self._pattern.findall(written_text(row)) if self._pattern else []
+        if not self._pattern:
+            return []
+        defined = json.dumps(tools(row), ensure_ascii=False) if tools(row) else ""
+        return self._pattern.findall(written_text(row)) + self._pattern.findall(defined)
 
     def neutralised(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row with all its texts neutralised."""
@@ -33,6 +36,8 @@ class ControlTokens:
                 made[key] = self._broken(row[key])
         if row.get("messages"):
             made["messages"] = json.dumps([self._turn(turn) for turn in turns(row)], ensure_ascii=False)
+        if tools(row):
+            made["tools"] = self._broken(json.dumps(tools(row), ensure_ascii=False))
         return made
 
     def _turn(self, turn: Turn) -> Turn:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sft.data.tokens.label_counts import IGNORED
-from sft.data.tokens.rendering import Rendered, Span
+from sft.data.tokens.rendering import Rendered, Span, remedy
 from sft.data.tokens.token_bytes import TokenBytes
 from sft.runtime.stage import StageError
 
@@ -39,6 +39,12 @@ class MaskedTokens:
         for first, behind in self.answers:
             made[first:behind] = self.ids[first:behind]
         return made
+
+
+def closing_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that may end a turn: all control tokens."""
+    added = tokenizer.added_tokens_decoder.items()
+    return set(tokenizer.all_special_ids) | {number for number, token in added if token.special}
 
 
 def mask_rows(
@@ -178,8 +184,8 @@ class _Reader:
         before = self.tokenizer(text=self.full[:at], add_special_tokens=False)["input_ids"]
         if self.ids[: len(before)] != array("i", before):
             raise StageError(
-                f"id {self.identifier}: prompt and answer share a token (…{self.full[max(0, at - 20) : at + 20]!r}…). "
-                f"The template must end the prompt with something that no answer can join, such as a newline"
+                f"id {self.identifier}: prompt and answer share a token (…{self.full[max(0, at - 20) : at + 20]!r}…), "
+                f"so the model would be asked with another prompt than it was trained with. {remedy(self.full[:at])}"
             )
         return len(before)
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow
 
+from sft.data.tokens.label_counts import IGNORED
+
 STRATEGIES = ("bfd_split", "bfd", "wrapped")
 SEPARATOR = " + "
 SCHEMA = pyarrow.schema(
@@ -45,9 +47,15 @@ def pack(rows: pyarrow.Table, max_length: int, strategy: str) -> tuple[pyarrow.T
     )
     table = rows.select(["input_ids", "labels"]).append_column("row", numbers)
     made = pack_dataset(Dataset(table), max_length, strategy).with_format(None)
-    packs = []
+    packs: list[dict[str, Any]] = []
+    nothing_learned = rows_split = 0
     for packed in made:
         segments = _segments(packed["row"], packed.get("seq_lengths"))
+        rows_split += len(segments)
+        # A part of a long prompt, say. Trained alone, its step would have no loss.
+        if not _learned(packed["labels"], [length for _, length in segments]):
+            nothing_learned += len(packed["input_ids"])
+            continue
         packs.append(
             {
                 "id": SEPARATOR.join(ids[row] for row, _ in segments),
@@ -57,19 +65,26 @@ def pack(rows: pyarrow.Table, max_length: int, strategy: str) -> tuple[pyarrow.T
             }
         )
     table = pyarrow.Table.from_pylist(packs, schema=SCHEMA)
-    tokens = sum(lengths)
-    kept = sum(len(packed["input_ids"]) for packed in packs)
+    tokens, rows_split = sum(lengths), len(ids) and rows_split - len(ids)
+    kept = sum(len(packed["input_ids"]) for packed in packs) + nothing_learned
     if kept != tokens:
         raise ValueError(f"{tokens} tokens went into the packs and {kept} came out")
     facts = {
         "strategy": strategy,
         "packs": len(packs),
         "rows": len(ids),
-        "rows_split": len(ids) and sum(len(packed["seq_lengths"]) for packed in packs) - len(ids),
+        "rows_split": rows_split,
         "tokens": tokens,
-        "fill_rate": tokens / (len(packs) * max_length) if packs else None,
+        "tokens_of_packs_without_a_learned_one": nothing_learned,
+        "fill_rate": (tokens - nothing_learned) / (len(packs) * max_length) if packs else None,
     }
     return table, facts
+
+
+def _learned(labels: Sequence[int], lengths: Sequence[int]) -> bool:
+    """Whether a pack has a token that the loss counts: the first one of each row is never predicted."""
+    firsts = {sum(lengths[:number]) for number in range(len(lengths))}
+    return any(label != IGNORED and place not in firsts for place, label in enumerate(labels))
 
 
 def _segments(rows: Sequence[int], lengths: Sequence[int] | None) -> list[tuple[int, int]]:

@@ -7,8 +7,9 @@ Pictures stand where the turns place them; in a row of one question they come fi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from sft.data.read import turns
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 Span = tuple[int, int]
+OPENED = "<think>\n"
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,13 @@ def rendered_rows(
     for (number, example, every), full, prompt, of_row in zip(chats, fulls, prompts, spans, strict=True):
         learned = [turn for turn in every if turn["role"] == "assistant"] if len(of_row) > 1 else every[-1:]
         _check_shown(example, every, full)
+        for turn, (start, end) in zip(learned, of_row, strict=True):
+            # A prompt may hold the beginning of what is said: an opening <think>.
+            _check_learned(example, every, turn, full[max(0, start - len(OPENED)) : end])
+        if loss_on == "all":
+            for turn in every[:-1]:
+                if turn["role"] == "assistant":
+                    _check_learned(example, every, turn, full)
         made[number] = Rendered(full, prompt, tuple(of_row), tuple(turns.content_text(turn) for turn in learned))
     return [one for one in made if one is not None]
 
@@ -169,7 +178,7 @@ def _spans(
             raise StageError(
                 f"id {example['id']}: the chat template renders the prompt otherwise when an answer follows "
                 f"(…{prompt[-60:]!r} is not in …{full[-120:]!r}), so the answer cannot be told from it. "
-                f"Give another template with model.chat_template"
+                f"{remedy(prompt)}"
             )
         found.append([(len(prompt), len(full))])
     if loss_on != "assistant":
@@ -189,11 +198,30 @@ def _spans(
             changed.add(number)
         found[number].insert(-1, (len(before), len(after)))
     for number in changed:
-        found[number] = _marked_spans(processor, *chats[number], answers=len(found[number]))
+        asked = [before for (of, _, _), before in zip(earlier, befores, strict=True) if of == number]
+        found[number] = _marked_spans(processor, *chats[number], [*asked, prompts[number]])
     return found
 
 
-def _marked_spans(processor: Any, example: Mapping[str, Any], every: list[dict[str, Any]], answers: int) -> list[Span]:
+def remedy(prompt: str) -> str:
+    """What to do about a prompt that an answer does not simply follow."""
+    if prompt.endswith(OPENED):
+        return (
+            "This chat template asks for reasoning: give the rows reasoning_content, or take one that asks for none "
+            "with model.chat_template (trl/qwen3_5_nothink_training for its family)"
+        )
+    if prompt.rstrip().endswith("</think>"):
+        return (
+            "This chat template asks for answers without reasoning: leave reasoning_content out, or take one that asks "
+            "for it with model.chat_template (trl/qwen3_5_think_training for its family)"
+        )
+    return "Give another template with model.chat_template, whose prompt ends with a newline or a control token"
+
+
+def _marked_spans(
+    processor: Any, example: Mapping[str, Any], every: list[dict[str, Any]], asked: list[str]
+) -> list[Span]:
+    """Where the template's own marks say that the answers are. `asked`: the prompt before each of them."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     template = processor.chat_template
@@ -206,22 +234,58 @@ def _marked_spans(processor: Any, example: Mapping[str, Any], every: list[dict[s
             f"no {{% generation %}} marks, so assistant's turns cannot be told apart. {advice}"
         )
     tokenizer = getattr(processor, "tokenizer", processor)
-    _, marks = render_jinja_template(
+    [full], marks = render_jinja_template(
         [every],
         tools=turns.tools(example),
         chat_template=template,
         return_assistant_tokens_mask=True,
         **tokenizer.special_tokens_map,
     )
-    if len(marks[0]) != answers:
+    # Marks that meet are one answer: Phi-3's template marks the end of the text apart from the last answer.
+    spans: list[Span] = []
+    for start, end in marks[0]:
+        if spans and spans[-1][1] == start and len(marks[0]) > len(asked):
+            spans[-1] = spans[-1][0], end
+        else:
+            spans.append((start, end))
+    if len(spans) != len(asked):
         raise StageError(
-            f"id {example['id']}: the chat template marks {len(marks[0])} of {answers} assistant turns. {advice}"
+            f"id {example['id']}: the chat template marks {len(spans)} of {len(asked)} assistant turns. Set "
+            f"training.loss_on to last, or give another template with model.chat_template"
         )
-    return [(start, end) for start, end in marks[0]]
+    openings = _generation_prompts(processor, example, every, asked)
+    return [
+        (_behind_opening(example, full, span, opening), span[1]) for span, opening in zip(spans, openings, strict=True)
+    ]
+
+
+def _generation_prompts(
+    processor: Any, example: Mapping[str, Any], every: list[dict[str, Any]], asked: list[str]
+) -> list[str]:
+    """What the template adds to ask for each answer: `<|im_start|>assistant` and a newline in ChatML."""
+    places = [place for place, turn in enumerate(every) if turn["role"] == "assistant"]
+    without = _render(processor, [(example, every[:place]) for place in places])
+    # Where a template closes a text that ends here, the prompt goes on from what both begin with.
+    shared = [len(commonprefix(pair)) for pair in zip(asked, without, strict=True)]  # noqa: RUF071 (texts, no paths)
+    return [prompt[length:] for prompt, length in zip(asked, shared, strict=True)]
+
+
+def _behind_opening(example: Mapping[str, Any], full: str, span: Span, opening: str) -> int:
+    """Where an answer begins: behind what asks for it, of which a mark may hold a part; StageError where it is not."""
+    start, end = span
+    for inside in range(min(len(opening), end - start) + 1):
+        split = len(opening) - inside
+        if full[start:].startswith(opening[split:]) and full[:start].endswith(opening[:split]):
+            return start + inside
+    raise StageError(
+        f"id {example['id']}: an earlier answer ({full[start : start + 40]!r}…) does not follow what the chat template "
+        f"asks for it with ({opening!r}), so another prompt would be learned. Set training.loss_on to last, or give "
+        f"another template with model.chat_template"
+    )
 
 
 def _check_shown(example: Mapping[str, Any], every: list[dict[str, Any]], full: str) -> None:
-    """StageError when the template leaves out what is learned, what is asked, or the tools that may be called."""
+    """StageError when the template leaves out what is asked, or the tools that may be called."""
     for turn in every:
         content = turns.content_text({"content": turn["content"]}).strip()
         if turn["role"] != "assistant" and not _is_in(content, full):
@@ -229,18 +293,6 @@ def _check_shown(example: Mapping[str, Any], every: list[dict[str, Any]], full: 
                 f"id {example['id']}: the chat template does not show what {turn['role']} says ({content[:60]!r}…). "
                 f"Give another template with model.chat_template"
             )
-    last = every[-1]
-    if not _is_in(last.get("reasoning_content") or "", full):
-        raise StageError(
-            f"id {example['id']}: the chat template does not show reasoning_content, so it would not be learned. Give "
-            f"another template with model.chat_template, or write the reasoning into the content"
-        )
-    content = turns.content_text({"content": last["content"]}).strip()
-    if not _is_in(content, full):
-        raise StageError(
-            f"id {example['id']}: the chat template shows the answer changed ({content[:60]!r}… is not in it). Give "
-            f"another template with model.chat_template"
-        )
     calls = [call["function"]["name"] for turn in every for call in turn.get("tool_calls") or ()]
     defined = [tool["function"]["name"] for tool in turns.tools(example) or ()]
     if unseen := [name for name in (*calls, *defined) if name not in full]:
@@ -248,6 +300,63 @@ def _check_shown(example: Mapping[str, Any], every: list[dict[str, Any]], full: 
             f"id {example['id']}: the chat template does not show the tool {unseen[0]!r}; it knows no tools. Give "
             f"another template with model.chat_template"
         )
+
+
+def _check_learned(example: Mapping[str, Any], every: list[dict[str, Any]], turn: dict[str, Any], shown: str) -> None:
+    """StageError when what an answer says is not all in `shown`, which is what would be learned of it."""
+    number = sum(one["role"] == "assistant" for one in every[: _place(every, turn) + 1])
+    last = turn is every[-1]
+    which = "the answer" if last else f"answer {number}"
+    other = "" if last else ", or set training.loss_on to last"
+    advice = f"Give another template with model.chat_template{other}"
+    if not _is_in(turn.get("reasoning_content") or "", shown):
+        raise StageError(
+            f"id {example['id']}: the chat template does not show reasoning_content of {which}, so it would not be "
+            f"learned. {advice}, or write the reasoning into the content"
+        )
+    content = turns.content_text({"content": turn["content"]}).strip()
+    if not _is_in(content, shown):
+        raise StageError(
+            f"id {example['id']}: the chat template shows {which} changed ({content[:60]!r}… is not in it). {advice}"
+        )
+    if lost := _lost_call(turn, shown):
+        raise StageError(
+            f"id {example['id']}: the chat template does not show all of the call of {lost!r} in {which}, so it would "
+            f"not be learned. {advice}"
+        )
+
+
+def _place(every: list[dict[str, Any]], turn: dict[str, Any]) -> int:
+    return next(place for place, one in enumerate(every) if one is turn)
+
+
+def _lost_call(turn: dict[str, Any], shown: str) -> str:
+    """The name of the first tool call of which something is not in `shown`; "" where all are.
+
+    Templates write calls in their own ways, so what is looked for are names, as often as they are called, and the
+    longest word of each text among the arguments.
+    """
+    calls = [call["function"] for call in turn.get("tool_calls") or ()]
+    for name in dict.fromkeys(call["name"] for call in calls):
+        if shown.count(name) < sum(call["name"] == name for call in calls):
+            return name
+    for call in calls:
+        words = (max(re.findall(r"\w+", text, re.ASCII), key=len, default="") for text in _texts(call.get("arguments")))
+        if any(word not in shown for word in words):
+            return call["name"]
+    return ""
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts within a JSON value, keys as well."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from (key, *_texts(inner))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _is_in(content: str, full: str) -> bool:

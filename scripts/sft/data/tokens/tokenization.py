@@ -19,6 +19,7 @@ from sft.data.tokens import masking, rendering
 from sft.data.tokens.control_tokens import ControlTokens, control_tokens_of
 from sft.data.tokens.label_counts import IGNORED, LabelCounts, learned
 from sft.data.tokens.masking import MaskedTokens
+from sft.data.tokens.row_checks import RowChecks
 from sft.data.tokens.token_bytes import token_bytes_of
 from sft.runtime.stage import StageError
 
@@ -32,7 +33,7 @@ BYTES_PER_BATCH = 8 * 2**20
 PICTURES_PER_BATCH = 16
 # Texts that were read are kept up to so many tokens (about 40 bytes each): rows of pictures often share their text.
 TOKENS_KEPT = 2_000_000
-# So many rows have their prompt tokenised alone, with its pictures, as evaluation will do it.
+# So many rows with pictures have their prompt encoded alone, as evaluation will do it.
 ROWS_CHECKED_ALONE = 3
 
 
@@ -57,10 +58,10 @@ class Tokenization:
             for name in ("image_token_id", "video_token_id")
             if (number := getattr(processor, name, None)) is not None
         }
-        added = self.tokenizer.added_tokens_decoder.items()
-        self.closing = set(self.tokenizer.all_special_ids) | {number for number, token in added if token.special}
+        self.closing = masking.closing_ids(self.tokenizer)
         self.token_bytes = token_bytes_of(self.tokenizer)
         self.control_tokens = ControlTokens(control_tokens_of(self.tokenizer))
+        self.checks = RowChecks(processor)
         self.counts = LabelCounts()
         self._masked: dict[tuple[Any, ...], tuple[str, str, MaskedTokens]] = {}
         self._tokens_kept = 0
@@ -85,6 +86,12 @@ class Tokenization:
                 f"{self.max_length} (the longest has {max(counts.tokens)} tokens; ids {counts.some('too_long')}). "
                 f"Raise training.max_length, or set training.on_too_long to drop or truncate"
             )
+        if counts.counted["picture_cut"]:
+            raise StageError(
+                f"{self.split}: {counts.counted['picture_cut']} of {counts.rows} rows would lose a part of their "
+                f"pictures to max_length {self.max_length} (ids {counts.some('picture_cut')}). Raise "
+                f"training.max_length, lower maximum_pixels, or set training.on_too_long to drop"
+            )
         if counts.rows and not counts.kept:
             raise StageError(
                 f"{self.split}: no row is left of {counts.rows}: {counts.counted['too_long']} are longer than "
@@ -103,8 +110,7 @@ class Tokenization:
             batch = [self.control_tokens.neutralised(example) for example in batch]
         read = self._read(batch)
         if not any(example["images"] for example in batch):
-            for example, (_, prompt, masked) in zip(batch, read, strict=True):
-                self._check_alone(example, prompt, [], masked.ids)
+            for example, (_, _, masked) in zip(batch, read, strict=True):
                 yield from self._row(example, masked)
             return
         for first in range(0, len(batch), PICTURES_PER_BATCH):
@@ -136,6 +142,9 @@ class Tokenization:
         texts = rendering.rendered_rows(self.processor, batch, self.loss_on)
         rows = [(row["id"], text) for row, text in zip(batch, texts, strict=True)]
         masked = masking.mask_rows(self.tokenizer, rows, self.closing, self.token_bytes)
+        for row, text, tokens in zip(batch, texts, masked, strict=True):
+            if not turns.is_text(row):
+                self.checks.check(row, text, tokens)
         return [
             (text.full, text.prompt, masking.closed(self.tokenizer, tokens) if turns.is_text(row) else tokens)
             for row, text, tokens in zip(batch, texts, masked, strict=True)
@@ -176,6 +185,9 @@ class Tokenization:
         """A row cut to max_length; counted apart where something that is learned is lost."""
         away = len(ids) - self.max_length
         lost = labels[:away] if self.side == "left" else labels[self.max_length :]
+        gone = ids[:away] if self.side == "left" else ids[self.max_length :]
+        if self.on_too_long == "truncate" and not self.placeholders.isdisjoint(gone):
+            self.counts.note("picture_cut", identifier)
         if self.on_too_long == "truncate":
             self.counts.note("truncated", identifier)
             if learned(lost):
@@ -187,7 +199,7 @@ class Tokenization:
     def _check_alone(self, example: dict[str, Any], prompt: str, images: list[Any], whole: array) -> None:
         """StageError unless evaluation, which renders the prompt alone, asks with the tokens that training saw.
 
-        Looked at are the first rows; the text of all rows is compared when they are rendered.
+        Looked at are the first rows, with their pictures; the texts of all rows are checked when they are read.
         """
         if self.counts.rows >= ROWS_CHECKED_ALONE or turns.is_text(example):
             return

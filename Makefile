@@ -75,7 +75,7 @@ setup-tests:
 	$(SET_UP) --tests
 
 # What counts as covered, and from where a run fails: [tool.coverage] of pyproject.toml.
-RUN_TESTS = $(if $(filter install,$(SLURM)),SFT_INSTALL_SLURM=1) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+RUN_TESTS = $(if $(filter install,$(SLURM)),SFT_INSTALL_SLURM=1) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30
 
 .PHONY: test
 test: setup-tests ## what tells most of a change, with the coverage of scripts/sft: at most 15 minutes on two quiet cores

@@ -4,6 +4,7 @@ Tests: sft.models.stored_weights
 """
 
 import argparse
+import io
 import json
 from pathlib import Path
 
@@ -136,6 +137,18 @@ def test_pictures_are_not_cut(qwen, side, loss_on, length):
         tokenised(qwen, rows, max_length=length, on_too_long="truncate", truncation_side=side, loss_on=loss_on)
 
 
+def test_a_picture_that_no_model_takes_names_its_own_row(qwen):
+    """Qwen2-VL takes none that is 200 times as wide as it is high."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (2100, 10)).save(buffer, format="PNG")
+    rows = [example(name, images=[picture()]) for name in "abc"]
+    rows.insert(1, example("stripe", images=[buffer.getvalue()]))
+    with pytest.raises(StageError, match=r"^id stripe: the processor refuses the row .*aspect ratio"):
+        tokenised(qwen, rows)
+
+
 LONG = example("long", prompt="0" * 100)
 
 
@@ -162,7 +175,7 @@ def test_rows_that_would_be_lost_are_refused(llama, rows, policy, reason):
 
 
 def test_a_placeholder_in_the_text_is_refused(qwen):
-    with pytest.raises(StageError, match="ids a to a: the processor refuses"):
+    with pytest.raises(StageError, match="id a: the processor refuses"):
         tokenised(qwen, [example(prompt="see <|image_pad|>", images=[picture()])], control_tokens="allow")
 
 

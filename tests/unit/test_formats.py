@@ -113,6 +113,152 @@ def test_tool_calls(tmp_path):
     assert "Oslo" in turns.written_text(row)
 
 
+AREA = {"name": "area", "parameters": {"type": "object", "properties": {"side": {"type": "number"}}}}
+SIDE = json.dumps({"name": "area", "arguments": {"side": 3, "unit": None}})
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        # LLaMA-Factory's form of ShareGPT, and ms-swift's of messages.
+        (
+            config("sharegpt", tools_key="tools"),
+            {
+                "conversations": [
+                    ("human", "How large?"),
+                    ("function_call", SIDE),
+                    ("observation", "9"),
+                    ("gpt", "9."),
+                ]
+            },
+        ),
+        (
+            config("conversation", messages_key="m", tools_key="tools"),
+            {"m": [("user", "How large?"), ("tool_call", SIDE), ("tool_response", "9"), ("assistant", "9.")]},
+        ),
+        (
+            config("sharegpt", tools_key="tools", roles={"function_call": "assistant"}),
+            {
+                "conversations": [
+                    ("human", "How large?"),
+                    ("function_call", SIDE),
+                    ("observation", "9"),
+                    ("gpt", "9."),
+                ]
+            },
+        ),
+        (
+            config("sharegpt", tools_key="tools"),
+            {
+                "conversations": [
+                    ("human", "How large?"),
+                    ("function_call", f"[{SIDE}]"),
+                    ("tool", "9"),
+                    ("gpt", "9."),
+                ]
+            },
+        ),
+    ],
+)
+def test_calls_that_are_turns_of_their_own(tmp_path, how, said):
+    (column, listed), *_ = said.items()
+    names = ("from", "value") if column == "conversations" else ("role", "content")
+    made = [dict(zip(names, turn, strict=True)) for turn in listed]
+    (row,) = prepared(tmp_path, [{column: made, "tools": json.dumps([AREA])}], how)
+    read = turns.turns(row)
+    assert [turn["role"] for turn in read] == ["user", "assistant", "tool", "assistant"]
+    assert read[1]["content"] == ""
+    assert read[1]["tool_calls"][0]["function"] == {"name": "area", "arguments": {"side": 3, "unit": None}}
+    assert turns.tools(row) == [{"type": "function", "function": AREA}]
+
+
+def test_calls_at_once_are_one_turn(tmp_path):
+    said = [
+        ("user", "Both?"),
+        ("tool_call", SIDE),
+        ("tool_call", SIDE),
+        ("tool_response", "9"),
+        ("tool_response", "9"),
+    ]
+    made = [{"role": role, "content": content} for role, content in [*said, ("assistant", "9 and 9.")]]
+    how = config("conversation", messages_key="m", tools_key="tools")
+    (row,) = prepared(tmp_path, [{"m": made, "tools": [AREA]}], how)
+    assert [len(turn.get("tool_calls", ())) for turn in turns.turns(row)] == [0, 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("not json", "turn 2: the function_call: neither"), ("[]", "turn 2: the function_call calls nothing")],
+)
+def test_a_call_that_is_none_is_named(tmp_path, content, reason):
+    said = [{"from": "human", "value": "?"}, {"from": "function_call", "value": content}, {"from": "gpt", "value": "!"}]
+    with pytest.raises(StageError, match=reason):
+        prepared(tmp_path, [{"conversations": said, "tools": [AREA]}], config("sharegpt", tools_key="tools"))
+
+
+def test_nulls_that_are_written_are_meant(tmp_path):
+    """In JSON lines nothing pads a mapping, and JSON text within a table is as its author wrote it."""
+    definition = AREA | {"parameters": {"type": "object", "properties": {"side": {"default": None}}}}
+    given = {"name": "area", "arguments": {"side": None}}
+    how = config("conversation", messages_key="m", tools_key="tools")
+
+    def said(call: Any) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": "?"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    forms = [said(given), said(given | {"arguments": json.dumps(given["arguments"])}), json.dumps(said(given))]
+    made = prepared(lines, [{"m": one, "tools": [definition]} for one in forms], how)
+    texts = [{"m": json.dumps(said(given)), "tools": json.dumps([definition])}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(texts), tmp_path / "rows.parquet")
+    (tmp_path / "lines/rows.jsonl").unlink()
+    made += list(preparation(how, tmp_path).examples())
+    assert len(made) == 4
+    for row in made:
+        assert turns.answer(row)["tool_calls"][0]["function"]["arguments"] == {"side": None}
+        assert turns.tools(row) == [{"type": "function", "function": definition}]
+
+
+def test_answers_that_are_letters_and_numbers_are_not_guessed(tmp_path):
+    """As ARC has them: "1" is the first choice there, and would be the second one by its index."""
+    rows = [{"p": f"{n}?", "c": ["iron", "wood", "wool"], "a": answer} for n, answer in enumerate(["A", "1", "wood"])]
+    how = config("multiple_choice", prompt_key="p", choice_key="c", answer_key="a")
+    for on_bad_row in ("error", "drop"):
+        with pytest.raises(
+            StageError, match=r"some answers are letters \('A'\) and some are numbers \('1'\).*as letters"
+        ):
+            prepared(tmp_path, rows, how | {"on_bad_row": on_bad_row})
+    with pytest.raises(StageError, match=r"^rows\.jsonl, row 1: answer_key"):
+        prepared(tmp_path, rows, how)
+    labelled = [
+        {"p": "0?", "c": ["iron", "wood"], "a": "B", "l": ["A", "B"]},
+        {"p": "1?", "c": ["iron", "wood"], "a": "1", "l": ["1", "2"]},
+        {"p": "2?", "c": ["iron", "wood"], "a": 2, "l": [1, 2]},
+    ]
+    own = how | {"columns": how["columns"] | {"label_key": "l"}}
+    assert [row["answer"] for row in prepared(tmp_path, labelled, own)] == ["B", "A", "B"]
+    for change, reason in (({"a": "C"}, "none of the labels A, B"), ({"l": ["A", "A"]}, "not one for each of the 2")):
+        with pytest.raises(StageError, match=reason):
+            prepared(tmp_path, [labelled[0] | change], own)
+    assert [row["answer"] for row in prepared(tmp_path, rows[:1] + rows[2:], how)] == ["A", "B"]
+    assert [row["answer"] for row in prepared(tmp_path, rows[1:], how)] == ["B", "B"]
+
+
+def test_rows_without_ids_are_named_by_file_and_number(tmp_path):
+    how = config("prompt_completion", prompt_key="p", completion_key="c", id_key="id")
+    (tmp_path / "other.jsonl").write_text(json.dumps({"id": "own", "p": "?", "c": "!"}) + "\n")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"p": "?", "c": "!"}) + "\n")
+    made = preparation(how, tmp_path)
+    assert [row["id"] for row in made.examples()] == ["own", "rows-0000000"]
+    assert made.facts()["ids"] == "file name and row number: no column 'id' in rows.jsonl"
+    # A column that is named and is not there is an error; so is a row without an id among rows with one.
+    with pytest.raises(StageError, match="no column 'key'"):
+        list(preparation(how | {"columns": how["columns"] | {"id_key": "key"}}, tmp_path).examples())
+    (tmp_path / "rows.jsonl").write_text('{"id": 1, "p": "?", "c": "!"}\n{"p": "?", "c": "!"}\n')
+    with pytest.raises(StageError, match=r"rows\.jsonl, row 1: no column 'id'"):
+        list(preparation(how, tmp_path).examples())
+
+
 def test_nulls_that_a_table_puts_into_calls_are_no_arguments(tmp_path):
     """A column of structs gives every call the arguments of all others, as null."""
     calls = [{"name": "weather", "arguments": {"city": "Oslo"}}, {"name": "weather", "arguments": {"zip": "0150"}}]

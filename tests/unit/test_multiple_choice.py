@@ -16,6 +16,9 @@ DIGITS = [str(digit) for digit in range(10)]
         ("[1, 2.5]", ["1", "2.5"]),
         (["yes", " no "], ["yes", "no"]),
         ('["it\'s [not]", "a, b"]', ["it's [not]", "a, b"]),
+        # JSON by its own rules: an escaped slash, a character beyond the plane, a number as it is written.
+        (r'["and\/or", "\ud83d\ude00"]', ["and/or", "\U0001f600"]),
+        ("[1.10, 1.1]", ["1.10", "1.1"]),
     ],
 )
 def test_choices_that_are_certain(cell, expected):
@@ -36,6 +39,8 @@ def test_choices_that_are_certain(cell, expected):
         (["yes", " "], "choice B is empty"),
         ([str(i) for i in range(27)], "letters go to 26"),
         (7, "not a list"),
+        ("[true, false]", "true and false are no texts"),
+        ('["yes", null]', "NoneType"),
     ],
 )
 def test_choices_that_are_refused(cell, reason):

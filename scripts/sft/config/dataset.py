@@ -67,6 +67,9 @@ class Dataset(Reading, Published):
     prompt_key: str | None = identity(None, describe="column of the question or prompt; of turns, in a conversation")
     choice_key: str | None = identity(None, describe="column of the choices (multiple_choice)")
     answer_key: str | None = identity(None, describe="column of the right choice: letter, index or text")
+    label_key: str | None = identity(
+        None, describe="column of the choices' own labels (1 to 4, A to D); the answer is one of them", added_with=None
+    )
     completion_key: str | None = identity(None, describe="column of the completion; of turns, in a conversation")
     text_key: str | None = identity(None, describe="column of the text (language_modelling)", added_with=None)
     messages_key: str | None = identity(None, describe="column of a conversation's turns", added_with=None)
@@ -74,7 +77,9 @@ class Dataset(Reading, Published):
         None, describe="column of the tools that a conversation may call, as JSON Schema", added_with=None
     )
     image_keys: tuple[str, ...] = identity((), describe="columns of pictures, in the order they are shown")
-    id_key: str | None = identity("id", describe="column of a stable row id; null: file name and row number")
+    id_key: str | None = identity(
+        "id", describe="column of a stable row id; file name and row number for null, and where there is no column id"
+    )
     group_key: str | None = identity(None, describe="column of a group that must not be split (trajectory, document)")
     system_key: str | None = identity(None, describe="column of a row's own system message", added_with=None)
     split: Split = identity(describe="how rows become train, validation and test")

@@ -19,6 +19,7 @@ COLUMN_FIELDS = (
     "prompt_key",
     "choice_key",
     "answer_key",
+    "label_key",
     "completion_key",
     "image_keys",
     "id_key",

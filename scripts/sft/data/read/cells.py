@@ -9,11 +9,15 @@ from sft.runtime.stage import StageError
 class Row:
     """One published row: `columns` says which column each key of the data set means ("prompt_key": "question").
 
-    `renamed`: {name that keys and templates use: published column, or a.b for a field of a column}.
+    `renamed`: {name that keys and templates use: published column, or a.b for a field of a column}. `padded`: mappings
+    in it may have null entries that its table added.
     """
 
-    def __init__(self, cells: Mapping[str, Any], columns: Mapping[str, Any], renamed: Mapping[str, str]):
+    def __init__(
+        self, cells: Mapping[str, Any], columns: Mapping[str, Any], renamed: Mapping[str, str], padded: bool = False
+    ):
         self.cells = dict(cells)
+        self.padded = padded
         self.columns = columns
         for name, place in renamed.items():
             self.cells[name] = _inside(cells, place)

@@ -2,12 +2,15 @@
 
 Read are lists of {"role", "content"} as the Hub's chat data sets have them, and, with other names for roles and
 fields, ShareGPT's {"from", "value"}. Content is text or parts; tool calls are OpenAI's, their arguments an object or
-its JSON text. Who may speak when is checked here, because chat templates do not: most render any order.
+its JSON text, or turns of their own as LLaMA-Factory and ms-swift write them. Who may speak when is checked here,
+because chat templates do not: most render any order.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from sft.data.read.rows import once
 
 ROLES = ("system", "user", "assistant", "tool")
 # ShareGPT's names; FastChat, Axolotl and LLaMA-Factory read the same ones.
@@ -23,6 +26,9 @@ SHAREGPT_ROLES = {
     "tool": "tool",
     "observation": "tool",
 }
+# Turns whose content is the JSON text of tool calls, and turns of what these return: LLaMA-Factory's and ms-swift's.
+CALLING = ("function_call", "tool_call")
+RETURNED = {"observation": "tool", "tool_response": "tool", "function_response": "tool"}
 REASONING = ("reasoning_content", "reasoning", "thinking")
 KEPT = ("name", "tool_call_id")
 
@@ -30,25 +36,42 @@ Turn = dict[str, Any]
 
 
 def read_turns(
-    value: Any, roles: Mapping[str, str] | None = None, role_field: str = "role", content_field: str = "content"
+    value: Any,
+    padded: bool = False,
+    roles: Mapping[str, str] | None = None,
+    role_field: str = "role",
+    content_field: str = "content",
 ) -> list[Turn]:
-    """The turns of a cell: a list of mappings, or its JSON text. ValueError names the turn that cannot be read."""
+    """The turns of a cell: a list of mappings, or its JSON text. ValueError names the turn that cannot be read.
+
+    `padded`: mappings of the cell may have null entries that its table added; those of JSON text are the author's.
+    """
+    padded = padded and not isinstance(value, str)
     value = _parsed(value, "the conversation")
     if not isinstance(value, Sequence) or not value:
         raise ValueError(f"the conversation is {_what(value)}, not a list of turns")
-    made = []
+    made: list[Turn] = []
     for number, published in enumerate(value, start=1):
         try:
-            made.append(_turn(published, roles or {}, role_field, content_field))
+            turn = _turn(published, roles or {}, role_field, content_field, padded)
         except ValueError as error:
             raise ValueError(f"turn {number}: {error}") from None
+        if made and _only_calls(turn) and _only_calls(made[-1]):
+            made[-1]["tool_calls"] += turn["tool_calls"]  # called at once, written as a turn each
+        else:
+            made.append(turn)
     return made
 
 
-def read_tools(value: Any) -> list[dict[str, Any]]:
+def _only_calls(turn: Turn) -> bool:
+    return bool(turn.get("tool_calls")) and not turn["content"]
+
+
+def read_tools(value: Any, padded: bool = False) -> list[dict[str, Any]]:
     """Tool definitions as {"type": "function", "function": {"name", "description", "parameters"}}, from any of the
     forms they are published in: those, bare functions, or JSON text. ValueError where one has no name.
     """
+    padded = padded and not isinstance(value, str)
     value = _parsed(value, "the tools")
     if value is None:
         return []
@@ -56,7 +79,7 @@ def read_tools(value: Any) -> list[dict[str, Any]]:
         raise ValueError(f"the tools are {_what(value)}, not a list of definitions")
     made = []
     for number, published in enumerate(value, start=1):
-        published = _without_nulls(_parsed(published, f"tool {number}"))
+        published = _without_padding(published, f"tool {number}", padded)
         function = published.get("function", published) if isinstance(published, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise ValueError(f"tool {number} is no definition: a mapping with a name (and description, parameters)")
@@ -116,19 +139,27 @@ def place_pictures(turns: Sequence[Turn], pictures: int) -> list[Turn]:
     return made
 
 
-def _turn(published: Any, roles: Mapping[str, str], role_field: str, content_field: str) -> Turn:
+def _turn(published: Any, roles: Mapping[str, str], role_field: str, content_field: str, padded: bool) -> Turn:
     if not isinstance(published, Mapping):
         raise ValueError(f"{_what(published)}, not a mapping with {role_field} and {content_field}")
     for field in (role_field, content_field):
         if field not in published:
             raise ValueError(f"no {field}; its fields are {', '.join(published)}. Set role_field and content_field")
     name = published[role_field]
-    role = roles.get(name, name if name in ROLES else None)
+    if not isinstance(name, str):
+        raise ValueError(f"{role_field} is {_what(name)}, not a name")
+    calling = name in CALLING and roles.get(name, "assistant") == "assistant"
+    role = "assistant" if calling else roles.get(name, RETURNED.get(name, name if name in ROLES else None))
     if role not in ROLES:
         raise ValueError(f"role {name!r} is unknown. Say what it is with roles: {{{name}: user}}")
     made: Turn = {"role": role}
-    calls = [_call(call) for call in _parsed(published.get("tool_calls"), "tool_calls") or ()]
-    made["content"] = _content(published[content_field], may_be_empty=bool(calls))
+    published_calls = published[content_field] if calling else published.get("tool_calls")
+    padded = padded and not isinstance(published_calls, str)
+    listed = _parsed(published_calls, f"the {name}" if calling else "tool_calls") or ()
+    calls = [_call(call, padded) for call in ([listed] if isinstance(listed, Mapping) else listed)]
+    if calling and not calls:
+        raise ValueError(f"the {name} calls nothing")
+    made["content"] = "" if calling else _content(published[content_field], may_be_empty=bool(calls))
     if calls:
         if role != "assistant":
             raise ValueError(f"role {role} calls a tool; only assistant does")
@@ -163,15 +194,16 @@ def _content(value: Any, may_be_empty: bool) -> str | list[dict[str, str]]:
     return made
 
 
-def _call(published: Any) -> dict[str, Any]:
+def _call(published: Any, padded: bool) -> dict[str, Any]:
+    padded = padded and not isinstance(published, str)
     published = _parsed(published, "a tool call")
     function = published.get("function", published) if isinstance(published, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise ValueError(f"a tool call is {_what(published)}, not {{function: {{name, arguments}}}}")
-    arguments = _parsed(function.get("arguments"), "the arguments of a tool call")
+    arguments = _without_padding(function.get("arguments"), "the arguments of a tool call", padded)
     if not isinstance(arguments, Mapping) and arguments is not None:
         raise ValueError(f"the arguments of {function['name']} are {_what(arguments)}, not an object")
-    made = {"type": "function", "function": {"name": function["name"], "arguments": _without_nulls(arguments or {})}}
+    made = {"type": "function", "function": {"name": function["name"], "arguments": arguments or {}}}
     return made | ({"id": published["id"]} if published.get("id") else {})
 
 
@@ -184,13 +216,20 @@ def _parsed(value: Any, what: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
+        return json.loads(value, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{what}: neither a list nor its JSON text ({error})") from None
 
 
+def _without_padding(value: Any, what: str, padded: bool) -> Any:
+    """`value`, read where it is JSON text; of one that a table padded, mappings without their null entries.
+
+    A column of a table gives every mapping the fields of all others; a null that is written in JSON text is meant.
+    """
+    return _without_nulls(value) if padded and not isinstance(value, str) else _parsed(value, what)
+
+
 def _without_nulls(value: Any) -> Any:
-    """Mappings without their null entries: a table gives every mapping of a column the fields of all others."""
     if isinstance(value, Mapping):
         return {name: _without_nulls(entry) for name, entry in value.items() if entry is not None}
     return [_without_nulls(entry) for entry in value] if isinstance(value, list) else value

@@ -16,10 +16,11 @@ from sft.config.nodes import PrepareSettings
 from sft.data.read import conversations, multiple_choice
 from sft.data.read.cells import Row
 from sft.data.read.turns import content_text
+from sft.runtime.stage import StageError
 
 # Columns that each format reads besides the data set's ids, groups, pictures and what templates name.
 KEYS = {
-    "multiple_choice": ("prompt_key", "choice_key", "answer_key"),
+    "multiple_choice": ("prompt_key", "choice_key", "answer_key", "label_key"),
     "prompt_completion": ("prompt_key", "completion_key"),
     "language_modelling": ("text_key",),
     "conversation": ("messages_key", "prompt_key", "completion_key", "tools_key"),
@@ -56,6 +57,7 @@ class Format:
             "alpaca": self._alpaca,
         }
         self._read = read[self.name]
+        self.answers_given: dict[str, Any] = {}
 
     def columns(self) -> list[str]:
         """The names, ours where they are renamed, of all columns that the format and its templates read."""
@@ -76,13 +78,29 @@ class Format:
     def _multiple_choice(self, row: Row, pictures: int) -> Fields:
         question = self._of("prompt", row)
         choices = multiple_choice.parse_choices(row.required("choice_key"))
-        answer = multiple_choice.parse_answer(row.required("answer_key"), choices)
+        given = row.required("answer_key")
+        if (labels := row.optional("label_key")) is not None:
+            answer = multiple_choice.labelled_answer(given, labels, choices)
+        else:
+            answer = multiple_choice.parse_answer(given, choices)
+            self._require_one_kind(multiple_choice.answer_kind(given, choices), given)
         return {
             "prompt": multiple_choice.render_question(question, choices, self.settings.choices_layout),
             "completion": multiple_choice.render_target(answer, choices, self.settings.target),
             "choices": choices,
             "answer": answer,
         }
+
+    def _require_one_kind(self, kind: str, given: Any) -> None:
+        """StageError where some answers are letters and some are numbers: where these count from is not said."""
+        self.answers_given.setdefault(kind, given)
+        if {"a letter", "an index"} <= self.answers_given.keys():
+            letter, index = self.answers_given["a letter"], self.answers_given["an index"]
+            raise StageError(
+                f"answer_key: some answers are letters ({letter!r}) and some are numbers ({index!r}), so it is not "
+                f"certain whether these count from 0 or from 1, or are labels of the row's own. Name the "
+                f"column of these with label_key, or give all answers as letters or as the texts of the choices"
+            )
 
     def _prompt_completion(self, row: Row, pictures: int) -> Fields:
         return {"prompt": self._of("prompt", row), "completion": self._of("completion", row)}
@@ -107,7 +125,9 @@ class Format:
     def _conversation(self, row: Row, pictures: int) -> Fields:
         sharegpt = self.name == "sharegpt"
         named = Row(row.cells, (SHAREGPT if sharegpt else {}) | _given(row.columns), {})
+        padded = row.padded
         how = (
+            padded,
             (conversations.SHAREGPT_ROLES if sharegpt else {}) | self.settings.roles,
             self.settings.role_field or (SHAREGPT["role_field"] if sharegpt else "role"),
             self.settings.content_field or (SHAREGPT["content_field"] if sharegpt else "content"),
@@ -117,7 +137,7 @@ class Format:
         else:
             turns = conversations.read_turns(named.required("prompt_key"), *how)
             turns += conversations.read_turns(named.required("completion_key"), *how)
-        tools = conversations.read_tools(named.optional("tools_key"))
+        tools = conversations.read_tools(named.optional("tools_key"), padded)
         if system := self.settings.system:
             if turns[0]["role"] == "system":
                 raise ValueError("the conversation has a system turn, and the data set sets system. Remove one")

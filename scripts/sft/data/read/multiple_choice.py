@@ -6,6 +6,8 @@ loader does) reports an accuracy of something else.
 """
 
 import ast
+import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +16,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 def parse_choices(value: Any) -> list[str]:
     """The choice texts of a cell: a list, or the text of a Python or JSON list such as "['0', '1']"."""
-    if isinstance(value, str):
-        try:
-            parsed = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise ValueError(f"choices {_short(value)} are not the text of a list such as \"['yes', 'no']\"") from None
-    else:
-        parsed = value
+    parsed = _list_of(value.strip()) if isinstance(value, str) else value
     if not isinstance(parsed, (list, tuple)):
         raise ValueError(f"choices {_short(value)} are a {type(parsed).__name__}, not a list")
     for item in parsed:
@@ -37,6 +33,34 @@ def parse_choices(value: Any) -> list[str]:
     return choices
 
 
+def _list_of(text: str) -> Any:
+    """The list that a text is by JSON's rules, where it is JSON, and by Python's otherwise.
+
+    They differ in what a backslash means: "\\/" is a slash in JSON, and a pair of surrogates one character.
+    """
+    try:
+        # Numbers as they are written: 1.10 is another choice than 1.1.
+        found = json.loads(text, parse_float=str)
+    except (ValueError, RecursionError):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise ValueError(f"choices {_short(text)} are not the text of a list such as \"['yes', 'no']\"") from None
+    if isinstance(found, list) and any(isinstance(item, bool) for item in found):
+        raise ValueError(f'choices {_short(text)}: true and false are no texts. Write "true" and "false"')
+    return found
+
+
+def answer_kind(value: Any, choices: Sequence[str]) -> str:
+    """How an answer that `parse_answer` takes was given: as "a letter", "an index" or "a text"."""
+    if not isinstance(value, str):
+        return "an index"
+    text = value.strip()
+    if text in choices:
+        return "a text"
+    return "an index" if text.isdecimal() else "a letter"
+
+
 def parse_answer(value: Any, choices: Sequence[str]) -> str:
     """The letter of the right choice, from a letter, a 0-based index or the choice's text.
 
@@ -46,7 +70,7 @@ def parse_answer(value: Any, choices: Sequence[str]) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"answer {value!r} is a {type(value).__name__}, not a letter, an index or a choice")
     if isinstance(value, (int, float)):
-        if value != int(value) or not 0 <= value < len(choices):
+        if not math.isfinite(value) or value != int(value) or not 0 <= value < len(choices):
             raise ValueError(f"answer {value} is not an index 0 to {len(choices) - 1} of the {len(choices)} choices")
         return LETTERS[int(value)]
     text = value.strip()
@@ -66,6 +90,16 @@ def parse_answer(value: Any, choices: Sequence[str]) -> str:
         named = " or ".join(f"choice {letter} by {how}" for letter, how in sorted(readings.items()))
         raise ValueError(f"answer {_short(value)} can be {named}. Give the answers as letters")
     return next(iter(readings))
+
+
+def labelled_answer(value: Any, labels: Any, choices: Sequence[str]) -> str:
+    """The letter of the right choice where rows label their own: `value` is one of `labels`; ValueError otherwise."""
+    names = parse_choices(labels)
+    if len(names) != len(choices) or len(set(names)) != len(names):
+        raise ValueError(f"labels {_short(names)} are not one for each of the {len(choices)} choices")
+    if str(value).strip() not in names:
+        raise ValueError(f"answer {_short(value)} is none of the labels {', '.join(names)}")
+    return LETTERS[names.index(str(value).strip())]
 
 
 def render_question(question: str, choices: Sequence[str], layout: str) -> str:

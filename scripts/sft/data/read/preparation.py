@@ -9,13 +9,15 @@ from sft.config.nodes import PrepareSettings
 from sft.data.read import pictures, turns
 from sft.data.read.cells import Row, published_columns
 from sft.data.read.formats import Format, is_conversation
-from sft.data.read.rows import UnreadableRow, read_rows
+from sft.data.read.rows import USUAL_ID, UnreadableRow, id_column, read_rows
 from sft.data.read.seen_ids import SeenIds
 from sft.runtime.stage import StageError
 from sft.sources.source_files import tables
 
 # So many broken rows are named before the stage stops.
 FAULTS_SHOWN = 5
+# Tables that give every mapping of a column the fields of all others, filled with nulls.
+COLUMNAR = (".parquet", ".arrow")
 TRANSFORMS: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "invert": pictures.invert}
 
 
@@ -34,6 +36,7 @@ class Preparation:
         self.sizes: Counter[str] = Counter()
         self.roles: Counter[str] = Counter()
         self.equal_choices = 0
+        self.named_by_number: list[str] = []
         try:
             self.format = Format(settings)
         except ValueError as error:
@@ -47,14 +50,19 @@ class Preparation:
         seen = SeenIds()
         faults: list[str] = []
         for name in tables(self.directory):
-            for number, row in read_rows(self.directory / name, self._wanted()):
+            wanted = self._wanted(name)
+            for number, row in read_rows(self.directory / name, wanted):
                 place = f"{name}, row {number}"
                 try:
                     if isinstance(row, UnreadableRow):
                         raise ValueError(str(row))
                     example = self._example(name, number, row)
+                    _require_writable(example)
                     seen.add(example["id"], place)
-                except ValueError as error:
+                except StageError as uncertain:
+                    raise StageError(f"{place}: {uncertain}") from None
+                except Exception as published:  # whatever a row makes happen is that row's fault
+                    error = _reason(published)
                     if self.settings.on_bad_row == "drop":
                         self.dropped.setdefault(name, []).append(f"row {number}{self._named(row)}: {error}")
                         continue
@@ -82,6 +90,8 @@ class Preparation:
             "pictures": sum(self.sizes.values()),
             "picture_sizes": dict(self.sizes.most_common(20)),
         }
+        if self.named_by_number:
+            found["ids"] = f"file name and row number: no column {USUAL_ID!r} in {', '.join(self.named_by_number)}"
         if self.roles:
             found["turns"] = dict(sorted(self.roles.items()))
         if self.settings.on_bad_row == "drop":
@@ -92,13 +102,20 @@ class Preparation:
     def _dropped_shown(self) -> list[str]:
         return [f"{name}, {reason}" for name, reasons in self.dropped.items() for reason in reasons[:FAULTS_SHOWN]]
 
-    def _wanted(self) -> list[str]:
-        named = [self.columns[key] for key in ("id_key", "group_key", "system_key") if self.columns.get(key)]
-        named += [*self.format.columns(), *(self.columns.get("image_keys") or [])]
-        return published_columns(named, self.renamed)
+    def _wanted(self, name: str) -> list[str]:
+        """The columns to read of a file; its rows are named by file and number where it has no column `id`."""
+        columns: dict[str, Any] = self.settings.columns
+        named = columns.get("id_key")
+        found = id_column(self.directory / name, named)
+        if found != named:
+            self.named_by_number.append(name)
+        self.columns = {**columns, "id_key": found}
+        wanted = [self.columns[key] for key in ("id_key", "group_key", "system_key") if self.columns.get(key)]
+        wanted += [*self.format.columns(), *(self.columns.get("image_keys") or [])]
+        return published_columns(wanted, self.renamed)
 
     def _example(self, name: str, number: int, published: dict[str, Any]) -> dict[str, Any]:
-        row = Row(published, self.columns, self.renamed)
+        row = Row(published, self.columns, self.renamed, padded=name.endswith(COLUMNAR))
         identifier = row.name("id_key")
         if identifier is None and self.columns.get("id_key"):
             raise ValueError(f"column {self.columns['id_key']!r} is empty (null); every row needs an id")
@@ -126,6 +143,7 @@ class Preparation:
                 try:
                     encoded = self._encoded(value, name)
                     self._check_size(encoded)
+                    pictures.decode(encoded)  # whole: a file that was cut has a header as well
                     images.append(transform(encoded))
                 except ValueError as error:
                     raise ValueError(f"column {column!r}: {error}") from None
@@ -162,7 +180,7 @@ class Preparation:
         column = self.columns.get("id_key")
         if isinstance(row, UnreadableRow) or not column or row.get(column) is None:
             return ""
-        return f" (id {row[column]})"
+        return f" (id {_shown(row[column])})"
 
     def _count(self, name: str, example: dict[str, Any]) -> None:
         self.rows[name] += 1
@@ -178,3 +196,28 @@ class Preparation:
     def _stop(self, faults: list[str], at_least: bool) -> None:
         count = f"at least {len(faults)}" if at_least else str(len(faults))
         raise StageError(f"{count} rows cannot be read with certainty:\n  " + "\n  ".join(faults))
+
+
+def _require_writable(example: dict[str, Any]) -> None:
+    """ValueError for a text that UTF-8 cannot hold: JSON may spell half of a surrogate pair."""
+    for field, value in example.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                try:
+                    text.encode()
+                except UnicodeEncodeError as error:
+                    raise ValueError(
+                        f"{field} holds half of a surrogate pair (\\u{ord(text[error.start]):04x}), as a text that was "
+                        f"cut within an emoji does, and is no Unicode"
+                    ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a row; what no reader foresaw is named by its kind."""
+    told = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+    return _shown(told.partition("\n")[0][:500])
+
+
+def _shown(value: Any) -> str:
+    """A value as a text that can be printed."""
+    return str(value).encode("utf-8", "backslashreplace").decode()

@@ -29,6 +29,10 @@ CHARACTERS = 2**20
 csv.field_size_limit(2**30)
 
 
+# The column of ids where none is named.
+USUAL_ID = "id"
+
+
 class UnreadableRow(str):
     """What is wrong with a row that cannot be read, while the rows after it can."""
 
@@ -48,6 +52,14 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
             if missing is not None:
                 row = UnreadableRow(missing_column(missing, row))
         yield number, row
+
+
+def id_column(path: Path, named: str | None) -> str | None:
+    """The column of a table's ids: the one that is named; None where that is the usual one and there is none."""
+    if named != USUAL_ID:
+        return named
+    first = next((row for _, row in read_rows(path)), None)
+    return named if not isinstance(first, dict) or named in first else None
 
 
 def missing_column(column: str, there: Iterable[str]) -> str:
@@ -104,15 +116,26 @@ def arrow_batches(path: Path):
             raise StageError(f"{path.name}: not an Arrow file or stream ({error}). Fetch it again") from None
 
 
-def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:
     with parquet_file(path) as file:
         _check(path, columns, file.schema_arrow.names)
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         per_row = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
         rows = max(1, min(ROWS_PER_BATCH, int(BYTES_PER_BATCH / max(per_row, 1))))
         chosen = list(columns) if columns is not None else None
-        for batch in file.iter_batches(rows, columns=chosen, use_threads=False):  # threads hold more at once
-            yield from batch.to_pylist()
+        for number, group in enumerate(groups):
+            read = 0
+            try:
+                # Threads hold more at once.
+                for batch in file.iter_batches(rows, row_groups=[number], columns=chosen, use_threads=False):
+                    for row in batch.to_pylist():
+                        yield row
+                        read += 1
+            except (OSError, ValueError) as error:  # a damaged page: what follows it in its row group cannot be found
+                reason = UnreadableRow(
+                    f"row group {number} of the file is damaged ({str(error).partition(chr(10))[0]})"
+                )
+                yield from [reason] * (group.num_rows - read)
 
 
 def _arrow(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
@@ -156,8 +179,8 @@ def _jsonl(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = json.loads(line, object_pairs_hook=once)
+        except (ValueError, RecursionError) as error:  # also a number of 10,000 digits, or nesting without end
             row = UnreadableRow(f"line {number} is not JSON ({error})")
         if not isinstance(row, (dict, UnreadableRow)):
             row = UnreadableRow(f"line {number} is a {type(row).__name__}, not an object")
@@ -186,7 +209,7 @@ _NO_TABLE = (
 def _array(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of an array, decoded one by one from a window on the text."""
     pieces = _pieces(path, CHARACTERS)
-    decode = json.JSONDecoder().raw_decode
+    decode = json.JSONDecoder(object_pairs_hook=once).raw_decode
     window, at, before, ended = "", 0, 0, False
 
     def moved(wanted: int) -> bool:
@@ -238,11 +261,23 @@ def _array(path: Path) -> Iterator[dict[str, Any]]:
                 if broken or not moved(max(CHARACTERS, len(window) - at)):
                     at = error.pos if broken else at
                     raise fail(error.msg) from None
+            except (ValueError, RecursionError) as error:
+                raise fail(str(error)) from None
         yield row
         first = False
     at += 1
     if sign():
         raise fail("something follows the array")
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are there once each; ValueError for one that is there twice: which counts is unsaid."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return made
 
 
 def _csv(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any] | UnreadableRow]:

@@ -14,7 +14,7 @@ import numpy as np
 from sft.config.split_settings import Slice, Split, Validation
 from sft.data.read import examples, pictures, turns
 from sft.data.read.cells import Row, published_columns
-from sft.data.read.rows import UnreadableRow, read_rows
+from sft.data.read.rows import UnreadableRow, id_column, read_rows
 from sft.data.split import row_keys
 from sft.data.split.splitting import SPLITS, draw_slice, hash64, published_split, split_of_names
 from sft.runtime.stage import StageError
@@ -187,13 +187,13 @@ def _published_rows(
     directory: Path, id_key: str | None, columns: list[str], renamed: dict[str, str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """(id that preparation gives the row, its cells) of every row that can be read."""
-    names = [*columns, *([id_key] if id_key else [])]
-    wanted = published_columns(names, renamed)
-    places = {name: renamed[name] for name in names if name in renamed}
     for file in tables(directory):
-        for number, published in read_rows(directory / file, wanted):
+        ids = id_column(directory / file, id_key)
+        names = [*columns, *([ids] if ids else [])]
+        places = {name: renamed[name] for name in names if name in renamed}
+        for number, published in read_rows(directory / file, published_columns(names, renamed)):
             if isinstance(published, UnreadableRow):
                 continue  # preparation dropped it, or there would be nothing to divide
-            row = Row(published, {"id_key": id_key}, places)
+            row = Row(published, {"id_key": ids}, places)
             identifier = row.name("id_key")
             yield f"{PurePosixPath(file).with_suffix('')}-{number:07d}" if identifier is None else identifier, row.cells

@@ -224,9 +224,13 @@ class Tokenization:
         try:
             return rendering.encode(self.processor, texts, images)
         except ValueError as error:
+            if len(batch) > 1:
+                for text, of_row, row in zip(texts, images, batch, strict=True):
+                    self._encode([text], [of_row], [row])
             raise StageError(
-                f"ids {batch[0]['id']} to {batch[-1]['id']}: the processor refuses the rows ({error}). The chat "
-                f"template must write one placeholder for each picture, and no row may hold it in its text"
+                f"id {batch[0]['id']}: the processor refuses the row ({error}). The model may not take such a picture: "
+                f"leave the row out. Or the row has other placeholders than pictures: the chat template must write one "
+                f"for each, and no row may hold it in its text"
             ) from error
 
 

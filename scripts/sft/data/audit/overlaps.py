@@ -34,6 +34,7 @@ from sft.data.audit.split_keys import EQUAL, SplitKeys
 from sft.data.read import turns
 from sft.data.read.benchmark_rows import Benchmark
 from sft.data.split import row_keys
+from sft.data.split.normal_form import normalised
 from sft.terms.audit_rules import KINDS, Rules
 
 EXAMPLES_SHOWN = 5
@@ -275,6 +276,6 @@ def _benchmark_pairs(benchmark: Benchmark, rules: Rules) -> dict[str, split_keys
             for text in texts:
                 numbers.append(number)
                 keys["content"].append(row_keys.hash64(text.strip()))
-                keys["normalised"].append(row_keys.hash64(row_keys.normalised(text)))
+                keys["normalised"].append(row_keys.hash64(normalised(text)))
     found = {kind: distinct(np.array(hashes, np.uint64), np.array(numbers, np.int64)) for kind, hashes in keys.items()}
     return found | {"ngram": runs.pairs()}

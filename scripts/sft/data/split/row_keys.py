@@ -5,31 +5,14 @@ chance of 5e-9 for one pair that is no pair. The audit's page shows the texts of
 """
 
 import hashlib
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from sft.data.read import turns
+from sft.data.split.normal_form import normalised
 
 # What a row is compared by needs these columns of it (and `part`, where a mix has it).
 COLUMNS = ("id", "prompt", "completion", "choices", "images", "group", "system", "messages", "tools")
-
-
-class _Dropped(dict):
-    """str.translate's table that drops punctuation, white space and control characters; filled as they are met."""
-
-    def __missing__(self, code: int) -> int | None:
-        kept = None if unicodedata.category(chr(code))[0] in "PZC" else code
-        self[code] = kept
-        return kept
-
-
-_DROPPED = _Dropped()
-
-
-def normalised(text: str) -> str:
-    """Letters and digits only (NFKC, case folded); symbols stay, so that "a < b" and "a > b" remain two questions."""
-    return unicodedata.normalize("NFKC", text).casefold().translate(_DROPPED)
 
 
 def hash64(*parts: str | bytes) -> int:

@@ -11,6 +11,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sft.data.read import turns
@@ -65,7 +66,6 @@ class AnswerFormat:
             # DeepSeek-R1's prompt opens reasoning that its template does not write.
             opens = self.prompt.rstrip().endswith(THOUGHT[0])
             self.opening, self.closing = ("", THOUGHT[1]) if opens else ("", "")
-        self._parser = _parser(self.tokenizer, getattr(processor, "chat_template", None))
 
     @property
     def end_id(self) -> int | None:
@@ -74,10 +74,10 @@ class AnswerFormat:
         ids = self.tokenizer(text=self.end, add_special_tokens=False)["input_ids"]
         return next((number for number in ids if number in closing), None)
 
-    @property
-    def reads_calls(self) -> bool:
-        """Whether tool calls can be read back."""
-        return self._parser is not None
+    @cached_property
+    def _parser(self) -> PreTrainedTokenizerBase | None:
+        # Made where there are calls to read: it imports TRL, which takes seconds.
+        return _parser(self.tokenizer, getattr(self._processor, "chat_template", None))
 
     def read(self, text: str, prompt: str, tools: list[dict[str, Any]] | None = None, calls: bool = False) -> Answer:
         """What an answer says.

@@ -104,3 +104,45 @@ def test_a_mix_by_weights_is_another_mix(tmp_path):
 def test_a_test_slice_is_written_as_it_is_meant(tmp_path):
     text = yaml.safe_load("{train: '*', test: {fraction: 0.1}}")
     assert node(plan_of(study(text), tmp_path), "split_dataset").config["split"]["test"] == {"fraction": 0.1}
+
+
+def chained(split: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`e`, from a run on data set `a`, from a run on data set `b`; `a` is `d` with another split, `b` as given."""
+    made = study()
+    data = made["datasets"]
+    data["a"] = copy.deepcopy(data["d"]) | {"split": copy.deepcopy(data["d"]["split"]) | split}
+    data["b"] = copy.deepcopy(other or data["a"])
+    first = made["experiments"]["e"]
+    for name, dataset, model in (("one", "b", "m"), ("two", "a", {"run": "one"}), ("three", "d", {"run": "two"})):
+        made["experiments"][name] = copy.deepcopy(first) | {"dataset": dataset, "model": model, "evaluate_on": ["d"]}
+    del made["experiments"]["e"]
+    return made
+
+
+def test_what_a_base_was_trained_on_is_audited_by_the_rows_of_its_descendants(tmp_path):
+    (tmp_path / "other.jsonl").write_text('{"id": "x", "question": "?", "options": ["a", "b"], "label": 0}\n')
+    other = {
+        "source": {"path": str(tmp_path / "other.jsonl")},
+        "format": "multiple_choice",
+        "prompt_key": "question",
+        "choice_key": "options",
+        "answer_key": "label",
+        "split": {"test": {"fraction": 0.2}, "validation": {"fraction": 0.2}},
+    }
+    plan = plan_of(chained({"seed": 7}, other), tmp_path)
+    (run,) = [run for run in plan.runs["three"] if run.seed == min(run.seed for run in plan.runs["three"])]
+    own = run.train.inputs["tokens"].inputs["splits"]
+    audits = [gate for gate in run.train.gates.values() if gate.rule == "audit_splits"]
+    assert [audit.inputs["test-0"] for audit in audits] == [own] * 3
+    trained = [audit.inputs["train"] for audit in audits]
+    assert trained[0] is own
+    # The run before, on the same file divided otherwise, and the one before that, on a file of its own.
+    before = [plan.runs[name][0].train.inputs["tokens"].inputs["splits"] for name in ("two", "one")]
+    assert trained[1:] == before
+    assert audits[0] is run.audit
+    assert "limits" not in audits[0].own
+    assert "limits" not in audits[1].own
+    limits = audits[2].own["limits"]
+    assert {kind for kind, limit in limits.items() if limit == "report"} == {"id", "group"}
+    # A gate is no identity.
+    assert not any("audit" in name for name in run.train.inputs)

@@ -93,6 +93,10 @@ class DataPlanner:
 
     def audit(self, train: Node, tests: list[Node], cell: StudyCell) -> Node:
         own = key_fields(cell.content.audit)
+        if not any(downloads(train) & downloads(test) for test in tests):
+            # Ids and groups of data sets that have no source in common are names that happen to be the same.
+            limits = cell.content.audit.limits.model_dump()
+            own["limits"] = limits | {kind: "report" for kind in ("id", "group") if limits[kind] is None}
         inputs = {"train": train} | {f"test-{i}": node for i, node in enumerate(tests)}
         if cell.content.evaluation.split == "validation":
             # Those of the data set trained on are compared in any case.
@@ -139,6 +143,12 @@ class DataPlanner:
         own = key_fields(cell.content.labels)
         inputs = {"tokens": tokens} | {f"test-{i}": node for i, node in enumerate(tests)}
         return self.plan.add(Node("audit_labels", tokens.label, own, own, inputs))
+
+
+def downloads(node: Node) -> set[str]:
+    """The sources that a node is made from."""
+    above = set().union(*(downloads(one) for one in node.inputs.values()))
+    return above | {node.directory} if node.rule == "download_dataset" else above
 
 
 def source_label(source: dict[str, Any]) -> str:

@@ -151,6 +151,8 @@ class _Planner:
         tests = [self.data.splits(name) for name in cell.evaluate_on]
         tokens = self._tokens(splits, processor, cell)
         audit, labels = self.data.audit(splits, tests, cell), self.data.label_audit(tokens, tests, cell)
+        gates = {f"audit-{audit.id}": audit, f"labels-{labels.id}": labels}
+        gates |= {f"audit-{one.id}": one for one in self._audits_of_ancestors(base, tests, cell)}
         inputs = {"tokens": tokens, "model": base, "processor": processor}
         label = f"{processor.label}-{splits.label}-{content.method}-s{seed}"
         return self._add_in_packages_of(
@@ -161,10 +163,19 @@ class _Planner:
                 own,
                 own,
                 inputs,
-                gates={f"audit-{audit.id}": audit, f"labels-{labels.id}": labels},
+                gates=gates,
                 execution={**cell.execution.model_dump(), "distributed": content.training.distributed.model_dump()},
             ),
         )
+
+    def _audits_of_ancestors(self, base: Node, tests: list[Node], cell: StudyCell) -> list[Node]:
+        """Audits of what the base model, a run of ours, and its bases were trained on: by the rows asked about here."""
+        found = []
+        while "run" in base.inputs:
+            train = base.inputs["run"]
+            found.append(self.data.audit(train.inputs["tokens"].inputs["splits"], tests, cell))
+            base = train.inputs["model"]
+        return found
 
     def _converted(self, train: Node, cell: StudyCell, dtype: str) -> Node:
         own = {"dtype": dtype}

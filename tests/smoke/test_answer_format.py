@@ -321,6 +321,12 @@ ASKED = {
         row(user(f"Choice {n}?"), says(COLOURS[n]), identifier=f"r{n}", choices=COLOURS, answer="ABC"[n])
         for n in range(3)
     ],
+    # Parts of control tokens: of <think> and of <|im_end|>.
+    "short choices": [
+        row(user(f"Part {n}?"), says("ind"[n]), identifier=f"r{n}", choices=list("ind"), answer="ABC"[n])
+        for n in range(3)
+    ],
+    "short texts": [row(user(f"Short {n}?"), says(("end", "i", "think")[n]), identifier=f"r{n}") for n in range(3)],
     "calls": [row(user(f"Call {n}?"), says("", **calls({"city": COLOURS[n]})), identifier=f"r{n}") for n in range(3)],
     "reasoning": [
         row(user(f"Why {n}?"), says(COLOURS[n], reasoning_content=f"It is {n}."), identifier=f"r{n}") for n in range(3)
@@ -352,7 +358,7 @@ def test_a_model_that_knows_every_target_is_right(tokenizer, name: str):
             for one in rows
         ]
         for mark in marks("d", predicted, rows):
-            wanted = METRICS if kind in ("letters", "choices") else (STRICT,)
+            wanted = METRICS if kind in ("letters", "choices", "short choices") else (STRICT,)
             assert {metric for metric in METRICS if mark[metric]} == set(wanted), (kind, answered)
     assert asked_of or name.removeprefix("trl/").startswith(NOT_ASKED)
 

@@ -44,7 +44,7 @@ class AskedRows:
         self.letters: list[list[int]] = []
         if any(row["choices"] for row in rows):
             try:
-                if head := self.expected.head({id: answer.content for id, answer in self.gold.items()}):
+                if head := self.expected.head({id: one.content for id, one in self.gold.items()}, self.format.head):
                     self.behind_head = PromptBatches(rows, processor, size, behind=head)
                 self.letters = self._letters(rows)
             except ValueError as error:

@@ -53,17 +53,20 @@ class Targets:
         """What is to be written behind a row's prompt, up to the token that ends the turn."""
         return written_text_of(self.tokenizer, self.masked[identifier])
 
-    def head(self, said: Mapping[str, str]) -> str:
-        """What the template writes between the prompt and the answer; the same for all rows. `said`: answers by id.
+    def head(self, said: Mapping[str, str], usual: str) -> str:
+        """What the template writes between the prompt and the answer; the same for all rows.
 
+        `said`: answers by id; `usual`: what it writes before any answer (AnswerFormat.head).
         ValueError where it differs between rows, or a row does not show its answer.
         """
         heads: dict[str, str] = {}
         for identifier, row in self.rendered.items():
-            target = row.full.removeprefix(row.prompt)
-            if said[identifier] not in target:
-                raise ValueError(f"id {identifier}: the chat template shows the answer changed")
-            heads.setdefault(target.rpartition(said[identifier])[0], identifier)
+            head = usual
+            if not row.full.removeprefix(row.prompt).startswith(usual + said[identifier]):
+                head, found, _ = self.text(identifier).rpartition(said[identifier])
+                if not found:
+                    raise ValueError(f"id {identifier}: the chat template shows the answer changed")
+            heads.setdefault(head, identifier)
         if len(heads) > 1:
             raise ValueError(f"ids {', '.join(heads.values())}: the chat template writes differently before the answer")
         return next(iter(heads))

@@ -6,6 +6,7 @@ would be trained on another prompt than it is asked with.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from sft.runtime.stage import StageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+# Characters; a text that is longer is within none.
+LONGEST_CONTROL_TOKEN = 64
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,12 @@ def mask_rows(
     `token_bytes`: of a byte-level tokenizer. StageError for a row where an answer begins or ends inside a token.
     """
     masked = []
+    texts = sorted({str(token) for token in tokenizer.added_tokens_decoder.values()}, key=len, reverse=True)
+    added = re.compile("|".join(map(re.escape, texts))) if texts else None
     for (identifier, row), (ids, places) in zip(
         rows, _tokens(tokenizer, [row.full for _, row in rows], token_bytes), strict=True
     ):
-        reader = _Reader(tokenizer, identifier, row.full, ids, places)
+        reader = _Reader(tokenizer, identifier, row.full, ids, places, added)
         answers = []
         for start, end in row.answers:
             first, behind = reader.tokens_before(start), reader.tokens_before(end)
@@ -164,13 +171,30 @@ def expand(masked: MaskedTokens, ids: Sequence[int], placeholders: Collection[in
 
 
 class _Reader:
-    """Finds tokens of one text by its characters. `places`: where they are, if that is known."""
+    """Finds tokens of one text by its characters. `places`: where they are, if known. `added`: control tokens."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, identifier: str, full: str, ids: array, places: Places | None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        identifier: str,
+        full: str,
+        ids: array,
+        places: Places | None,
+        added: re.Pattern[str] | None,
     ):
         self.tokenizer, self.identifier, self.full = tokenizer, identifier, full
-        self.ids, self.places = ids, places
+        self.ids, self.places, self.added = ids, places, added
+
+    def _last(self, content: str, span: Span) -> int:
+        """Where what is said last stands in a span, but not within a control token: `d` is no part of `<|im_end|>`."""
+        if not content:
+            return -1
+        short = len(content) <= LONGEST_CONTROL_TOKEN
+        marks = [found.span() for found in self.added.finditer(self.full, *span)] if self.added and short else []
+        found = self.full.rfind(content, *span)
+        while found >= 0 and any(start <= found and found + len(content) <= end for start, end in marks):
+            found = self.full.rfind(content, span[0], found + len(content) - 1)
+        return found
 
     def tokens_before(self, at: int) -> int:
         """How many tokens stand before the character `at`; StageError where one stands across it."""
@@ -193,7 +217,7 @@ class _Reader:
         """The place of the token that closes an answer: the first closing one behind what the answer itself says."""
         first, behind = place
         content = content.strip()
-        found = self.full.find(content, *span)
+        found = self._last(content, span)
         if found < 0:
             # A template may write the answer otherwise (a tool call in its own words): the last closing token counts.
             return next((number for number in range(behind - 1, first - 1, -1) if self.ids[number] in closing), None)

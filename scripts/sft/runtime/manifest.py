@@ -81,11 +81,15 @@ def write(directory: Path, manifest: dict[str, Any]) -> None:
 def write_durably(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a crash leaves the old or the new content, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # what little room there is on a full disk is needed
+        raise
     fsync_directory(path.parent)
 
 

@@ -4,7 +4,7 @@ An oracle of its own looks at what each template makes of conversations of many 
 what is learned, nothing of others is, and the answer read back is the one that was to be learned. A stand-in that
 writes every target to the letter is right in everything that is asked.
 
-Tests: sft.data.tokens.answer_format, sft.data.tokens.row_checks, sft.evaluation.asked_rows
+Tests: sft.data.tokens.answer_format, sft.data.tokens.row_checks, sft.data.tokens.shown, sft.evaluation.asked_rows
 """
 
 import copy
